@@ -1,0 +1,48 @@
+"""The HTTP session that registries and package indexes are asked through."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from builder import __version__
+
+TIMEOUT: Final = (10.0, 60.0)   # seconds to connect, seconds between two bytes
+
+_RETRIES = Retry(
+    total=4, backoff_factor=0.5, backoff_max=20, status_forcelist=(429, 500, 502, 503, 504),
+    allowed_methods=("GET", "HEAD"), respect_retry_after_header=True, raise_on_status=False,
+)  # fmt: skip
+
+
+class _Session(requests.Session):
+    """A session whose every request has a time limit."""
+
+    def request(self, *args: object, **kwargs: object) -> requests.Response:  # type: ignore[override]
+        kwargs.setdefault("timeout", TIMEOUT)
+        return super().request(*args, **kwargs)  # type: ignore[arg-type]
+
+
+def session() -> requests.Session:
+    """Return a session that trusts SSL_CERT_FILE where set, retries what may pass, and never waits for ever."""
+    made = _Session()
+    made.headers["User-Agent"] = f"builder/{__version__}"
+    if os.environ.get("SSL_CERT_FILE"):
+        made.verify = os.environ["SSL_CERT_FILE"]
+    for scheme in ("https://", "http://"):
+        made.mount(scheme, HTTPAdapter(max_retries=_RETRIES, pool_maxsize=16))
+    return made
+
+
+def reason(error: requests.RequestException) -> str:
+    """Return what went wrong with a request, without the libraries' wrapping."""
+    cause: BaseException = error
+    while cause.args and isinstance(cause.args[0], BaseException):
+        cause = cause.args[0]
+    inner = getattr(cause, "reason", None)
+    text = str(inner if isinstance(inner, BaseException) else cause)
+    return text.partition(">: ")[2] or text

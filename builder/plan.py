@@ -1,0 +1,54 @@
+"""`Cell` × `Selection` × resolved digests → `ImagePlan`: everything that decides what an image holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from builder.lock import SelectedPackage, Selection
+from builder.matrix import Cell, Matrix
+from builder.refs import Digest, ImageRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerGroup:
+    """Packages that share one image layer."""
+
+    packages: tuple[SelectedPackage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePlan:
+    """One image: its cell, what goes in and how, from which pinned images, and the tags that jobs name.
+
+    `repository` has neither tag nor digest; `base` and `uv` have both.
+    """
+
+    cell: Cell
+    selection: Selection
+    base: ImageRef
+    uv: ImageRef
+    repository: ImageRef
+    layer_groups: tuple[LayerGroup, ...]
+    link_mode: str
+    moving_tags: tuple[str, ...]
+
+
+def plan(matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef) -> ImagePlan:
+    """Put together the plan of the selection's cell; `digests` must hold those of its base and of uv."""
+    cell = selection.cell
+    return ImagePlan(
+        cell=cell,
+        selection=selection,
+        base=cell.image.with_digest(digests[cell.image]),
+        uv=matrix.uv.with_digest(digests[matrix.uv]),
+        repository=repository,
+        layer_groups=(LayerGroup(packages=selection.packages),),
+        link_mode=matrix.link_mode,
+        moving_tags=(cell.name, *(alias for alias, name in matrix.aliases if name == cell.name)),
+    )
+
+
+def inputs(matrix: Matrix) -> tuple[ImageRef, ...]:
+    """The images whose digests the plans of the matrix need: each base once, and uv."""
+    return tuple(dict.fromkeys([*(cell.image for cell in matrix.cells), matrix.uv]))

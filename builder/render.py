@@ -1,0 +1,175 @@
+"""`ImagePlan` → `RenderedImage`: every file of the build context, and the key, which is their hash.
+
+The templates lie in `dockerfiles/`. Nothing of the machine, the time or the mirrors in use gets into a context, so that
+the same plan renders to the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from builder.errors import BuilderError
+from builder.lock import BuildSystem, SelectedPackage
+from builder.plan import ImagePlan, LayerGroup
+from builder.refs import ImageRef
+
+KEY_LENGTH: Final = 12          # hexadecimal digits of the key in a tag
+LABELS: Final = "io.gitlab.prebuilt"
+
+# Where an image has what it promises; verify.py and the templates read these, and nothing else names them.
+VENV: Final = "/opt/uv/venv"
+CACHE: Final = "/opt/uv/cache"
+SELECTION: Final = "/opt/uv/pylock.toml"
+
+# Names of the files that a build is given as secrets: a CA bundle, and credentials of private indexes.
+CA_SECRET: Final = "ca"
+NETRC_SECRET: Final = "netrc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedImage:
+    """A build context: `files` maps relative paths to bytes, in path order; `key` is the SHA-256 of all of it."""
+
+    plan: ImagePlan
+    files: tuple[tuple[str, bytes], ...]
+    key: str
+
+    @property
+    def immutable_tag(self) -> ImageRef:
+        """The tag that is never moved: `<python>-<base>-<key>`."""
+        return self.plan.repository.with_tag(f"{self.plan.cell.name}-{self.key[:KEY_LENGTH]}")
+
+    @property
+    def moving_tags(self) -> tuple[ImageRef, ...]:
+        """The tags that jobs name: `<python>-<base>` and the aliases of the cell."""
+        return tuple(self.plan.repository.with_tag(tag) for tag in self.plan.moving_tags)
+
+    @property
+    def tags(self) -> tuple[ImageRef, ...]:
+        """All tags, the immutable one first."""
+        return (self.immutable_tag, *self.moving_tags)
+
+    def write(self, directory: Path) -> None:
+        """Write the context to an empty or new folder."""
+        for name, content in self.files:
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def render(plan: ImagePlan) -> RenderedImage:
+    """Render the plan's context; the same plan gives the same bytes."""
+    files = {"Dockerfile": _dockerfile(plan).encode()}
+    for group in plan.layer_groups:
+        files["pylock.toml"] = _pylock(group)
+    for number, system in enumerate(plan.selection.build_systems):
+        files |= _build_system(f"build-system-{number}", system)
+    if plan.selection.uv_settings:
+        files["uv.toml"] = tomli_w.dumps(plan.selection.uv_settings).encode()
+    if plan.selection.build_systems:
+        files["requires.py"] = (Path(__file__).parent / "probes" / "requires.py").read_bytes()
+    ordered = tuple(sorted(files.items()))
+    return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
+
+
+def _key(files: tuple[tuple[str, bytes], ...]) -> str:
+    hashed = hashlib.sha256()
+    for name, content in files:
+        hashed.update(f"{name}\0{len(content)}\0".encode())
+        hashed.update(content)
+    return hashed.hexdigest()
+
+
+def _pylock(group: LayerGroup) -> bytes:
+    packages = [_pylock_package(package) for package in group.packages]
+    table = {"lock-version": "1.0", "created-by": "builder", "packages": packages}
+    return tomli_w.dumps(table).encode()
+
+
+def _pylock_package(package: SelectedPackage) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": package.name}
+    if package.version:
+        entry["version"] = package.version
+    if package.index:
+        entry["index"] = package.index
+    source = dict(package.source)
+    if package.artifact == "wheel":
+        entry["wheels"] = [source]
+    else:
+        entry[package.artifact] = source
+    return entry
+
+
+def _build_system(folder: str, system: BuildSystem) -> dict[str, bytes]:
+    """The files from which the build warms the cache for one build system, without the project's sources."""
+    pyproject = {
+        "build-system": {"requires": list(system.requires), "build-backend": system.backend or "in-tree"},
+        "project": {"name": "build-requirements", "version": "0"},
+    }
+    return {
+        f"{folder}/pyproject.toml": tomli_w.dumps(pyproject).encode(),
+        f"{folder}/requires.txt": "".join(f"{line}\n" for line in system.requires).encode(),
+        f"{folder}/constraints.txt": "".join(f"{line}\n" for line in system.constraints).encode(),
+    }
+
+
+def _dockerfile(plan: ImagePlan) -> str:
+    template = _templates().get_template(f"{plan.cell.family}.Dockerfile.j2")
+    return template.render(
+        plan=plan,
+        cell=plan.cell,
+        labels=LABELS,
+        venv=VENV,
+        cache=CACHE,
+        selection=SELECTION,
+        ca=f"/run/secrets/{CA_SECRET}",
+        ca_secret=CA_SECRET,
+        netrc=f"/run/secrets/{NETRC_SECRET}",
+        netrc_secret=NETRC_SECRET,
+        sources=[package.name for package in plan.selection.packages if package.artifact != "wheel"],
+    )
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    packaged, checkout = Path(__file__).parent / "dockerfiles", Path(__file__).parent.parent / "dockerfiles"
+    environment = Environment(
+        loader=FileSystemLoader(packaged if packaged.is_dir() else checkout),
+        undefined=StrictUndefined,
+        autoescape=False,   # noqa: S701 - a Dockerfile is not HTML; every value goes through a filter below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["sh"] = shell_quoted
+    environment.filters["env"] = dockerfile_quoted
+    return environment
+
+
+def shell_quoted(value: object) -> str:
+    """Return the value as one word of a POSIX shell, on one line of a Dockerfile's RUN."""
+    text = str(value)
+    _refuse_line_breaks(text)
+    return shlex.quote(text)
+
+
+def dockerfile_quoted(value: object) -> str:
+    """Return the value as one double-quoted word of LABEL or ENV, in which nothing is expanded."""
+    text = str(value)
+    _refuse_line_breaks(text)
+    return json.dumps(text, ensure_ascii=False).replace("$", "\\$")
+
+
+def _refuse_line_breaks(text: str) -> None:
+    # The parsers at the door let none through; a line break here would start an instruction of its own.
+    if any(character in text for character in "\r\n\0"):
+        raise BuilderError(f"{text!r} cannot stand in a Dockerfile: it has a line break")
