@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE_KEY", re.IGNORECASE)
 _USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@'\"]+@", re.IGNORECASE)
-_SHORTEST_SECRET = 4    # a shorter value would blank out ordinary words
+_SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
 
 
 def redact(text: str) -> str:
@@ -50,18 +50,31 @@ class Completed:
         """Return self, or raise CommandError with what failed and the command's own last words."""
         if self.returncode:
             said = redact(self.stderr.strip() or self.stdout.strip())
-            raise CommandError(f"{what}: {said or f'exit code {self.returncode}'}", hint=f"command: {quoted(self.argv)}")
+            raise CommandError(
+                f"{what}: {said or f'exit code {self.returncode}'}", hint=f"command: {quoted(self.argv)}"
+            )
         return self
 
 
 def run(
-    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, stdin: str | None = None
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
 ) -> Completed:
     """Run to the end and return what it printed; raise CommandError only where it cannot be started."""
     log.debug("$ %s", quoted(argv))
     try:
         done = subprocess.run(
-            tuple(argv), cwd=cwd, env=env, input=stdin, capture_output=True, encoding="utf-8", errors="replace", check=False
+            tuple(argv),
+            cwd=cwd,
+            env=env,
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except OSError as error:
         raise CommandError(f"cannot start {argv[0]}: {error.strerror}", hint=f"command: {quoted(argv)}") from error
@@ -90,8 +103,7 @@ class ProcessGroup:
         """
         log.debug("$ %s", quoted(argv))
         with self._started(argv, env) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
+            for line in process.stderr or ():
                 on_line(line.rstrip("\n"))
             returncode = process.wait()
         if self.stopped.is_set():

@@ -78,7 +78,7 @@ class PublishError(BuilderError):
     exit_code = 4
 
 
-class InterruptedRun(BuilderError):
+class InterruptedRun(BuilderError):  # noqa: N818 - it is no error, it is asked for
     """Stopped by a signal; what had been started is stopped too."""
 
     exit_code = 130

@@ -13,7 +13,7 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProject
 from builder import network
 from builder.errors import LockError, RegistryError, listed
 
-LANES = 8   # requests under way at once
+LANES = 8  # requests under way at once
 
 
 @dataclass(frozen=True, kw_only=True)

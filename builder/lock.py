@@ -41,7 +41,8 @@ from builder.matrix import Cell, Install
 
 Kind = Literal["uv.lock", "pylock.toml", "requirements.txt"]
 Artifact = Literal["wheel", "sdist", "archive", "vcs"]
-_Source = PackageWheel | PackageSdist | PackageArchive | PackageVcs | PackageDirectory
+_RemoteSource = PackageWheel | PackageSdist | PackageArchive | PackageVcs
+_Source = _RemoteSource | PackageDirectory
 
 # A cell that names no patch release stands for the newest one, whichever it is when the base image is pulled.
 NEWEST_PATCH: Final = 99
@@ -52,7 +53,14 @@ _DEFAULT_BUILD_SYSTEM: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 
 # What of [tool.uv] decides where a build backend comes from and which version of it.
-_INDEX_SETTINGS: Final = ("index", "index-url", "extra-index-url", "no-index", "index-strategy", "exclude-newer")
+_INDEX_SETTINGS: Final = (
+    "index",
+    "index-url",
+    "extra-index-url",
+    "no-index",
+    "index-strategy",
+    "exclude-newer",
+)
 
 _LEGACY_MANYLINUX: Final[Mapping[tuple[str, int], str]] = {
     ("x86_64", 17): "manylinux2014_x86_64", ("x86_64", 12): "manylinux2010_x86_64", ("x86_64", 5): "manylinux1_x86_64",
@@ -196,7 +204,8 @@ def _pylock(path: Path, table: Mapping[str, Any]) -> Pylock:
 def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
     if not (path.parent / "pyproject.toml").is_file():
         raise LockError(
-            f"no pyproject.toml beside {path}", hint="a uv.lock is read together with the pyproject.toml that it locks"
+            f"no pyproject.toml beside {path}",
+            hint="a uv.lock is read together with the pyproject.toml that it locks",
         )
     flags = [
         *_choice("group", install.groups),
@@ -261,13 +270,23 @@ def select(lock: Lock, cell: Cell) -> Selection:
     try:
         chosen = list(
             lock.pylock.select(
-                environment=environment(cell), tags=wheel_tags(cell), extras=lock.extras, dependency_groups=lock.groups
+                environment=environment(cell),
+                tags=wheel_tags(cell),
+                extras=lock.extras,
+                dependency_groups=lock.groups,
             )
         )
     except PylockSelectError as error:
-        raise LockError(f"{lock.path} does not cover the cell {cell.name}: {_said(error)}", hint=_select_hint(error)) from error
+        raise LockError(
+            f"{lock.path} does not cover the cell {cell.name}: {_said(error)}", hint=_select_hint(error)
+        ) from error
     packages = sorted(
-        (_selected(package, source) for package, source in chosen if not _is_local(source)), key=lambda each: each.name
+        (
+            _selected(package, source)
+            for package, source in chosen
+            if not isinstance(source, PackageDirectory) and source.url  # without a URL it is a local file
+        ),
+        key=lambda each: each.name,
     )
     locals_ = [source.path for _, source in chosen if isinstance(source, PackageDirectory)]
     return Selection(
@@ -280,7 +299,10 @@ def select(lock: Lock, cell: Cell) -> Selection:
 
 def _said(error: PylockSelectError) -> str:
     text = re.sub(r" at packages\[\d+\]", "", str(error))
-    match = re.search(r"'(?P<python>3\.\d+)\.\d+' .*requirement '(?P<requirement>[^']*)'(?P<package> for package '[^']*')?", text)
+    match = re.search(
+        r"'(?P<python>3\.\d+)\.\d+' .*requirement '(?P<requirement>[^']*)'(?P<package> for package '[^']*')?",
+        text,
+    )
     if match:
         return f"Python {match['python']} is outside requires-python {match['requirement']!r}{match['package'] or ''}"
     return text[0].lower() + text[1:]
@@ -340,12 +362,7 @@ def _platforms(cell: Cell) -> Iterator[str]:
     yield f"linux_{machine}"
 
 
-def _is_local(source: _Source) -> bool:
-    return isinstance(source, PackageDirectory) or not source.url
-
-
-def _selected(package: Package, source: _Source) -> SelectedPackage:
-    assert not isinstance(source, PackageDirectory)
+def _selected(package: Package, source: _RemoteSource) -> SelectedPackage:
     table: dict[str, Any] = {"url": without_credentials(str(source.url))}
     size: int | None = None
     if isinstance(source, PackageVcs):
@@ -385,7 +402,9 @@ def _build_systems(lock: Lock, local_paths: Sequence[str]) -> tuple[BuildSystem,
         declared = table.get("build-system", _DEFAULT_BUILD_SYSTEM)
         system = BuildSystem(
             requires=tuple(declared.get("requires", ())),
-            backend="" if "backend-path" in declared else declared.get("build-backend", "setuptools.build_meta:__legacy__"),
+            backend=""
+            if "backend-path" in declared
+            else declared.get("build-backend", "setuptools.build_meta:__legacy__"),
             constraints=tuple(map(str, settings.get("build-constraint-dependencies", ()))),
         )
         if system.requires:
@@ -443,5 +462,3 @@ def newest_python(lock: Lock) -> str:
 
 NEWEST_PYTHON: Final = 14
 OLDEST_PYTHON: Final = 8
-
-

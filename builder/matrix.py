@@ -26,7 +26,7 @@ GLIBC: Final[Mapping[str, str]] = {
     "bullseye": "2.31", "bookworm": "2.36", "trixie": "2.41",
     "focal": "2.31", "jammy": "2.35", "noble": "2.39",
 }  # fmt: skip
-MUSL: Final = "1.2"     # Alpine 3.13 and later
+MUSL: Final = "1.2"  # Alpine 3.13 and later
 
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
@@ -79,7 +79,10 @@ PythonVersion = Annotated[
 ]
 TagText = Annotated[
     str,
-    _matching(TAG_PATTERN, "a tag; use letters, digits, '_', '.' and '-', at most 128, not beginning with '.' or '-'"),
+    _matching(
+        TAG_PATTERN,
+        "a tag; use letters, digits, '_', '.' and '-', at most 128, not beginning with '.' or '-'",
+    ),
     Field(json_schema_extra=_pattern(TAG_PATTERN)),
 ]
 PackageName = Annotated[
@@ -124,7 +127,8 @@ class Base(_Table):
     family: Literal["debian", "alpine"] = Field(description="Which package manager and libc it has")
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
     libc: Annotated[str, _matching(r"\d+\.\d+", 'a libc version; write "2.36"')] | None = Field(
-        None, description="Version of its glibc or musl; known for the images of Debian, Ubuntu and Alpine releases"
+        None,
+        description="Version of its glibc or musl; known for the images of Debian, Ubuntu and Alpine releases",
     )
 
 
@@ -138,7 +142,8 @@ class MatrixFile(_Table):
     base: tuple[TagText, ...] = Field(description="Names of base layers, each defined under [bases]")
     exclude: tuple[Exclusion, ...] = Field((), description="Cells that are not built")
     uv: Annotated[str, _matching(r"\d+\.\d+\.\d+", 'a uv version; write "0.13.8"')] = Field(
-        default_factory=lambda: version("uv"), description="uv version of the images; the one builder ships with by default"
+        default_factory=lambda: version("uv"),
+        description="uv version of the images; the one builder ships with by default",
     )
     uv_image: Annotated[str, AfterValidator(_reference)] = Field(
         "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that holds /uv and /uvx, without a tag"
@@ -152,10 +157,11 @@ class MatrixFile(_Table):
     aliases: dict[TagText, TagText] = Field(
         default_factory=dict, description='More moving tags: {"latest" = "3.13-bookworm-slim"}'
     )
-    install: Install = Field(default_factory=lambda: Install())
+    install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - the alias is no keyword for mypy
     bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
-        default_factory=dict, description='Registries that stand in for others: {"docker.io" = "mirror.example.com"}'
+        default_factory=dict,
+        description='Registries that stand in for others: {"docker.io" = "mirror.example.com"}',
     )
 
 
@@ -179,7 +185,10 @@ class Platform:
         system, _, architecture = text.partition("/")
         architecture = architecture.removesuffix("/v8")
         if system != "linux" or architecture not in _ARCHITECTURES:
-            raise UsageError(f"{text!r} is not a platform that images are made for", hint="write linux/amd64 or linux/arm64")
+            raise UsageError(
+                f"{text!r} is not a platform that images are made for",
+                hint="write linux/amd64 or linux/arm64",
+            )
         return cls(architecture=architecture)
 
     @classmethod
@@ -239,7 +248,8 @@ class Matrix:
             if not any(all(getattr(cell, axis) == value for axis, value in each.items()) for cell in self.cells):
                 text = ",".join(f"{axis}={value}" for axis, value in each.items())
                 raise UsageError(
-                    f"--only {text} matches no cell of {self.source}", hint=f"cells: {listed([c.name for c in self.cells])}"
+                    f"--only {text} matches no cell of {self.source}",
+                    hint=f"cells: {listed([c.name for c in self.cells])}",
                 )
         names = {cell.name for cell in cells}
         return replace(self, cells=cells, aliases=tuple(pair for pair in self.aliases if pair[1] in names))
@@ -254,7 +264,10 @@ def _coordinates(text: str) -> dict[str, str]:
     for part in text.split(","):
         axis, equals, value = part.strip().partition("=")
         if axis not in {"python", "base"} or not equals or not value or axis in wanted:
-            raise UsageError(f"--only {text!r} is not a choice of cells", hint="write python=3.13 or python=3.13,base=alpine")
+            raise UsageError(
+                f"--only {text!r} is not a choice of cells",
+                hint="write python=3.13 or python=3.13,base=alpine",
+            )
         wanted[axis] = value
     return wanted
 
@@ -282,7 +295,8 @@ def read(path: Path) -> Matrix:
         raise MatrixError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise MatrixError(
-            f"cannot read {path}: {error.strerror}", hint="name the matrix with -f, or leave it out to use the built-in one"
+            f"cannot read {path}: {error.strerror}",
+            hint="name the matrix with -f, or leave it out to use the built-in one",
         ) from error
     return parse(text, source=str(path))
 
@@ -350,7 +364,7 @@ def _axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
             yield f"{axis}: empty; name at least one"
         for value in dict.fromkeys(map(str, values)):
             if values.count(value) > 1:
-                yield f"{axis}: {value!r} is there {values.count(value)} times, which makes the same cells twice; name it once"
+                yield f"{axis}: {value!r} is there {values.count(value)} times; name it once"
     defined = table.get("bases", {})
     if isinstance(table.get("base"), list) and isinstance(defined, dict):
         for name in dict.fromkeys(map(str, table["base"])):
@@ -365,7 +379,7 @@ def _cell_faults(file: MatrixFile) -> Iterator[str]:
     """The faults between the keys of a file each of whose keys is right by itself."""
     for name, base in file.bases.items():
         if not _libc(base):
-            yield f'bases.{name}.libc: missing, and not known for {base.image!r}; write its glibc, such as libc = "2.36"'
+            yield f'bases.{name}.libc: missing, and not known for {base.image!r}; write it, such as libc = "2.36"'
     cells = [(python, base) for python in file.python for base in file.base]
     for index, exclusion in enumerate(file.exclude):
         if exclusion.python is None and exclusion.base is None:

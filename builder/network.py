@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Final
 
 import requests
@@ -11,7 +12,7 @@ from urllib3.util.retry import Retry
 
 from builder import __version__
 
-TIMEOUT: Final = (10.0, 60.0)   # seconds to connect, seconds between two bytes
+TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, seconds between two bytes
 
 _RETRIES = Retry(
     total=4, backoff_factor=0.5, backoff_max=20, status_forcelist=(429, 500, 502, 503, 504),
@@ -19,10 +20,13 @@ _RETRIES = Retry(
 )  # fmt: skip
 
 
+_CONNECTION = re.compile(r"^(<.*?>|HTTPS?Connection\(.*?\)|HTTPS?ConnectionPool\(.*?\)): ")
+
+
 class _Session(requests.Session):
     """A session whose every request has a time limit."""
 
-    def request(self, *args: object, **kwargs: object) -> requests.Response:  # type: ignore[override]
+    def request(self, *args: object, **kwargs: object) -> requests.Response:
         kwargs.setdefault("timeout", TIMEOUT)
         return super().request(*args, **kwargs)  # type: ignore[arg-type]
 
@@ -45,4 +49,4 @@ def reason(error: requests.RequestException) -> str:
         cause = cause.args[0]
     inner = getattr(cause, "reason", None)
     text = str(inner if isinstance(inner, BaseException) else cause)
-    return text.partition(">: ")[2] or text
+    return _CONNECTION.sub("", text)

@@ -34,7 +34,9 @@ class ImagePlan:
     moving_tags: tuple[str, ...]
 
 
-def plan(matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef) -> ImagePlan:
+def plan(
+    matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef
+) -> ImagePlan:
     """Put together the plan of the selection's cell; `digests` must hold those of its base and of uv."""
     cell = selection.cell
     return ImagePlan(

@@ -99,6 +99,11 @@ class ImageRef:
         """The reference without tag and digest."""
         return f"{self.registry}/{self.repository}"
 
+    @property
+    def familiar(self) -> str:
+        """The reference as people write it: without what Docker adds by itself."""
+        return str(self).removeprefix(f"{DOCKER_HUB}/library/").removeprefix(f"{DOCKER_HUB}/")
+
     def with_tag(self, tag: str) -> ImageRef:
         """The same repository at another tag, without a digest."""
         return replace(self, tag=tag, digest=None)

@@ -127,7 +127,10 @@ def _refusal(response: requests.Response, wanted: ImageRef, located: ImageRef) -
             f"{located.registry} does not let this user read {name}: {response.status_code} {response.reason}",
             hint=f"docker login {located.registry}; an image that does not exist may look like this too",
         )
-    return RegistryError(f"{located.registry} answers {response.status_code} {response.reason} for {name}", hint="try again later")
+    return RegistryError(
+        f"{located.registry} answers {response.status_code} {response.reason} for {name}",
+        hint="try again later",
+    )
 
 
 def _scheme(host: str) -> str:

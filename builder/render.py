@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +18,12 @@ from typing import Any, Final
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.errors import BuilderError
+from builder.errors import BuilderError, UsageError
 from builder.lock import BuildSystem, SelectedPackage
 from builder.plan import ImagePlan, LayerGroup
 from builder.refs import ImageRef
 
-KEY_LENGTH: Final = 12          # hexadecimal digits of the key in a tag
+KEY_LENGTH: Final = 12  # hexadecimal digits of the key in a tag
 LABELS: Final = "io.gitlab.prebuilt"
 
 # Where an image has what it promises; verify.py and the templates read these, and nothing else names them.
@@ -31,8 +32,8 @@ CACHE: Final = "/opt/uv/cache"
 SELECTION: Final = "/opt/uv/pylock.toml"
 
 # Names of the files that a build is given as secrets: a CA bundle, and credentials of private indexes.
-CA_SECRET: Final = "ca"
-NETRC_SECRET: Final = "netrc"
+CA_SECRET: Final = "ca"  # noqa: S105 - a name
+NETRC_SECRET: Final = "netrc"  # noqa: S105 - a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,20 @@ class RenderedImage:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+
+    def replace(self, directory: Path) -> None:
+        """Write the context to a folder in place of one that was written there before."""
+        fresh = directory.with_name(f".{directory.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            fresh.mkdir(parents=True)
+            self.write(fresh)
+            shutil.rmtree(directory, ignore_errors=True)
+            fresh.rename(directory)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {directory}: {error.strerror}", hint="name another folder with -o"
+            ) from error
 
 
 def render(plan: ImagePlan) -> RenderedImage:
@@ -145,7 +160,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(packaged if packaged.is_dir() else checkout),
         undefined=StrictUndefined,
-        autoescape=False,   # noqa: S701 - a Dockerfile is not HTML; every value goes through a filter below
+        autoescape=False,  # noqa: S701 - a Dockerfile is not HTML; every value goes through a filter below
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -106,7 +106,9 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
     elif name in {"-e", "--editable"}:
         target = path.parent / value.partition("[")[0]
         if "://" in value or not target.is_dir():
-            into.faults.append(f"{where}: -e {without_credentials(value)}: no such directory; an image takes no editable package")
+            into.faults.append(
+                f"{where}: -e {without_credentials(value)}: no such directory; an image takes no editable package"
+            )
     elif name in {"-i", "--index-url"}:
         into.indexes.insert(0, value)
     elif name == "--extra-index-url":

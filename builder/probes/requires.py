@@ -1,9 +1,11 @@
 """Print what a build backend asks for beyond `[build-system] requires` (PEP 517 and 660), one requirement a line.
 
-Runs while an image is built, in a folder with a minimal pyproject.toml and an environment that has the backend:
-`python requires.py FOLDER hatchling.build`. A backend that cannot answer without the project's sources asks for nothing here;
-the check `project-offline` of the finished image tells whether that was enough.
+Runs while an image is built, in a folder with a minimal pyproject.toml and an environment that has the
+backend: `python requires.py FOLDER hatchling.build`. A backend that cannot answer without the project's sources asks
+for nothing here; the check `project-offline` of the finished image tells whether that was enough.
 """
+
+from __future__ import annotations
 
 import functools
 import importlib
@@ -11,7 +13,7 @@ import os
 import sys
 
 
-def main(folder, name):
+def main(folder: str, name: str) -> None:
     """Ask the backend `module:object` for its editable and wheel requirements."""
     os.chdir(folder)
     module, _, attributes = name.partition(":")
@@ -21,7 +23,7 @@ def main(folder, name):
         sys.exit("no build backend %s: %s" % (name, error))
     for hook in ("get_requires_for_build_editable", "get_requires_for_build_wheel"):
         try:
-            required = getattr(backend, hook, list)()
+            required: list[str] = getattr(backend, hook, list)()
         except Exception as error:
             print("%s of %s needs the project: %s" % (hook, name, error), file=sys.stderr)
             continue

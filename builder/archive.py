@@ -1,0 +1,105 @@
+"""A saved image (`docker save`): its manifest, its config and its layers, read from the tar without unpacking it.
+
+Layouts: the OCI image layout, and where an engine writes none, Docker's own `manifest.json`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_INDEX_TYPES: Final = {
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer as it lies in the archive: `size` is in bytes, compressed where the archive has it so."""
+
+    member: str
+    size: int
+
+
+class ImageArchive:
+    """An open archive of one image; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._tar = tarfile.open(path)  # noqa: SIM115 - closed by __exit__
+        names = set(self._tar.getnames())
+        if "index.json" in names:
+            manifest = self._oci_manifest(self._json("index.json"))
+            config = self._blob(manifest["config"]["digest"])
+            layers = [self._blob(layer["digest"]) for layer in manifest["layers"]]
+        else:
+            (entry,) = self._json("manifest.json")
+            config, layers = entry["Config"], entry["Layers"]
+        self.config: Mapping[str, Any] = self._json(config)
+        self.layers = tuple(Layer(member=name, size=self._tar.getmember(name).size) for name in layers)
+
+    def __enter__(self) -> ImageArchive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tar.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers together."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def history(self) -> list[Mapping[str, Any]]:
+        """The config's history, oldest first; an entry without `empty_layer` made the next layer."""
+        return list(self.config.get("history", []))
+
+    def split(self, marker: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+        """The layers made before, and those made after, the history entry whose `created_by` has the marker.
+
+        Where none has, or the history does not fit the layers, all count as made after.
+        """
+        made = [entry for entry in self.history if not entry.get("empty_layer")]
+        below = 0
+        for entry in self.history if len(made) == len(self.layers) else ():
+            if marker in entry.get("created_by", ""):
+                return self.layers[:below], self.layers[below:]
+            below += not entry.get("empty_layer")
+        return (), self.layers
+
+    def files(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+        """Yield each entry of a layer, in order, with its content where it is a regular file."""
+        with self._tar.extractfile(layer.member) as raw:  # type: ignore[union-attr]
+            magic = raw.read(2)
+            raw.seek(0)
+            plain: IO[bytes] = gzip.GzipFile(fileobj=raw) if magic == _GZIP_MAGIC else raw  # type: ignore[assignment]
+            with tarfile.open(fileobj=plain, mode="r|") as layer_tar:
+                for entry in layer_tar:
+                    yield entry, layer_tar.extractfile(entry) if entry.isreg() else None
+
+    def _json(self, name: str) -> Any:
+        with self._tar.extractfile(name) as file:  # type: ignore[union-attr]
+            return json.load(file)
+
+    def _oci_manifest(self, index: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Follow indexes to the image's manifest, past attestations, which have no platform."""
+        entries = [
+            entry for entry in index["manifests"]
+            if entry.get("annotations", {}).get("vnd.docker.reference.type") != "attestation-manifest"
+            and self._blob(entry["digest"]) in self._tar.getnames()
+        ]  # fmt: skip
+        inner: Mapping[str, Any] = self._json(self._blob(entries[0]["digest"]))
+        return self._oci_manifest(inner) if inner.get("mediaType") in _INDEX_TYPES else inner
+
+    @staticmethod
+    def _blob(digest: str) -> str:
+        return "blobs/" + digest.replace(":", "/")

@@ -1,0 +1,205 @@
+"""`RenderedImage` → `BuiltImage`: one `docker buildx build` per cell."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from builder.command import redact
+from builder.engine import BuildRequest, Engine
+from builder.errors import BuildError, UsageError
+from builder.refs import Digest, Mirrors
+from builder.render import CA_SECRET, LABELS, NETRC_SECRET, RenderedImage
+
+# Docker's predefined build arguments: they reach RUN, and stay out of the image and its history.
+PROXY_ARGS: Final = tuple(
+    name
+    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
+    for name in (upper, upper.lower())
+)
+
+_SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC_SECRET: "NETRC"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """How to build, which decides nothing of what is in the image."""
+
+    mirrors: Mirrors
+    secrets: Mapping[str, Path]
+    logs: Path
+    no_cache: bool = False
+    pull: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImage:
+    """An image in the engine's store under its immutable tag; `seconds` is how long the build took."""
+
+    rendered: RenderedImage
+    digest: Digest
+    seconds: float
+    log: Path
+
+
+def secrets_of_environment() -> dict[str, Path]:
+    """The files that builds are given as secret mounts: SSL_CERT_FILE and NETRC, where set.
+
+    Raises UsageError where one is set and cannot be read.
+    """
+    secrets = {}
+    for name, variable in _SECRET_VARIABLES.items():
+        if os.environ.get(variable):
+            path = Path(os.environ[variable])
+            if not path.is_file() or not os.access(path, os.R_OK):
+                raise UsageError(f"{variable} names {path}, which cannot be read", hint=f"mend or unset {variable}")
+            secrets[name] = path
+    return secrets
+
+
+def build(
+    rendered: RenderedImage, engine: Engine, settings: BuildSettings, *, on_step: Callable[[str], None]
+) -> BuiltImage:
+    """Build one cell and keep its log; raise BuildError with the failing step's last words and the log's path."""
+    started = time.monotonic()
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    log = settings.logs / f"{rendered.plan.cell.name}-{rendered.key[:12]}.log"
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch, log.open("w", encoding="utf-8") as file:
+        context, metadata = Path(scratch, "context"), Path(scratch, "metadata.json")
+        context.mkdir()
+        rendered.write(context)
+        progress = _Progress(file=file, packages=len(rendered.plan.selection.packages), on_step=on_step)
+        returncode = engine.build(_request(rendered, settings, context, metadata), on_line=progress.read)
+        if returncode:
+            raise _failure(rendered, progress, returncode, log)
+        built = json.loads(metadata.read_text(encoding="utf-8"))
+    return BuiltImage(
+        rendered=rendered,
+        digest=Digest.from_str(built["containerimage.digest"]),
+        seconds=time.monotonic() - started,
+        log=log,
+    )
+
+
+def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
+    plan = rendered.plan
+    located = {str(ref): settings.mirrors.locate(ref) for ref in (plan.base, plan.uv)}
+    return BuildRequest(
+        context=context,
+        tag=str(rendered.immutable_tag),
+        platform=str(plan.cell.platform),
+        metadata=metadata,
+        labels={f"{LABELS}.key": rendered.key},
+        # The Dockerfile, and with it the key, has the registries' own names; a mirror only says where to fetch from.
+        contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
+        secrets=settings.secrets,
+        build_args=[name for name in PROXY_ARGS if os.environ.get(name)],
+        no_cache=settings.no_cache,
+        pull=settings.pull,
+    )
+
+
+def _failure(rendered: RenderedImage, progress: _Progress, returncode: int, log: Path) -> BuildError:
+    said = redact(progress.last_words() or f"docker buildx build ended with {returncode}")
+    hint = f"log: {log}"
+    if "no space left on device" in said:
+        advice = "the engine's disk is full: `docker system df` shows what takes it, `docker system prune` frees it"
+        hint = f"{advice}\n  {hint}"
+    return BuildError(f"{rendered.plan.cell.name}: {said}", hint=hint)
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """Reads buildx's `--progress=rawjson` (BuildKit's SolveStatus as JSON objects) into a readable log."""
+
+    file: IO[str]
+    packages: int
+    on_step: Callable[[str], None]
+    names: dict[str, str] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+    tails: dict[str, list[str]] = field(default_factory=dict)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    object: list[str] = field(default_factory=list)
+
+    def read(self, line: str) -> None:
+        """Take one line of progress; what is not JSON is buildx speaking for itself."""
+        if line == "{" or self.object:
+            # buildx writes its objects indented, over many lines.
+            self.object.append(line)
+            if line != "}":
+                return
+            line, self.object = "".join(self.object), []
+        status = _status(line)
+        if status is None:
+            self.plain.append(line)
+            self._write(line)
+            return
+        for vertex in status.get("vertexes") or ():
+            self._read_vertex(vertex)
+        for entry in status.get("logs") or ():
+            for text in base64.b64decode(entry["data"]).decode(errors="replace").splitlines():
+                self._read_output(entry["vertex"], text)
+
+    def _read_vertex(self, vertex: Mapping[str, Any]) -> None:
+        digest, name = vertex["digest"], vertex.get("name", "")
+        self.names[digest] = name
+        if vertex.get("started") and digest not in self.begun:
+            self.begun.add(digest)
+            self._write(f"=== {name}{' (cached)' if vertex.get('cached') else ''}")
+            step = _step(name, self.packages)
+            if step:
+                self.on_step(step)
+        if vertex.get("error"):
+            self.failed.append((digest, vertex["error"]))
+            self._write(f"=== {name}: {vertex['error']}")
+
+    def _read_output(self, digest: str, text: str) -> None:
+        self._write(f"    {text}")
+        if text.strip():
+            self.tails.setdefault(digest, []).append(text)
+        done = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (packages|files)", text)
+        if done and _step(self.names.get(digest, ""), self.packages):
+            self.on_step(text.partition(" in ")[0].lower())
+
+    def last_words(self) -> str:
+        """What the failing step printed last, or else buildx's own error."""
+        for digest, error in self.failed:
+            tail = "\n    ".join(self.tails.get(digest, [])[-8:])
+            step = _step(self.names[digest], self.packages) or self.names[digest]
+            return f"{step} failed: {error}" + (f"\n    {tail}" if tail else "")
+        return "\n    ".join(line for line in self.plain[-8:] if line.strip())
+
+    def _write(self, text: str) -> None:
+        self.file.write(redact(text) + "\n")
+        self.file.flush()
+
+
+def _status(line: str) -> Mapping[str, Any] | None:
+    try:
+        status = json.loads(line)
+    except ValueError:
+        return None
+    return status if isinstance(status, dict) else None
+
+
+def _step(vertex: str, packages: int) -> str:
+    """A vertex's name in plain words; empty for those that are no news."""
+    words = {
+        "pylock.toml": f"install {packages} packages",
+        "RUN --mount": "install system packages",
+        "RUN <<": "compile the standard library",
+        "COPY": "copy uv",
+        "FROM": "fetch the base image",
+        "exporting to": "write the layers",
+        "importing to docker": "load into the engine",
+    }
+    return next((text for start, text in words.items() if start in vertex and "[internal]" not in vertex), "")

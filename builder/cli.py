@@ -1,0 +1,294 @@
+"""The command line, the only `import click`: reads arguments, prints and exits; the stages do the work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from builder import __version__
+from builder.errors import BuilderError, BuildError, InterruptedRun, UsageError, VerifyError
+
+if TYPE_CHECKING:
+    from builder.pipeline import CellResult, Job, Wish
+    from builder.render import RenderedImage
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_PATH = click.Path(path_type=Path)
+
+
+def _logs() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "builder" / "logs"
+
+
+def _choosing(command: _Command) -> _Command:
+    """Add the options that say which cells of which matrix, from which lock."""
+    for option in reversed(
+        [
+            click.option(
+                "-f",
+                "--file",
+                "matrix",
+                type=_PATH,
+                metavar="MATRIX",
+                help="The matrix.  [default: matrix.toml, if there]",
+            ),
+            click.option(
+                "--lock",
+                type=_PATH,
+                metavar="LOCK",
+                help="uv.lock, pylock.toml or a hash-pinned requirements.txt.  [default: the first of them here]",
+            ),
+            click.option(
+                "--only",
+                multiple=True,
+                metavar="AXIS=VALUE,…",
+                help="Only these cells: python=3.13,base=alpine. Repeatable.",
+            ),
+            click.option(
+                "--platform",
+                metavar="OS/ARCH",
+                help="linux/amd64 or linux/arm64.  [default: the matrix's, or this machine's]",
+            ),
+            click.option(
+                "--mirror",
+                "mirrors",
+                multiple=True,
+                metavar="REGISTRY=MIRROR",
+                help="Fetch images of one registry from another. Repeatable; also $BUILDER_MIRRORS.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all well; 1 a build or a check failed; 2 usage or configuration; "
+    "3 environment, credentials or network; 4 published in part; 130 interrupted.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show every command that is started.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the product and errors.")
+@click.version_option(__version__, prog_name="builder")
+@click.pass_context
+def cli(context: click.Context, verbose: bool, quiet: bool) -> None:
+    r"""Bake a project's locked dependencies into the images that its CI jobs run on.
+
+    \b
+    A first look, nothing is built:      builder plan --lock uv.lock
+    Build and verify on this machine:    builder build --lock uv.lock
+    Read what would be built:            builder render --lock uv.lock -o contexts/
+
+    Without a matrix.toml one image is made: the Python of .python-version, or the newest that the
+    lock admits, on Debian bookworm.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.DEBUG if verbose else logging.WARNING)
+    for chatty in ("docker", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING if verbose else logging.ERROR)
+    context.obj = quiet
+
+
+@cli.command("plan")
+@_choosing
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON (docs/json.md).")
+def plan_command(as_json: bool, **wish: Any) -> None:
+    """Show what would be built: packages, download, tags and key of each cell."""
+    from builder import terminal
+
+    _, rendered = _render(**wish)
+    click.echo(json.dumps(terminal.plan_json(rendered), indent=2) if as_json else terminal.plan_table(rendered))
+
+
+@cli.command("render")
+@_choosing
+@click.option("-o", "--output", type=_PATH, required=True, metavar="DIR", help="Where to write a folder for each cell.")
+def render_command(output: Path, **wish: Any) -> None:
+    """Write each cell's build context: its Dockerfile and its selection of the lock."""
+    _, rendered = _render(**wish)
+    for each in rendered:
+        folder = output / each.plan.cell.name
+        if folder.exists() and not (folder / "Dockerfile").is_file() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is there and was not written by builder", hint="name another folder with -o")
+    for each in rendered:
+        folder = output / each.plan.cell.name
+        each.replace(folder)
+        click.echo(str(folder))
+
+
+@cli.command("build")
+@_choosing
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells built at a time.")
+@click.option("--no-verify", is_flag=True, help="Do not try the contract on the images.")
+@click.option("--no-cache", is_flag=True, help="Build every step anew.")
+@click.option("--pull", is_flag=True, help="Look for newer bases even where the engine has them.")
+@click.option("--builder", metavar="NAME", help="The buildx builder to use; also $BUILDX_BUILDER.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "tty"]),
+    default="auto",
+    show_default=True,
+    help="How to show progress.",
+)
+@click.option(
+    "--log-dir",
+    type=_PATH,
+    default=_logs,
+    metavar="DIR",
+    help="Where to keep each cell's log.  [default: ~/.cache/builder/logs]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (docs/json.md).")
+@click.pass_obj
+def build_command(
+    quiet: bool, jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None,
+    progress: Any, log_dir: Path, as_json: bool, **wish: Any,
+) -> None:  # fmt: skip
+    """Build, verify and tag an image for each cell."""
+    from builder import terminal
+    from builder.build import BuildSettings, secrets_of_environment
+    from builder.checkout import Checkout
+    from builder.engine import DockerEngine
+    from builder.pipeline import build_all
+
+    job, rendered = _render(**wish)
+    settings = BuildSettings(
+        mirrors=job.mirrors, secrets=secrets_of_environment(), logs=log_dir, no_cache=no_cache, pull=pull
+    )
+    with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=quiet) as display:
+        results = build_all(
+            rendered, DockerEngine(builder=builder), settings,
+            checkout=None if no_verify else Checkout.of(job.lock), jobs=jobs, on_news=display.show,
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(terminal.build_json(results), indent=2))
+    else:
+        for result in results:
+            if result.error is None:
+                click.echo(result.rendered.moving_tags[0].familiar)
+    _judge(results)
+
+
+def _judge(results: tuple[CellResult, ...]) -> None:
+    """Complain of each failed cell, and end with the exit code of the gravest."""
+    from builder import terminal
+
+    faults = [result.error for result in results if result.error]
+    for fault in faults:
+        terminal.complain(fault)
+    if faults:
+        terminal.say(f"builder: {len(faults)} of {len(results)} cells failed; their moving tags stay as they were")
+        kinds = {fault.exit_code for fault in faults}
+        sys.exit(1 if kinds & {BuildError.exit_code, VerifyError.exit_code} else min(kinds))
+
+
+@cli.command("verify")
+@click.argument("image")
+@click.option(
+    "--lock",
+    type=_PATH,
+    metavar="LOCK",
+    help="The lock of the project that jobs check out.  [default: the one here, if any]",
+)
+@click.option(
+    "-f",
+    "--file",
+    "matrix",
+    type=_PATH,
+    metavar="MATRIX",
+    help="The matrix: which groups and extras jobs sync.  [default: matrix.toml, if there]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON (docs/json.md).")
+@click.pass_obj
+def verify_command(quiet: bool, image: str, lock: Path | None, matrix: Path | None, as_json: bool) -> None:
+    """Try the contract on an IMAGE, as a CI runner would run it."""
+    from builder import terminal
+    from builder.build import secrets_of_environment
+    from builder.engine import DockerEngine
+    from builder.pipeline import checkout_for
+    from builder.verify import examine
+
+    checkout = checkout_for(matrix, lock)
+    engine = DockerEngine()
+    engine.image_id(image)
+    findings = examine(
+        image, engine, checkout=checkout, secret_files=secrets_of_environment(),
+        on_check=lambda name: None if quiet else terminal.say(f"… {name}"),
+    )  # fmt: skip
+    if as_json:
+        table = {
+            "image": image,
+            "size": findings.size,
+            "checks": [terminal.check_json(check) for check in findings.checks],
+        }
+        click.echo(json.dumps(table, indent=2))
+    else:
+        click.echo(terminal.checks_table(findings.checks))
+    if findings.failed:
+        raise VerifyError(f"{image} does not keep its promise: {', '.join(check.name for check in findings.failed)}")
+
+
+@cli.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of matrix.toml, for editors."""
+    from builder.matrix import schema
+
+    click.echo(schema(), nl=False)
+
+
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print the completion script of a SHELL: eval "$(builder completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found:
+        click.echo(found(cli, {}, "builder", "_BUILDER_COMPLETE").source())
+
+
+def _render(**said: Any) -> tuple[Job, tuple[RenderedImage, ...]]:
+    from builder.pipeline import Wish, read, render_all
+
+    wish: Wish = Wish(**said)
+    job = read(wish)
+    return job, render_all(job)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Run the command line; every way it can end has an exit code of errors.py."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _end(InterruptedRun("interrupted"))
+    except KeyboardInterrupt:
+        _end(InterruptedRun("interrupted"))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BuilderError as error:
+        _end(error)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _end(error: BuilderError) -> NoReturn:
+    from builder.terminal import complain
+
+    complain(error)
+    sys.exit(error.exit_code)

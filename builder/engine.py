@@ -1,0 +1,292 @@
+"""The container engine: images, containers and builds of one Docker daemon. The only `import docker`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.models.containers import Container
+from docker.types import Mount
+
+from builder.command import ProcessGroup, run
+from builder.errors import CommandError, EngineError, InterruptedRun
+
+OLDEST_BUILDX: Final = (0, 13)  # the first with --progress=rawjson
+_TIMEOUT: Final = 60  # seconds for an answer of the daemon
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What buildx is asked for; `contexts` say where an image named in the Dockerfile really comes from."""
+
+    context: Path
+    tag: str
+    platform: str
+    metadata: Path
+    labels: Mapping[str, str]
+    contexts: Mapping[str, str]
+    secrets: Mapping[str, Path]
+    build_args: Sequence[str]  # names; the values are in the environment
+    no_cache: bool
+    pull: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How a container ended: its exit code and what it printed, both streams together."""
+
+    exit_code: int
+    output: str
+
+
+class Engine(Protocol):
+    """What the stages need of an engine."""
+
+    def check(self) -> None:
+        """Raise EngineError unless the engine answers and can build."""
+
+    def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
+        """Build into the engine's image store; hand over each line of progress (JSON), return the exit code."""
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image another name."""
+
+    def image_id(self, image: str) -> str:
+        """The id of an image in the store, `sha256:…`; raise EngineError where it is not there."""
+
+    def labels(self, image: str) -> Mapping[str, str]:
+        """The labels of an image in the store."""
+
+    def save(self, image: str, path: Path) -> None:
+        """Write the image as a tar."""
+
+    def volume(self, image: str, target: str, content: IO[bytes]) -> contextlib.AbstractContextManager[str]:
+        """A new volume filled from a tar, as the image sees it at `target`; removed at the end."""
+
+    def run(
+        self,
+        image: str,
+        script: str,
+        *,
+        volume: str,
+        target: str,
+        workdir: str,
+        user: str | None,
+        seconds: float,
+    ) -> Ran:
+        """Run a shell script in a new container without a network, as a CI runner does; remove the container."""
+
+    def stop(self) -> None:
+        """End everything that runs, and let nothing new start."""
+
+
+@dataclass(kw_only=True)
+class DockerEngine:
+    """The Docker daemon that DOCKER_HOST, DOCKER_CONTEXT or the current context names, with buildx."""
+
+    builder: str | None = None
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
+    _containers: set[Container] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _connected: Any = None
+
+    def check(self) -> None:
+        """See `Engine.check`."""
+        with self._answers():
+            self._client.ping()
+        try:
+            answer = run(["docker", "buildx", "version"])
+        except CommandError as error:
+            raise EngineError(
+                "no docker command in PATH",
+                hint="builds go through docker buildx; install Docker's command line",
+            ) from error
+        found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", answer.stdout)
+        if answer.returncode or not found:
+            raise EngineError(
+                "docker has no buildx",
+                hint="install the package docker-buildx-plugin (Debian: docker-buildx)",
+            )
+        if (int(found[1]), int(found[2])) < OLDEST_BUILDX:
+            raise EngineError(
+                f"docker buildx is {found[1]}.{found[2]}, too old",
+                hint=f"builder needs {OLDEST_BUILDX[0]}.{OLDEST_BUILDX[1]} or later",
+            )
+
+    def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
+        """See `Engine.build`."""
+        options = [
+            *(["--builder", self.builder] if self.builder else []),
+            "--platform", request.platform,
+            "--progress", "rawjson",
+            "--metadata-file", str(request.metadata),
+            "--load",
+            # GitLab's registry rejects some attestations; plain manifests are taken everywhere.
+            "--provenance=false", "--sbom=false",
+            "--tag", request.tag,
+            *(["--no-cache"] if request.no_cache else []),
+            *(["--pull"] if request.pull else []),
+        ]  # fmt: skip
+        for name, value in request.labels.items():
+            options += ["--label", f"{name}={value}"]
+        for name, value in request.contexts.items():
+            options += ["--build-context", f"{name}={value}"]
+        for name, path in request.secrets.items():
+            options += ["--secret", f"id={name},src={path}"]
+        for name in request.build_args:
+            options += ["--build-arg", name]
+        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        argv = ["docker", "buildx", "build", *options, str(request.context)]
+        return self.processes.stream(argv, env=environment, on_line=on_line)
+
+    def tag(self, image: str, name: str) -> None:
+        """See `Engine.tag`."""
+        repository, _, tag = name.rpartition(":")
+        with self._answers():
+            self._client.api.tag(image, repository, tag)
+
+    def image_id(self, image: str) -> str:
+        """See `Engine.image_id`."""
+        return str(self._image(image)["Id"])
+
+    def labels(self, image: str) -> Mapping[str, str]:
+        """See `Engine.labels`."""
+        labels: Mapping[str, str] = self._image(image)["Config"].get("Labels") or {}
+        return labels
+
+    def _image(self, image: str) -> Mapping[str, Any]:
+        try:
+            with self._answers():
+                inspected: Mapping[str, Any] = self._client.api.inspect_image(image)  # type: ignore[no-untyped-call]
+                return inspected
+        except docker.errors.ImageNotFound as error:
+            raise EngineError(f"no image {image} in the engine", hint="build it, or docker pull it") from error
+
+    def save(self, image: str, path: Path) -> None:
+        """See `Engine.save`."""
+        with self._answers(), path.open("wb") as file:
+            for chunk in self._client.api.get_image(image, chunk_size=1 << 20):
+                file.write(chunk)
+
+    @contextlib.contextmanager
+    def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
+        """See `Engine.volume`."""
+        with self._answers():
+            made = self._client.volumes.create(labels={"io.gitlab.prebuilt": "verify"})
+        try:
+            with self._answers():
+                mount = Mount(target=target, source=made.name, type="volume")
+                filler = self._client.containers.create(image, ["true"], mounts=[mount], network_mode="none")
+                try:
+                    filler.put_archive(target, content)
+                finally:
+                    filler.remove(force=True)
+            yield made.name
+        finally:
+            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+                made.remove(force=True)
+
+    def run(
+        self,
+        image: str,
+        script: str,
+        *,
+        volume: str,
+        target: str,
+        workdir: str,
+        user: str | None,
+        seconds: float,
+    ) -> Ran:
+        """See `Engine.run`."""
+        with self._answers():
+            container = self._client.containers.create(
+                image,
+                ["sh", "-c", script],
+                mounts=[Mount(target=target, source=volume, type="volume")],
+                working_dir=workdir,
+                network_mode="none",
+                user=user,
+                labels={"io.gitlab.prebuilt": "verify"},
+            )
+        try:
+            with self._answers():
+                self._start(container)
+                try:
+                    status = container.wait(timeout=seconds)
+                except requests.exceptions.ConnectionError:  # how the SDK reports a read time-out
+                    return Ran(exit_code=124, output=f"not done within {seconds:.0f} seconds")
+                output = container.logs(stdout=True, stderr=True).decode(errors="replace")
+            if self.processes.stopped.is_set():
+                raise InterruptedRun("interrupted")
+            return Ran(exit_code=status["StatusCode"], output=output)
+        finally:
+            with self._lock:
+                self._containers.discard(container)
+            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+                container.remove(force=True, v=True)
+
+    def _start(self, container: Container) -> None:
+        with self._lock:
+            if self.processes.stopped.is_set():
+                raise InterruptedRun("interrupted")
+            self._containers.add(container)
+        container.start()
+
+    def stop(self) -> None:
+        """See `Engine.stop`."""
+        self.processes.stop()
+        with self._lock:
+            running = list(self._containers)
+        for container in running:
+            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+                container.kill()
+
+    @property
+    def _client(self) -> docker.DockerClient:
+        with self._lock:
+            if self._connected is None:
+                with self._answers():
+                    self._connected = _connect()
+            client: docker.DockerClient = self._connected
+            return client
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn what the SDK raises into EngineError that says which engine was asked."""
+        try:
+            yield
+        except docker.errors.ImageNotFound:
+            raise
+        except docker.errors.APIError as error:
+            raise EngineError(f"the Docker engine at {_host()} says: {error.explanation or error}") from error
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            if "PermissionError" in repr(error) or "Permission denied" in str(error):
+                why, hint = "does not let this user in", "join the group docker, or run as a user who may"
+            else:
+                why, hint = "does not answer", "start it; is `docker info` well?"
+            said = "" if os.environ.get("DOCKER_HOST") else " (DOCKER_HOST is not set)"
+            raise EngineError(f"the Docker engine at {_host()}{said} {why}", hint=hint) from error
+
+
+def _host() -> str:
+    if os.environ.get("DOCKER_HOST"):
+        return os.environ["DOCKER_HOST"]
+    context = ContextAPI.get_current_context()
+    return str(context.Host) if context else "unix:///var/run/docker.sock"
+
+
+def _connect() -> docker.DockerClient:
+    """Connect as the docker command does: DOCKER_HOST first, then the context."""
+    if os.environ.get("DOCKER_HOST"):
+        return docker.from_env(timeout=_TIMEOUT)
+    context = ContextAPI.get_current_context()
+    return docker.DockerClient(base_url=_host(), tls=(context and context.TLSConfig) or False, timeout=_TIMEOUT)
