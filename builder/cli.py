@@ -22,11 +22,38 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
+_QUIET = "builder.quiet"
 
 
 def _logs() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "builder" / "logs"
+
+
+def _talking(command: _Command) -> _Command:
+    """Add -v and -q, which may stand before or after the command's name."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_hush,
+                     help="Show nothing but the product and errors."),
+        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_explain,
+                     help="Show every command that is started."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _hush(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    context.meta[_QUIET] = context.meta.get(_QUIET, False) or wanted
+
+
+def _explain(_: click.Context, __: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("builder").setLevel(logging.DEBUG)
+
+
+def _is_quiet() -> bool:
+    return bool(click.get_current_context().meta[_QUIET])
 
 
 def _choosing(command: _Command) -> _Command:
@@ -68,7 +95,7 @@ def _choosing(command: _Command) -> _Command:
         ]
     ):
         command = option(command)
-    return command
+    return _talking(command)
 
 
 @click.group(
@@ -76,11 +103,9 @@ def _choosing(command: _Command) -> _Command:
     epilog="Exit codes: 0 all well; 1 a build or a check failed; 2 usage or configuration; "
     "3 environment, credentials or network; 4 published in part; 130 interrupted.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show every command that is started.")
-@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the product and errors.")
+@_talking
 @click.version_option(__version__, prog_name="builder")
-@click.pass_context
-def cli(context: click.Context, verbose: bool, quiet: bool) -> None:
+def cli() -> None:
     r"""Bake a project's locked dependencies into the images that its CI jobs run on.
 
     \b
@@ -91,10 +116,6 @@ def cli(context: click.Context, verbose: bool, quiet: bool) -> None:
     Without a matrix.toml one image is made: the Python of .python-version, or the newest that the
     lock admits, on Debian bookworm.
     """
-    logging.basicConfig(format="%(message)s", level=logging.DEBUG if verbose else logging.WARNING)
-    for chatty in ("docker", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.WARNING if verbose else logging.ERROR)
-    context.obj = quiet
 
 
 @cli.command("plan")
@@ -146,9 +167,8 @@ def render_command(output: Path, **wish: Any) -> None:
     help="Where to keep each cell's log.  [default: ~/.cache/builder/logs]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (docs/json.md).")
-@click.pass_obj
 def build_command(
-    quiet: bool, jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None,
+    jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None,
     progress: Any, log_dir: Path, as_json: bool, **wish: Any,
 ) -> None:  # fmt: skip
     """Build, verify and tag an image for each cell."""
@@ -162,7 +182,7 @@ def build_command(
     settings = BuildSettings(
         mirrors=job.mirrors, secrets=secrets_of_environment(), logs=log_dir, no_cache=no_cache, pull=pull
     )
-    with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=quiet) as display:
+    with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=_is_quiet()) as display:
         results = build_all(
             rendered, DockerEngine(builder=builder), settings,
             checkout=None if no_verify else Checkout.of(job.lock), jobs=jobs, on_news=display.show,
@@ -206,8 +226,8 @@ def _judge(results: tuple[CellResult, ...]) -> None:
     help="The matrix: which groups and extras jobs sync.  [default: matrix.toml, if there]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON (docs/json.md).")
-@click.pass_obj
-def verify_command(quiet: bool, image: str, lock: Path | None, matrix: Path | None, as_json: bool) -> None:
+@_talking
+def verify_command(image: str, lock: Path | None, matrix: Path | None, as_json: bool) -> None:
     """Try the contract on an IMAGE, as a CI runner would run it."""
     from builder import terminal
     from builder.build import secrets_of_environment
@@ -215,6 +235,7 @@ def verify_command(quiet: bool, image: str, lock: Path | None, matrix: Path | No
     from builder.pipeline import checkout_for
     from builder.verify import examine
 
+    quiet = _is_quiet()
     checkout = checkout_for(matrix, lock)
     engine = DockerEngine()
     engine.image_id(image)
@@ -268,6 +289,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line; every way it can end has an exit code of errors.py."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each retry
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(standalone_mode=False)
