@@ -76,15 +76,17 @@ class ImageArchive:
             below += not entry.get("empty_layer")
         return (), self.layers
 
-    def files(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-        """Yield each entry of a layer, in order, with its content where it is a regular file."""
+    def files(self, layer: Layer) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and content of each regular file of a layer, in the layer's order."""
         with self._tar.extractfile(layer.member) as raw:  # type: ignore[union-attr]
-            magic = raw.read(2)
+            magic = raw.read(len(_GZIP_MAGIC))
             raw.seek(0)
             plain: IO[bytes] = gzip.GzipFile(fileobj=raw) if magic == _GZIP_MAGIC else raw  # type: ignore[assignment]
             with tarfile.open(fileobj=plain, mode="r|") as layer_tar:
                 for entry in layer_tar:
-                    yield entry, layer_tar.extractfile(entry) if entry.isreg() else None
+                    content = layer_tar.extractfile(entry) if entry.isreg() else None
+                    if content is not None:
+                        yield entry.name, content.read()
 
     def _json(self, name: str) -> Any:
         with self._tar.extractfile(name) as file:  # type: ignore[union-attr]

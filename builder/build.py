@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from builder.archive import ImageArchive
 from builder.command import redact
 from builder.engine import BuildRequest, Engine
 from builder.errors import BuildError, UsageError
@@ -42,10 +43,15 @@ class BuildSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImage:
-    """An image in the engine's store under its immutable tag; `seconds` is how long the build took."""
+    """An image in the engine's store under its immutable tag.
+
+    `size` is in bytes, of all layers as the engine hands them out: compressed, with its containerd image store.
+    `seconds` is how long the build took.
+    """
 
     rendered: RenderedImage
     digest: Digest
+    size: int
     seconds: float
     log: Path
 
@@ -81,9 +87,14 @@ def build(
         if returncode:
             raise _failure(rendered, progress, returncode, log)
         built = json.loads(metadata.read_text(encoding="utf-8"))
+        saved = Path(scratch, "image.tar")
+        engine.save(str(rendered.immutable_tag), saved)
+        with ImageArchive(saved) as archive:
+            size = archive.size
     return BuiltImage(
         rendered=rendered,
         digest=Digest.from_str(built["containerimage.digest"]),
+        size=size,
         seconds=time.monotonic() - started,
         log=log,
     )

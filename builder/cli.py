@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from builder import __version__
-from builder.errors import BuilderError, BuildError, InterruptedRun, UsageError, VerifyError
+from builder.errors import BuilderError, BuildError, InterruptedRun, UsageError, VerifyError, near
 
 if TYPE_CHECKING:
     from builder.pipeline import CellResult, Job, Wish
@@ -225,35 +225,35 @@ def _judge(results: tuple[CellResult, ...]) -> None:
     metavar="MATRIX",
     help="The matrix: which groups and extras jobs sync.  [default: matrix.toml, if there]",
 )
+@click.option("--check", "only", multiple=True, metavar="NAME", help="Only this check. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON (docs/json.md).")
 @_talking
-def verify_command(image: str, lock: Path | None, matrix: Path | None, as_json: bool) -> None:
+def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tuple[str, ...], as_json: bool) -> None:
     """Try the contract on an IMAGE, as a CI runner would run it."""
     from builder import terminal
     from builder.build import secrets_of_environment
     from builder.engine import DockerEngine
     from builder.pipeline import checkout_for
-    from builder.verify import examine
+    from builder.verify import CHECKS, Given, examine, failed
 
+    for name in only:
+        if name not in CHECKS:
+            raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
     quiet = _is_quiet()
     checkout = checkout_for(matrix, lock)
     engine = DockerEngine()
     engine.image_id(image)
-    findings = examine(
-        image, engine, checkout=checkout, secret_files=secrets_of_environment(),
+    checks = examine(
+        image, engine, checkout=checkout, given=Given(secrets=secrets_of_environment()), only=only,
         on_check=lambda name: None if quiet else terminal.say(f"… {name}"),
     )  # fmt: skip
     if as_json:
-        table = {
-            "image": image,
-            "size": findings.size,
-            "checks": [terminal.check_json(check) for check in findings.checks],
-        }
+        table = {"image": image, "checks": [terminal.check_json(check) for check in checks]}
         click.echo(json.dumps(table, indent=2))
     else:
-        click.echo(terminal.checks_table(findings.checks))
-    if findings.failed:
-        raise VerifyError(f"{image} does not keep its promise: {', '.join(check.name for check in findings.failed)}")
+        click.echo(terminal.checks_table(checks))
+    if faults := failed(checks):
+        raise VerifyError(f"{image} does not keep its promise: {', '.join(check.name for check in faults)}")
 
 
 @cli.command("schema")

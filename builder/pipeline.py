@@ -25,7 +25,7 @@ from builder.plan import inputs, plan
 from builder.refs import ImageRef, Mirrors
 from builder.registry import Registries
 from builder.render import RenderedImage, render
-from builder.verify import Check, Findings, examine, verify
+from builder.verify import Check, Given, examine, verify
 
 Outcome = Literal["verified", "built", "build-failed", "verify-failed"]
 
@@ -70,7 +70,6 @@ class CellResult:
     seconds: float
     built: BuiltImage | None = None
     checks: tuple[Check, ...] = ()
-    size: int | None = None
     error: BuilderError | None = None
 
 
@@ -168,7 +167,7 @@ def _make(
     started = time.monotonic()
     name = rendered.plan.cell.name
     built: BuiltImage | None = None
-    findings: Findings | None = None
+    checks: tuple[Check, ...] = ()
     outcome: Outcome = "build-failed"
     fault: BuilderError | None = None
     try:
@@ -181,8 +180,8 @@ def _make(
         outcome = "built"
         if checkout:
             outcome = "verify-failed"
-            findings = _examine(built, engine, settings, checkout, on_news)
-            verify(built, findings)
+            checks = _examine(built, engine, settings, checkout, on_news)
+            verify(built, checks)
             outcome = "verified"
         for tag in rendered.moving_tags:
             engine.tag(str(rendered.immutable_tag), str(tag))
@@ -196,8 +195,7 @@ def _make(
         outcome=outcome,
         seconds=time.monotonic() - started,
         built=built,
-        checks=findings.checks if findings else (),
-        size=findings.size if findings else None,
+        checks=checks,
         error=fault,
     )
 
@@ -208,14 +206,13 @@ def _examine(
     settings: BuildSettings,
     checkout: Checkout,
     on_news: Callable[[News], None],
-) -> Findings:
+) -> tuple[Check, ...]:
     plan_ = built.rendered.plan
     return examine(
         str(built.rendered.immutable_tag),
         engine,
         checkout=checkout,
-        secret_files=settings.secrets,
-        log=built.log.read_text(encoding="utf-8"),
+        given=Given(secrets=settings.secrets, log=built.log.read_text(encoding="utf-8")),
         selection={package.name: package.version for package in plan_.selection.packages},
         on_check=lambda check: on_news(News(cell=plan_.cell.name, stage="verify", text=check)),
     )

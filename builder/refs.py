@@ -25,6 +25,10 @@ _REGISTRY = re.compile(
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 
 
+def _names_a_registry(component: str) -> bool:
+    return "." in component or ":" in component or component == "localhost"
+
+
 def is_tag(text: str) -> bool:
     """Whether the text is a tag that every registry takes."""
     return _TAG.fullmatch(text) is not None
@@ -71,12 +75,11 @@ class ImageRef:
                 hint="a tag has letters, digits, '_', '.' and '-', at most 128, and does not begin with '.' or '-'",
             )
         first, slash, rest = name.partition("/")
-        if slash and ("." in first or ":" in first or first == "localhost"):
-            registry, repository = first, rest
-        else:
-            registry, repository = DOCKER_HUB, name
-            if not slash:
-                repository = f"library/{name}"
+        registry, repository = (first, rest) if slash and _names_a_registry(first) else (DOCKER_HUB, name)
+        if registry == "index.docker.io":
+            registry = DOCKER_HUB
+        if registry == DOCKER_HUB and "/" not in repository:
+            repository = f"library/{repository}"
         if not _REGISTRY.fullmatch(registry):
             raise UsageError(
                 f"{text!r} is not an image reference: {registry!r} is not a registry",
@@ -88,7 +91,7 @@ class ImageRef:
                 hint="use lower-case letters and digits, separated by '.', '_', '-' or '/'",
             )
         return cls(
-            registry="docker.io" if registry == "index.docker.io" else registry,
+            registry=registry,
             repository=repository,
             tag=tag or None,
             digest=Digest.from_str(digest) if at else None,
@@ -133,7 +136,8 @@ class Mirrors:
         """Take `{"docker.io": "localhost:5000"}`; a name may have a path on either side."""
         for source, target in mapping.items():
             for side in (source, target):
-                if not _REGISTRY.fullmatch(side.split("/")[0]) or side.endswith("/"):
+                host = side.split("/")[0]
+                if not (_REGISTRY.fullmatch(host) and _names_a_registry(host)) or side.endswith("/"):
                     raise UsageError(
                         f"{side!r} in the mirror {source}={target} is not a registry",
                         hint="write docker.io=mirror.example.com, without a scheme and without a slash at the end",

@@ -156,7 +156,7 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
     return {
         "outcome": result.outcome,
         "digest": str(result.built.digest) if result.built else None,
-        "size": result.size,
+        "size": result.built.size if result.built else None,
         "seconds": round(result.seconds, 3),
         "checks": [check_json(check) for check in result.checks],
         "log": str(result.built.log) if result.built else None,

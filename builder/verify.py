@@ -9,7 +9,7 @@ import json
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -43,24 +43,18 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifiedImage:
-    """An image that keeps the whole contract; `size` is in bytes, of all layers as the engine hands them out."""
+    """An image that keeps the whole contract."""
 
     built: BuiltImage
     checks: tuple[Check, ...]
-    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
-    """The checks of one image, whatever their verdicts, and its size in bytes."""
+class Given:
+    """What a build was given that must not be in the image: files by secret name, and the log to search as well."""
 
-    checks: tuple[Check, ...]
-    size: int
-
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that did not pass."""
-        return tuple(check for check in self.checks if check.verdict == "failed")
+    secrets: Mapping[str, Path]
+    log: str = ""
 
 
 class _Failed(Exception):  # noqa: N818 - a verdict, caught where it becomes one
@@ -79,6 +73,7 @@ class _Subject:
     image: str
     volume: str
     checkout: Checkout | None
+    given: Given
     selection: Mapping[str, str | None]
 
     def sh(self, script: str, *, user: str | None = None) -> str:
@@ -106,15 +101,21 @@ class _Subject:
         return shlex.join(["uv", "sync", "--frozen", "--offline", "--no-install-local", *self.checkout.lock.uv_flags])
 
 
-def verify(built: BuiltImage, findings: Findings) -> VerifiedImage:
+def verify(built: BuiltImage, checks: tuple[Check, ...]) -> VerifiedImage:
     """Return the image as verified, or raise VerifyError that names the checks which failed."""
-    if findings.failed:
+    faults = failed(checks)
+    if faults:
         raise VerifyError(
             f"{built.rendered.plan.cell.name}: does not keep its promise: "
-            + "; ".join(f"{check.name}: {check.evidence}" for check in findings.failed),
+            + "; ".join(f"{check.name}: {check.evidence}" for check in faults),
             hint=f"the image is there as {built.rendered.immutable_tag.familiar}; its moving tags are untouched",
         )
-    return VerifiedImage(built=built, checks=findings.checks, size=findings.size)
+    return VerifiedImage(built=built, checks=checks)
+
+
+def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks that did not pass."""
+    return tuple(check for check in checks if check.verdict == "failed")
 
 
 def examine(
@@ -122,50 +123,36 @@ def examine(
     engine: Engine,
     *,
     checkout: Checkout | None,
-    secret_files: Mapping[str, Path],
-    log: str = "",
+    given: Given,
     selection: Mapping[str, str | None] | None = None,
+    only: Collection[str] = (),
     on_check: Callable[[str], None] = lambda _: None,
-) -> Findings:
-    """Run every check against an image in the engine's store.
+) -> tuple[Check, ...]:
+    """Run the checks, all or those named in `only`, against an image in the engine's store.
 
-    `selection` is what the image should hold; without one, the image's own note of it is taken.
+    `selection` is what the image should hold, names to versions (None where any will do); without one, the image's
+    own note of it is taken.
     """
-    with (
-        tar_of(checkout) as content,
-        engine.volume(image, BUILDS, content) as volume,
-        tempfile.TemporaryDirectory(prefix="builder-") as scratch,
-    ):
+    with tar_of(checkout) as content, engine.volume(image, BUILDS, content) as volume:
         subject = _Subject(
-            engine=engine, image=image, volume=volume, checkout=checkout,
+            engine=engine,
+            image=image,
+            volume=volume,
+            checkout=checkout,
+            given=given,
             selection=selection if selection is not None else _noted_selection(engine, image, volume),
-        )  # fmt: skip
-        saved = Path(scratch, "image.tar")
-        engine.save(image, saved)
-        with ImageArchive(saved) as archive:
-            checks = {
-                "sync-frozen": lambda: _sync_frozen(subject, None),
-                "second-environment": lambda: _second_environment(subject, None),
-                "python-version-file": lambda: _python_version_file(subject),
-                "uv-pip": lambda: _uv_pip(subject, None),
-                "bytecode": lambda: _bytecode(subject),
-                "any-user": lambda: _any_user(subject),
-                "installed-set": lambda: _installed_set(subject),
-                "no-secrets": lambda: _no_secrets(archive, secret_files, log),
-                # Last, for it leaves build output in the checkout.
-                "project-offline": lambda: _project_offline(subject),
-            }
-            return Findings(
-                checks=tuple(_checked(name, run, on_check) for name, run in checks.items()), size=archive.size
-            )
+        )
+        return tuple(
+            _checked(name, subject, check, on_check) for name, check in CHECKS.items() if not only or name in only
+        )
 
 
-def _checked(name: str, check: Callable[[], str], on_check: Callable[[str], None]) -> Check:
+def _checked(name: str, subject: _Subject, check: Callable[[_Subject], str], on_check: Callable[[str], None]) -> Check:
     on_check(name)
     started = time.monotonic()
     verdict: Verdict = "passed"
     try:
-        evidence = check()
+        evidence = check(subject)
     except _Failed as failure:
         verdict, evidence = "failed", str(failure)
     except _Skipped as skipped:
@@ -186,7 +173,7 @@ def _noted_selection(engine: Engine, image: str, volume: str) -> Mapping[str, st
 # ---------------------------------------------------------------------------------------------- the nine points
 
 
-def _sync_frozen(subject: _Subject, user: str | None) -> str:
+def _sync_frozen(subject: _Subject, user: str | None = None) -> str:
     """1: the job's own sync changes nothing in the environment."""
     said = subject.sh(_unchanged(subject.sync or _reinstall("")), user=user)
     return _last(said)
@@ -199,7 +186,7 @@ def _project_offline(subject: _Subject) -> str:
     return _last(subject.sh(subject.sync.replace(" --no-install-local", "")))
 
 
-def _second_environment(subject: _Subject, user: str | None) -> str:
+def _second_environment(subject: _Subject, user: str | None = None) -> str:
     """3: a fresh environment fills itself from the cache alone."""
     fresh = "/tmp/second-environment"  # noqa: S108 - a path in the container
     if subject.sync:
@@ -230,7 +217,7 @@ def _python_version_file(subject: _Subject) -> str:
     return f".python-version said {_OTHER_PYTHON}; python is still {said}"
 
 
-def _uv_pip(subject: _Subject, user: str | None) -> str:
+def _uv_pip(subject: _Subject, user: str | None = None) -> str:
     """5: uv pip sees the environment, and installs into it, also when told to use the system's Python."""
     if not subject.selection:
         return "nothing to show: the selection is empty"
@@ -291,46 +278,64 @@ def _installed_set(subject: _Subject) -> str:
     return f"{len(installed)} packages as locked; {_last(subject.sh('uv pip check'))}"
 
 
-def _no_secrets(archive: ImageArchive, files: Mapping[str, Path], log: str) -> str:
+def _no_secrets(subject: _Subject) -> str:
     """9: nothing of a secret is in a layer, in the history, in the config or in the log."""
-    if not files:
+    if not subject.given.secrets:
         return "the build was given no secret"
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+        saved = Path(scratch, "image.tar")
+        subject.engine.save(subject.image, saved)
+        with ImageArchive(saved) as archive:
+            return _searched(archive, subject.given)
+
+
+def _searched(archive: ImageArchive, given: Given) -> str:
     base, layers = archive.split(f"LABEL {LABELS}.")
-    needles = secrets.needles(files, _ca_bundles(archive, base))
+    needles = secrets.needles(given.secrets, _ca_bundles(archive, base))
     if not needles:
         return "all that the build was given is public: no certificate that is not in certifi or in the base image"
-    for place, text in (("the config or history", json.dumps(archive.config)), ("the build log", log)):
+    for place, text in (("the config or history", json.dumps(archive.config)), ("the build log", given.log)):
         if found := secrets.first_found(needles, text.encode()):
             raise _Failed(f"{found} is in {place}")
     count = 0
     vouched: set[str] = set()
     hits: dict[str, str] = {}
     for layer in layers:
-        for entry, content in archive.files(layer):
-            if content is None:
-                continue
+        for entry, data in archive.files(layer):
             count += 1
-            data = content.read()
-            if entry.name.endswith(".dist-info/RECORD"):
+            if entry.endswith(".dist-info/RECORD"):
                 vouched |= secrets.recorded_hashes(data)
             if found := secrets.first_found(needles, data):
-                hits[secrets.record_hash(data)] = f"{found} is in /{entry.name} of layer {layer.member}"
+                hits[secrets.record_hash(data)] = f"{found} is in /{entry} of layer {layer.member}"
     # A file that a wheel brought along, hash and all, is as public as the wheel: botocore and pip carry CA bundles.
     leaks = [hit for digest, hit in hits.items() if digest not in vouched]
     if leaks:
         raise _Failed(leaks[0])
-    marks = f"{len(needles)} marks of {', '.join(files)}"
+    marks = f"{len(needles)} marks of {', '.join(given.secrets)}"
     return f"{marks} searched in {count} files of {len(layers)} layers, config, history, log"
 
 
 def _ca_bundles(archive: ImageArchive, layers: Sequence[Layer]) -> list[bytes]:
     """The CA bundles that the base image brings along, as Debian and Alpine keep them."""
     return [
-        content.read()
+        data
         for layer in layers
-        for entry, content in archive.files(layer)
-        if content is not None and entry.name.removeprefix("./") == "etc/ssl/certs/ca-certificates.crt"
+        for name, data in archive.files(layer)
+        if name.removeprefix("./") == "etc/ssl/certs/ca-certificates.crt"
     ]
+
+
+CHECKS: Final[Mapping[str, Callable[[_Subject], str]]] = {
+    "sync-frozen": _sync_frozen,
+    "second-environment": _second_environment,
+    "python-version-file": _python_version_file,
+    "uv-pip": _uv_pip,
+    "bytecode": _bytecode,
+    "any-user": _any_user,
+    "installed-set": _installed_set,
+    "no-secrets": _no_secrets,
+    "project-offline": _project_offline,  # last, for it leaves build output in the checkout
+}
 
 
 # ------------------------------------------------------------------------------------------------- shell pieces
