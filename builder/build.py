@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import netrc
 import os
 import re
 import tempfile
@@ -18,7 +19,7 @@ from builder.command import redact
 from builder.engine import BuildRequest, Engine
 from builder.errors import BuildError, UsageError
 from builder.refs import Digest, Mirrors
-from builder.render import CA_SECRET, LABELS, NETRC_SECRET, RenderedImage
+from builder.render import CA_SECRET, KEY_LENGTH, LABELS, NETRC_SECRET, RenderedImage
 
 # Docker's predefined build arguments: they reach RUN, and stay out of the image and its history.
 PROXY_ARGS: Final = tuple(
@@ -26,6 +27,9 @@ PROXY_ARGS: Final = tuple(
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
     for name in (upper, upper.lower())
 )
+
+# BuildKit repeats the whole script of a RUN before its exit code.
+_SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re.DOTALL)
 
 _SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC_SECRET: "NETRC"}
 
@@ -40,6 +44,10 @@ class BuildSettings:
     no_cache: bool = False
     pull: bool = False
 
+    def log_of(self, rendered: RenderedImage) -> Path:
+        """Where the log of the cell's build is kept."""
+        return self.logs / f"{rendered.plan.cell.name}-{rendered.key[:KEY_LENGTH]}.log"
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImage:
@@ -53,7 +61,6 @@ class BuiltImage:
     digest: Digest
     size: int
     seconds: float
-    log: Path
 
 
 def secrets_of_environment() -> dict[str, Path]:
@@ -68,7 +75,18 @@ def secrets_of_environment() -> dict[str, Path]:
             if not path.is_file() or not os.access(path, os.R_OK):
                 raise UsageError(f"{variable} names {path}, which cannot be read", hint=f"mend or unset {variable}")
             secrets[name] = path
+    if NETRC_SECRET in secrets:
+        _check_netrc(secrets[NETRC_SECRET])
     return secrets
+
+
+def _check_netrc(path: Path) -> None:
+    try:
+        netrc.netrc(str(path))
+    except netrc.NetrcParseError as error:  # its text may have a password
+        raise UsageError(f"NETRC names {path}, which is no netrc file: see line {error.lineno}") from None
+    except ValueError as error:
+        raise UsageError(f"NETRC names {path}, which is not UTF-8 text") from error
 
 
 def build(
@@ -76,14 +94,14 @@ def build(
 ) -> BuiltImage:
     """Build one cell and keep its log; raise BuildError with the failing step's last words and the log's path."""
     started = time.monotonic()
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    log = settings.logs / f"{rendered.plan.cell.name}-{rendered.key[:12]}.log"
+    log = _new_log(settings.log_of(rendered))
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch, log.open("w", encoding="utf-8") as file:
         context, metadata = Path(scratch, "context"), Path(scratch, "metadata.json")
         context.mkdir()
         rendered.write(context)
         progress = _Progress(file=file, packages=len(rendered.plan.selection.packages), on_step=on_step)
         returncode = engine.build(_request(rendered, settings, context, metadata), on_line=progress.read)
+        progress.finish()
         if returncode:
             raise _failure(rendered, progress, returncode, log)
         built = json.loads(metadata.read_text(encoding="utf-8"))
@@ -96,8 +114,18 @@ def build(
         digest=Digest.from_str(built["containerimage.digest"]),
         size=size,
         seconds=time.monotonic() - started,
-        log=log,
     )
+
+
+def _new_log(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write logs to {path.parent}: {error.strerror}", hint="name another folder with --log-dir"
+        ) from error
+    return path
 
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
@@ -121,7 +149,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
 def _failure(rendered: RenderedImage, progress: _Progress, returncode: int, log: Path) -> BuildError:
     said = redact(progress.last_words() or f"docker buildx build ended with {returncode}")
     hint = f"log: {log}"
-    if "no space left on device" in said:
+    if "no space left on device" in said.lower():
         advice = "the engine's disk is full: `docker system df` shows what takes it, `docker system prune` frees it"
         hint = f"{advice}\n  {hint}"
     return BuildError(f"{rendered.plan.cell.name}: {said}", hint=hint)
@@ -136,6 +164,7 @@ class _Progress:
     on_step: Callable[[str], None]
     names: dict[str, str] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
+    begun_lines: dict[str, bytes] = field(default_factory=dict)
     tails: dict[str, list[str]] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
@@ -157,8 +186,7 @@ class _Progress:
         for vertex in status.get("vertexes") or ():
             self._read_vertex(vertex)
         for entry in status.get("logs") or ():
-            for text in base64.b64decode(entry["data"]).decode(errors="replace").splitlines():
-                self._read_output(entry["vertex"], text)
+            self._read_output(entry["vertex"], base64.b64decode(entry["data"]))
 
     def _read_vertex(self, vertex: Mapping[str, Any]) -> None:
         digest, name = vertex["digest"], vertex.get("name", "")
@@ -170,16 +198,28 @@ class _Progress:
             if step:
                 self.on_step(step)
         if vertex.get("error"):
-            self.failed.append((digest, vertex["error"]))
-            self._write(f"=== {name}: {vertex['error']}")
+            error = _SCRIPT.sub("", vertex["error"])
+            self.failed.append((digest, error))
+            self._write(f"=== {name}: {error}")
 
-    def _read_output(self, digest: str, text: str) -> None:
+    def _read_output(self, digest: str, data: bytes) -> None:
+        # A program that does not buffer sends its lines in pieces.
+        *whole, self.begun_lines[digest] = (self.begun_lines.get(digest, b"") + data).split(b"\n")
+        for line in whole:
+            self._read_line(digest, line.decode(errors="replace").rstrip())
+
+    def _read_line(self, digest: str, text: str) -> None:
         self._write(f"    {text}")
         if text.strip():
             self.tails.setdefault(digest, []).append(text)
-        done = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (packages|files)", text)
+        done = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (package|file)s?", text)
         if done and _step(self.names.get(digest, ""), self.packages):
             self.on_step(text.partition(" in ")[0].lower())
+
+    def finish(self) -> None:
+        """Take what ended without a line break."""
+        for digest in [digest for digest, line in self.begun_lines.items() if line]:
+            self._read_output(digest, b"\n")
 
     def last_words(self) -> str:
         """What the failing step printed last, or else buildx's own error."""
@@ -209,7 +249,8 @@ def _step(vertex: str, packages: int) -> str:
         "RUN --mount": "install system packages",
         "RUN <<": "compile the standard library",
         "COPY": "copy uv",
-        "FROM": "fetch the base image",
+        "[context": "fetch base and uv",
+        "FROM": "fetch base and uv",
         "exporting to": "write the layers",
         "importing to docker": "load into the engine",
     }

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from builder import __version__
-from builder.errors import BuilderError, BuildError, InterruptedRun, UsageError, VerifyError, near
+from builder.errors import BuilderError, BuildError, CommandError, InterruptedRun, UsageError, VerifyError, near
 
 if TYPE_CHECKING:
     from builder.pipeline import CellResult, Job, Wish
     from builder.render import RenderedImage
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)  # the readers say more of what is wrong
 _QUIET = "builder.quiet"
 
 
@@ -178,10 +178,9 @@ def build_command(
     from builder.engine import DockerEngine
     from builder.pipeline import build_all
 
+    secrets = secrets_of_environment()
     job, rendered = _render(**wish)
-    settings = BuildSettings(
-        mirrors=job.mirrors, secrets=secrets_of_environment(), logs=log_dir, no_cache=no_cache, pull=pull
-    )
+    settings = BuildSettings(mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull)
     with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=_is_quiet()) as display:
         results = build_all(
             rendered, DockerEngine(builder=builder), settings,
@@ -292,7 +291,7 @@ def main() -> NoReturn:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each retry
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="builder", standalone_mode=False)
     except click.exceptions.Abort:
         _end(InterruptedRun("interrupted"))
     except KeyboardInterrupt:
@@ -305,7 +304,8 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # Whoever read our output has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        _end(CommandError(f"{error.filename or 'this machine'}: {error.strerror}"))
     sys.exit(0)
 
 

@@ -18,17 +18,18 @@ from builder.errors import CommandError, InterruptedRun
 
 log = logging.getLogger(__name__)
 
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE_KEY", re.IGNORECASE)
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@'\"]+@", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE_KEY|API_?KEY", re.IGNORECASE)
+_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s'\"]+@", re.IGNORECASE)
 _SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
 
 
 def redact(text: str) -> str:
     """Return the text without credentials in URLs and without the values of secret-looking variables."""
     text = _USERINFO.sub(r"\g<scheme>***@", text)
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
-            text = text.replace(value, "***")
+    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    for secret in sorted(secrets, key=len, reverse=True):  # a short one may be the beginning of a long one
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
     return text
 
 

@@ -39,8 +39,14 @@ class IndexedFile:
 
 def without_credentials(url: str) -> str:
     """Return the URL without user name and password, which must never reach an image."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise LockError(f"{url!r} is not a URL: {error}") from error
+    user, at, host = parts.netloc.rpartition("@")
+    if at and parts.scheme.endswith("ssh"):
+        host = f"{user.partition(':')[0]}@{host}"  # with ssh the name is part of the address, and no secret
+    return urlunsplit(parts._replace(netloc=host))
 
 
 def find_files(wanted: Sequence[Wanted], indexes: Sequence[str]) -> list[tuple[IndexedFile, ...]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import tomli
 from packaging.markers import Environment
@@ -29,7 +29,7 @@ from packaging.pylock import (
     PylockValidationError,
     is_valid_pylock_path,
 )
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from uv import find_uv_bin
 
@@ -43,9 +43,14 @@ Kind = Literal["uv.lock", "pylock.toml", "requirements.txt"]
 Artifact = Literal["wheel", "sdist", "archive", "vcs"]
 _RemoteSource = PackageWheel | PackageSdist | PackageArchive | PackageVcs
 _Source = _RemoteSource | PackageDirectory
+_Value = TypeVar("_Value")
 
 # A cell that names no patch release stands for the newest one, whichever it is when the base image is pulled.
 NEWEST_PATCH: Final = 99
+
+# The minor releases of Python 3 that a project without a matrix may get.
+NEWEST_PYTHON: Final = 14
+OLDEST_PYTHON: Final = 8
 
 # A package without [build-system] is built by setuptools (PEP 517, "Source trees").
 _DEFAULT_BUILD_SYSTEM: Final[Mapping[str, Any]] = {
@@ -229,7 +234,7 @@ def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
 
 
 def _uv_hint(said: str, text: str) -> str:
-    if "not defined" in said or "incompatible with the conflicts" in said:
+    if "not defined" in said or re.search("incompatible with the (declared )?conflicts", said):
         return "mend install.groups and install.extras in the matrix"
     if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in said:
         return "the lock is newer than the uv that builder came with; upgrade builder"
@@ -288,7 +293,9 @@ def select(lock: Lock, cell: Cell) -> Selection:
         ),
         key=lambda each: each.name,
     )
-    locals_ = [source.path for _, source in chosen if isinstance(source, PackageDirectory)]
+    locals_ = [
+        f"{source.path}/{source.subdirectory or ''}" for _, source in chosen if isinstance(source, PackageDirectory)
+    ]
     return Selection(
         cell=cell,
         packages=tuple(packages),
@@ -374,6 +381,8 @@ def _selected(package: Package, source: _RemoteSource) -> SelectedPackage:
         table |= ({"size": size} if size is not None else {}) | {"hashes": dict(sorted(source.hashes.items()))}
         artifact = _ARTIFACTS[type(source)]
         filename = table["url"].rsplit("/", 1)[-1] if isinstance(source, PackageArchive) else source.filename
+        if not table["url"].endswith(f"/{filename}"):
+            table["name"] = filename  # the URL does not say it
     if isinstance(source, PackageVcs | PackageArchive) and source.subdirectory:
         table["subdirectory"] = source.subdirectory
     return SelectedPackage(
@@ -394,18 +403,16 @@ _ARTIFACTS: Final[Mapping[type, Artifact]] = {
 
 def _build_systems(lock: Lock, local_paths: Sequence[str]) -> tuple[BuildSystem, ...]:
     """The distinct build systems of the local packages, in a stable order."""
-    settings = _uv_settings(lock)
+    source, settings = _uv_settings(lock)
     found: dict[tuple[tuple[str, ...], str], BuildSystem] = {}
     for path in local_paths:
         pyproject = lock.project / path / "pyproject.toml"
-        table = _toml(pyproject, pyproject.read_text(encoding="utf-8")) if pyproject.is_file() else {}
-        declared = table.get("build-system", _DEFAULT_BUILD_SYSTEM)
+        declared = _entry(pyproject, _table(pyproject), "build-system", dict, _DEFAULT_BUILD_SYSTEM)
+        backend = _entry(pyproject, declared, "build-backend", str, "setuptools.build_meta:__legacy__")
         system = BuildSystem(
-            requires=tuple(declared.get("requires", ())),
-            backend=""
-            if "backend-path" in declared
-            else declared.get("build-backend", "setuptools.build_meta:__legacy__"),
-            constraints=tuple(map(str, settings.get("build-constraint-dependencies", ()))),
+            requires=_entries(pyproject, declared, "requires", str),
+            backend="" if "backend-path" in declared else backend,
+            constraints=_entries(source, settings, "build-constraint-dependencies", str),
         )
         if system.requires:
             found[system.requires, system.backend] = system
@@ -414,43 +421,88 @@ def _build_systems(lock: Lock, local_paths: Sequence[str]) -> tuple[BuildSystem,
 
 def _index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[str, Any]:
     """Where builds get their requirements: as the project says, or else from the one index that the lock names."""
-    settings = _uv_settings(lock)
+    source, settings = _uv_settings(lock)
     chosen = {name: settings[name] for name in _INDEX_SETTINGS if name in settings}
     if "index" in chosen:
         chosen["index"] = [
-            {key: without_credentials(value) if key == "url" else value for key, value in index.items()}
-            for index in chosen["index"]
+            {**index, "url": without_credentials(_entry(source, index, "url", str, ""))}
+            for index in _entries(source, settings, "index", dict)
         ]
-    for name in ("index-url", "extra-index-url"):
-        if name in chosen:
-            value = chosen[name]
-            chosen[name] = without_credentials(value) if isinstance(value, str) else [*map(without_credentials, value)]
+    if "index-url" in chosen:
+        chosen["index-url"] = without_credentials(_entry(source, settings, "index-url", str, ""))
+    if "extra-index-url" in chosen:
+        chosen["extra-index-url"] = [
+            without_credentials(url) for url in _entries(source, settings, "extra-index-url", str)
+        ]
     named = {package.index for package in packages if package.index}
     if not chosen.keys() & {"index", "index-url"} and len(named) == 1:
         chosen["index"] = [{"url": named.pop(), "default": True}]
     return chosen
 
 
-def _uv_settings(lock: Lock) -> Mapping[str, Any]:
+def _uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
     """The project's uv settings: `uv.toml` where there is one, else `[tool.uv]`, as uv itself looks for them."""
     own = lock.project / "uv.toml"
     if own.is_file():
-        return _toml(own, own.read_text(encoding="utf-8"))
+        return own, _table(own)
     pyproject = lock.project / "pyproject.toml"
-    if not pyproject.is_file():
-        return {}
-    settings: Mapping[str, Any] = _toml(pyproject, pyproject.read_text(encoding="utf-8")).get("tool", {}).get("uv", {})
-    return settings
+    tool: Mapping[str, Any] = _entry(pyproject, _table(pyproject), "tool", dict, {})
+    return pyproject, _entry(pyproject, tool, "uv", dict, {})
+
+
+def _table(path: Path) -> Mapping[str, Any]:
+    """The content of a TOML file; empty where there is none."""
+    return _toml(path, _text(path)) if path.is_file() else {}
+
+
+def _entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
+    """The value of a key in a table of the file, or the default; raise LockError where it is of another kind."""
+    value = table.get(key, default)
+    if not isinstance(value, kind):
+        raise LockError(f"{path}: {key} must not be {value!r}")
+    return value
+
+
+def _entries(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value]) -> tuple[_Value, ...]:
+    return tuple(_entry(path, {key: each}, key, kind, None) for each in _entry(path, table, key, list, []))
+
+
+def has_overrides(lock: Lock) -> bool:
+    """Whether the project overrides what its dependencies ask for, so that `uv pip check` may rightly complain."""
+    _, settings = _uv_settings(lock)
+    return bool(settings.get("override-dependencies") or settings.get("dependency-metadata"))
+
+
+def project_name(lock: Lock) -> str:
+    """The name that pyproject.toml gives the project, or else its folder's."""
+    pyproject = lock.project / "pyproject.toml"
+    project: Mapping[str, Any] = _entry(pyproject, _table(pyproject), "project", dict, {})
+    return _entry(pyproject, project, "name", str, "") or lock.project.resolve().name
+
+
+def _requires_python(lock: Lock) -> SpecifierSet:
+    """The `requires-python` of the pyproject.toml beside the lock, which a uv.lock has taken up already."""
+    pyproject = lock.project / "pyproject.toml"
+    project: Mapping[str, Any] = _entry(pyproject, _table(pyproject), "project", dict, {})
+    text = _entry(pyproject, project, "requires-python", str, "")
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise LockError(f"{pyproject}: requires-python {text!r} is no version specifier") from error
 
 
 def newest_python(lock: Lock) -> str:
     """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock admits."""
     pinned = lock.project / ".python-version"
     if pinned.is_file():
-        match = re.match(r"\s*(?:cpython[-@])?(?P<version>3\.\d+(?:\.\d+)?)\s*$", pinned.read_text(encoding="utf-8"))
+        lines = [line.strip() for line in _text(pinned).splitlines()]
+        wanted = next((line for line in lines if line and not line.startswith("#")), "")
+        match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", wanted)
         if match:
             return match["version"]
     required = lock.pylock.requires_python or SpecifierSet()
+    if lock.kind != "uv.lock":
+        required &= _requires_python(lock)
     for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1):
         if required.contains(f"3.{minor}.{NEWEST_PATCH}"):
             return f"3.{minor}"
@@ -458,7 +510,3 @@ def newest_python(lock: Lock) -> str:
         f"{lock.path} needs Python {required}, and builder knows 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}",
         hint="write a matrix.toml that names the Python version",
     )
-
-
-NEWEST_PYTHON: Final = 14
-OLDEST_PYTHON: Final = 8

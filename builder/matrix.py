@@ -27,8 +27,11 @@ GLIBC: Final[Mapping[str, str]] = {
     "focal": "2.31", "jammy": "2.35", "noble": "2.39",
 }  # fmt: skip
 MUSL: Final = "1.2"  # Alpine 3.13 and later
+LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> is a tag
 
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
+_UV = r"[0-9]+\.[0-9]+\.[0-9]+"
+_LIBC = r"[0-9]+\.[0-9]+"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 _ARCHITECTURES: Final[Mapping[str, str]] = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -56,7 +59,7 @@ def _repository(text: str) -> str:
     except UsageError as error:
         raise ValueError(str(error)) from error
     if ref.tag or ref.digest:
-        raise ValueError(f"{text!r} has a tag or digest; write the repository alone, the cells make the tags")
+        raise ValueError(f"{text!r} has a tag or digest; write the repository alone")
     return text
 
 
@@ -76,6 +79,16 @@ PythonVersion = Annotated[
     str,
     _matching(_PYTHON, 'a Python version; write "3.13", or "3.13.2" to pin the patch'),
     Field(json_schema_extra=_pattern(_PYTHON)),
+]
+UvVersion = Annotated[
+    str,
+    _matching(_UV, 'a uv version; write "0.13.8"'),
+    Field(json_schema_extra=_pattern(_UV)),
+]
+LibcVersion = Annotated[
+    str,
+    _matching(_LIBC, 'a libc version; write "2.36"'),
+    Field(json_schema_extra=_pattern(_LIBC)),
 ]
 TagText = Annotated[
     str,
@@ -105,7 +118,8 @@ class Exclusion(_Table):
 
     def matches(self, python: str, base: str) -> bool:
         """Whether the cell of these two coordinates is excluded."""
-        return self.python in {None, python} and self.base in {None, base}
+        names_an_axis = self.python is not None or self.base is not None
+        return names_an_axis and self.python in {None, python} and self.base in {None, base}
 
 
 class Install(_Table):
@@ -126,7 +140,7 @@ class Base(_Table):
     )
     family: Literal["debian", "alpine"] = Field(description="Which package manager and libc it has")
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
-    libc: Annotated[str, _matching(r"\d+\.\d+", 'a libc version; write "2.36"')] | None = Field(
+    libc: LibcVersion | None = Field(
         None,
         description="Version of its glibc or musl; known for the images of Debian, Ubuntu and Alpine releases",
     )
@@ -141,11 +155,11 @@ class MatrixFile(_Table):
     python: tuple[PythonVersion, ...] = Field(description='Python versions, such as ["3.12", "3.13"]')
     base: tuple[TagText, ...] = Field(description="Names of base layers, each defined under [bases]")
     exclude: tuple[Exclusion, ...] = Field((), description="Cells that are not built")
-    uv: Annotated[str, _matching(r"\d+\.\d+\.\d+", 'a uv version; write "0.13.8"')] = Field(
+    uv: UvVersion = Field(
         default_factory=lambda: version("uv"),
         description="uv version of the images; the one builder ships with by default",
     )
-    uv_image: Annotated[str, AfterValidator(_reference)] = Field(
+    uv_image: Annotated[str, AfterValidator(_repository)] = Field(
         "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that holds /uv and /uvx, without a tag"
     )
     platform: Literal["linux/amd64", "linux/arm64"] | None = Field(
@@ -183,7 +197,7 @@ class Platform:
     def from_str(cls, text: str) -> Platform:
         """Parse `linux/amd64` or `linux/arm64`; raise UsageError on any other."""
         system, _, architecture = text.partition("/")
-        architecture = architecture.removesuffix("/v8")
+        architecture = "arm64" if architecture == "arm64/v8" else architecture
         if system != "linux" or architecture not in _ARCHITECTURES:
             raise UsageError(
                 f"{text!r} is not a platform that images are made for",
@@ -380,6 +394,8 @@ def _cell_faults(file: MatrixFile) -> Iterator[str]:
     for name, base in file.bases.items():
         if not _libc(base):
             yield f'bases.{name}.libc: missing, and not known for {base.image!r}; write it, such as libc = "2.36"'
+        if len(name) > LONGEST_BASE:
+            yield f"bases.{name}: too long for a tag with Python and key; use at most {LONGEST_BASE} characters"
     cells = [(python, base) for python in file.python for base in file.base]
     for index, exclusion in enumerate(file.exclude):
         if exclusion.python is None and exclusion.base is None:

@@ -11,6 +11,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from builder import __version__
+from builder.errors import UsageError
 
 TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, seconds between two bytes
 
@@ -32,11 +33,17 @@ class _Session(requests.Session):
 
 
 def session() -> requests.Session:
-    """Return a session that trusts SSL_CERT_FILE where set, retries what may pass, and never waits for ever."""
+    """Return a session that trusts SSL_CERT_FILE where set, retries what may pass, and never waits for ever.
+
+    Raises UsageError where SSL_CERT_FILE cannot be read.
+    """
     made = _Session()
     made.headers["User-Agent"] = f"builder/{__version__}"
-    if os.environ.get("SSL_CERT_FILE"):
-        made.verify = os.environ["SSL_CERT_FILE"]
+    bundle = os.environ.get("SSL_CERT_FILE")
+    if bundle:
+        if not os.access(bundle, os.R_OK):
+            raise UsageError(f"SSL_CERT_FILE names {bundle}, which cannot be read", hint="mend or unset SSL_CERT_FILE")
+        made.verify = bundle
     for scheme in ("https://", "http://"):
         made.mount(scheme, HTTPAdapter(max_retries=_RETRIES, pool_maxsize=16))
     return made

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tomli
 from packaging.utils import canonicalize_name
 
 from builder import lock as locks
@@ -18,7 +17,7 @@ from builder import matrix as matrices
 from builder.build import BuildSettings, BuiltImage, build
 from builder.checkout import Checkout
 from builder.engine import Engine
-from builder.errors import BuilderError, InterruptedRun, LockError
+from builder.errors import BuilderError, BuildError, InterruptedRun, LockError
 from builder.lock import Lock
 from builder.matrix import Install, Matrix, Platform
 from builder.plan import inputs, plan
@@ -68,6 +67,7 @@ class CellResult:
     rendered: RenderedImage
     outcome: Outcome
     seconds: float
+    log: Path
     built: BuiltImage | None = None
     checks: tuple[Check, ...] = ()
     error: BuilderError | None = None
@@ -109,8 +109,8 @@ def _lock_here() -> Path:
 def render_all(job: Job) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell; nothing is built yet, so any fault of any cell shows here."""
     selections = [locks.select(job.lock, cell) for cell in job.matrix.cells]
-    digests = Registries(job.mirrors).resolve_all(inputs(job.matrix))
     repository = _repository(job)
+    digests = Registries(job.mirrors).resolve_all(inputs(job.matrix))
     return tuple(render(plan(job.matrix, selection, digests, repository=repository)) for selection in selections)
 
 
@@ -120,10 +120,7 @@ def _repository(job: Job) -> ImageRef:
         return ImageRef.from_str(job.matrix.repository)
     if os.environ.get("CI_REGISTRY_IMAGE"):
         return ImageRef.from_str(f"{os.environ['CI_REGISTRY_IMAGE']}/ci")
-    pyproject = job.lock.project / "pyproject.toml"
-    table = tomli.loads(pyproject.read_text(encoding="utf-8")) if pyproject.is_file() else {}
-    name = table.get("project", {}).get("name") or job.lock.project.resolve().name or "project"
-    return ImageRef.from_str(f"{canonicalize_name(name).strip('-') or 'project'}-ci")
+    return ImageRef.from_str(f"{canonicalize_name(locks.project_name(job.lock)).strip('-') or 'project'}-ci")
 
 
 def build_all(
@@ -189,11 +186,14 @@ def _make(
         raise
     except BuilderError as error:
         fault = error
+    except OSError as error:
+        fault = BuildError(f"{name}: {error.filename or 'a file of this machine'}: {error.strerror}")
     on_news(News(cell=name, stage="done", text=outcome))
     return CellResult(
         rendered=rendered,
         outcome=outcome,
         seconds=time.monotonic() - started,
+        log=settings.log_of(rendered),
         built=built,
         checks=checks,
         error=fault,
@@ -212,7 +212,7 @@ def _examine(
         str(built.rendered.immutable_tag),
         engine,
         checkout=checkout,
-        given=Given(secrets=settings.secrets, log=built.log.read_text(encoding="utf-8")),
+        given=Given(secrets=settings.secrets, log=settings.log_of(built.rendered).read_text(encoding="utf-8")),
         selection={package.name: package.version for package in plan_.selection.packages},
         on_check=lambda check: on_news(News(cell=plan_.cell.name, stage="verify", text=check)),
     )

@@ -73,11 +73,11 @@ class Registries:
             headers = {"Accept": ", ".join(MANIFEST_TYPES)}
             if scope in self._authorization:
                 headers["Authorization"] = self._authorization[scope]
-            response = self._session.request(method, url, headers=headers)
+            response = self._session.request(method, url, headers=headers, auth=_as_it_is)
             if response.status_code == requests.codes.unauthorized:
                 self._authorization[scope] = self._authorize(response, located)
                 headers["Authorization"] = self._authorization[scope]
-                response = self._session.request(method, url, headers=headers)
+                response = self._session.request(method, url, headers=headers, auth=_as_it_is)
         except requests.RequestException as error:
             raise RegistryError(
                 f"cannot reach the registry {located.registry} for {_naming(wanted, located)}: {network.reason(error)}",
@@ -106,6 +106,11 @@ class Registries:
             )
         body = answer.json()
         return f"Bearer {body.get('token') or body.get('access_token')}"
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep requests from putting a netrc entry over the Authorization header."""
+    return request
 
 
 def _digest_of(content: bytes) -> Digest:
@@ -166,4 +171,7 @@ def _docker_config() -> Mapping[str, Any]:
         config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RegistryError(f"cannot read {path}: {error}", hint="mend it, or log in anew with docker login") from error
+    tables = ("auths", "credHelpers")
+    if not isinstance(config, dict) or not all(isinstance(config.get(name, {}), dict) for name in tables):
+        raise RegistryError(f"{path} is no config file of Docker", hint="mend it, or log in anew with docker login")
     return config

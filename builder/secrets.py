@@ -18,6 +18,7 @@ from builder.render import CA_SECRET, NETRC_SECRET
 
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
 _SHORTEST: Final = 4  # a shorter password would be found everywhere
+_SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are parameters, which are no secret
 
 
 def needles(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> dict[bytes, str]:
@@ -32,10 +33,11 @@ def needles(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> 
             if body not in public:
                 marks |= dict.fromkeys(_certificate_marks(body), f"certificate {number} of SSL_CERT_FILE")
     if NETRC_SECRET in files:
-        for host, (_, _, password) in netrc.netrc(str(files[NETRC_SECRET])).hosts.items():
+        for host, (login, _, password) in netrc.netrc(str(files[NETRC_SECRET])).hosts.items():
             if password and len(password) >= _SHORTEST:
                 marks[password.encode()] = f"the password for {host} of NETRC"
-                marks[base64.b64encode(password.encode()).rstrip(b"=")] = f"the password for {host} of NETRC, encoded"
+                for text in (password, f"{login}:{password}"):
+                    marks[base64.b64encode(text.encode()).rstrip(b"=")] = f"the password for {host} of NETRC, encoded"
     return marks
 
 
@@ -62,8 +64,10 @@ def _bodies(pem: bytes) -> Iterator[bytes]:
 
 def _certificate_marks(body: bytes) -> Iterator[bytes]:
     """Its last whole line as PEM has it, and its end as DER has it: the signature, which no other certificate has."""
+    if len(body) < _SHORTEST_BODY:
+        return
     end = (len(body) - 1) // 64 * 64
-    yield body[end - 64 : end]
+    yield body[end - 64 : end] if end else body
     try:
         yield base64.b64decode(body, validate=True)[-48:]
     except binascii.Error:

@@ -159,7 +159,7 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
         "size": result.built.size if result.built else None,
         "seconds": round(result.seconds, 3),
         "checks": [check_json(check) for check in result.checks],
-        "log": str(result.built.log) if result.built else None,
+        "log": str(result.log),
         "error": redact(str(result.error)) if result.error else None,
     }
 

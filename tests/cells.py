@@ -1,0 +1,42 @@
+"""Cells without a matrix."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from builder.matrix import Cell, Platform
+from builder.refs import ImageRef
+
+
+def debian(
+    python: str = "3.12", *, libc: str = "2.36", architecture: str = "amd64", packages: tuple[str, ...] = ()
+) -> Cell:
+    """A cell on bookworm-slim."""
+    return _cell(python, "bookworm-slim", f"{python}-slim-bookworm", "debian", libc, architecture, packages)
+
+
+def alpine(
+    python: str = "3.12", *, libc: str = "1.2", architecture: str = "amd64", packages: tuple[str, ...] = ()
+) -> Cell:
+    """A cell on alpine."""
+    return _cell(python, "alpine", f"{python}-alpine", "alpine", libc, architecture, packages)
+
+
+def _cell(
+    python: str,
+    base: str,
+    tag: str,
+    family: Literal["debian", "alpine"],
+    libc: str,
+    architecture: str,
+    packages: tuple[str, ...],
+) -> Cell:
+    return Cell(
+        python=python,
+        base=base,
+        image=ImageRef.from_str(f"python:{tag}"),
+        family=family,
+        libc=libc,
+        packages=packages,
+        platform=Platform(architecture=architecture),
+    )

@@ -1,0 +1,38 @@
+"""builder's command line, run in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+from dataclasses import dataclass
+from unittest import mock
+
+from builder import cli
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def builder(*arguments: str) -> Ended:
+    """Run `builder` with the arguments and catch what it prints, until it exits."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with (
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            mock.patch("sys.argv", ["builder", *arguments]),
+        ):
+            cli.main()
+    except SystemExit as end:
+        exit_code = end.code if isinstance(end.code, int) else -1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return Ended(exit_code=exit_code, stdout=stdout.getvalue(), stderr=stderr.getvalue())

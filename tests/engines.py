@@ -1,0 +1,76 @@
+"""An engine that plays back what a builder printed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NoReturn
+
+from builder.engine import BuildRequest, Ran
+from tests import archives
+
+DIGEST = "sha256:" + "d1" * 32
+LAYER = archives.layer({"opt/x": b"x"})
+
+
+def _unused() -> NoReturn:
+    raise AssertionError("a build needs no more of its engine than build and save")
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """See `builder.engine.Engine`: prints the lines, ends with the exit code, and has an image of one layer."""
+
+    lines: Sequence[str]
+    exit_code: int = 0
+    requests: list[BuildRequest] = field(default_factory=list)
+    contexts: list[dict[str, bytes]] = field(default_factory=list)
+
+    def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
+        """Note what was asked for, and play back."""
+        self.requests.append(request)
+        files = (path for path in request.context.rglob("*") if path.is_file())
+        self.contexts.append({path.relative_to(request.context).as_posix(): path.read_bytes() for path in files})
+        for line in self.lines:
+            on_line(line)
+        if not self.exit_code:
+            request.metadata.write_text(json.dumps({"containerimage.digest": DIGEST}), encoding="utf-8")
+        return self.exit_code
+
+    def save(self, image: str, path: Path) -> None:
+        """Write the image of one layer."""
+        assert image == self.requests[-1].tag
+        archives.oci(path, LAYER)
+
+    def check(self) -> None:
+        """Not used."""
+        _unused()
+
+    def tag(self, image: str, name: str) -> None:
+        """Not used."""
+        _unused()
+
+    def image_id(self, image: str) -> str:
+        """Not used."""
+        _unused()
+
+    def labels(self, image: str) -> Mapping[str, str]:
+        """Not used."""
+        _unused()
+
+    def volume(self, image: str, target: str, content: IO[bytes]) -> contextlib.AbstractContextManager[str]:
+        """Not used."""
+        _unused()
+
+    def run(
+        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
+    ) -> Ran:
+        """Not used."""
+        _unused()
+
+    def stop(self) -> None:
+        """Not used."""
+        _unused()

@@ -1,0 +1,152 @@
+"""A real engine, a real registry, the example project locked afresh, and its four images built once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import certifi
+import pytest
+import trustme
+from uv import find_uv_bin
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "webshop"
+
+
+class Builder(Protocol):
+    """Runs `builder` as a user would and returns how it ended."""
+
+    def __call__(
+        self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run with these arguments in this folder; `env` adds to the environment, `prefix` goes before."""
+
+
+def builder_argv(*arguments: str) -> list[str]:
+    """The command line that starts builder with this interpreter."""
+    return [sys.executable, "-m", "builder", *arguments]
+
+
+@pytest.fixture(scope="session")
+def builder() -> Builder:
+    """The command line tool."""
+
+    def run(
+        *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*prefix, *builder_argv(*arguments)],
+            cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without an engine the tests marked `integration` mean nothing; the sandbox brings one."""
+    if item.get_closest_marker("integration") and (said := _engine_fault()):
+        pytest.exit(f"no Docker engine answers; run the tests with `make test`\n{said}", returncode=3)
+
+
+@lru_cache(maxsize=1)
+def _engine_fault() -> str:
+    answer = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
+    return answer.stderr if answer.returncode else ""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A locked copy of the example project, and the CA bundle that builds are given: a real one with a canary."""
+
+    folder: Path
+    ca: Path
+    canary: bytes
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What `builder` is started with for it."""
+        return {"SSL_CERT_FILE": str(self.ca)}
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The example, locked now."""
+    top = tmp_path_factory.mktemp("shop")
+    folder = top / "webshop"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".venv", "uv.lock", "__pycache__"))
+    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=folder, check=True)
+    canary = trustme.CA(organization_name="canary").cert_pem.bytes()
+    ca = top / "ca.pem"
+    ca.write_bytes(Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes() + b"\n" + canary)
+    return Shop(folder=folder, ca=ca, canary=canary)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The outcome of `builder build --json` for the example's four cells."""
+
+    shop: Shop
+    cells: tuple[dict[str, Any], ...]
+    stderr: str
+
+    def image(self, name: str) -> str:
+        """The moving tag of a cell."""
+        (tag,) = [cell["tags"][1] for cell in self.cells if cell["name"] == name]
+        return str(tag)
+
+
+@pytest.fixture(scope="session")
+def built(shop: Shop, builder: Builder) -> Built:
+    """The four images of the example."""
+    done = builder("build", "--lock", "uv.lock", "--json", cwd=shop.folder, env=shop.env)
+    assert done.returncode == 0, done.stderr
+    return Built(shop=shop, cells=tuple(json.loads(done.stdout)["cells"]), stderr=done.stderr)
+
+
+def docker(*arguments: str) -> str:
+    """Run the docker command and return what it printed; fail the test where it fails."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def in_job(image: str, script: str, *, checkout: Path | None = None, options: Sequence[str] = ()) -> str:
+    """Run a job's script on an image as a runner does: `sh -c`, a fresh volume under /builds; return its output."""
+    volume = docker("volume", "create")
+    try:
+        mounts = ["-v", f"{volume}:/builds"]
+        if checkout:
+            copy = "cp -r /checkout /builds/project"
+            docker(
+                "run", "--rm", *mounts, "-v", f"{checkout}:/checkout:ro", "--network", "none", image, "sh", "-c", copy
+            )
+        where = ["-w", "/builds/project" if checkout else "/builds"]
+        return docker("run", "--rm", *mounts, *where, *options, image, "sh", "-c", f"set -eu\n{script}")
+    finally:
+        docker("volume", "rm", "-f", volume)
+
+
+def images_of(repository: str) -> list[str]:
+    """The tags that the engine has of a repository."""
+    return docker("image", "ls", "--format", "{{.Tag}}", repository).split()
+
+
+def left_behind() -> list[str]:
+    """Containers and volumes of a verification that are still there."""
+    containers = docker("ps", "--all", "--quiet", "--filter", "label=io.gitlab.prebuilt=verify").split()
+    return containers + docker("volume", "ls", "--quiet", "--filter", "label=io.gitlab.prebuilt=verify").split()
+
+
+def without_root_powers() -> list[str]:
+    """A command prefix under which file permissions hold for root too."""
+    if os.geteuid():
+        return []
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]

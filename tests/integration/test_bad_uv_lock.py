@@ -1,0 +1,138 @@
+"""A `uv.lock` that uv refuses: one clear error with uv's own reason, and what to do about it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from builder import lock as locks
+from builder.errors import LockError
+from builder.lock import select
+from builder.matrix import Install
+from tests.cells import debian
+from tests.commandline import builder
+from tests.matrices import SMALL
+
+PYPROJECT = """\
+[project]
+name = "app"
+version = "1.0"
+requires-python = ">=3.11"
+
+[project.optional-dependencies]
+tls = []
+plain = []
+
+[dependency-groups]
+dev = []
+docs = []
+lint = []
+
+[tool.uv]
+conflicts = [
+    [{ group = "docs" }, { group = "lint" }],
+    [{ extra = "tls" }, { extra = "plain" }],
+]
+"""
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that needs no index, locked by uv, as the current folder."""
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    subprocess.run([find_uv_bin(), "lock", "--quiet", "--offline"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(project: Path, **install: Any) -> str:
+    """What reading the lock is answered with."""
+    before = sorted(path.name for path in project.iterdir())
+    with pytest.raises(LockError) as raised:
+        locks.read(project / "uv.lock", Install.model_validate(install))
+    assert raised.value.exit_code == 2
+    assert sorted(path.name for path in project.iterdir()) == before
+    return str(raised.value)
+
+
+def test_good_lock(project: Path) -> None:
+    """Broken: nothing of what the tests below change is what they say is wrong."""
+    lock = locks.read(project / "uv.lock", Install(groups=("docs",), extras=("tls",)))
+    assert lock.uv_flags == ("--group", "docs", "--extra", "tls")
+    assert select(lock, debian("3.12")).packages == ()
+
+
+@pytest.mark.parametrize(
+    ("install", "words"),
+    [
+        ({"groups": ("dosc",)}, "Group `dosc` is not defined"),
+        ({"extras": ("tsl",)}, "Extra `tsl` is not defined"),
+        ({"groups": ("docs", "lint")}, "incompatible with the conflicts"),
+        ({"groups": "all"}, "incompatible with the conflicts"),
+        ({"extras": ("tls", "plain")}, "Extras `plain` and `tls` are incompatible"),
+        ({"extras": "all"}, "Extras `plain` and `tls` are incompatible"),
+    ],
+)
+def test_wrong_choice(project: Path, install: Mapping[str, Any], words: str) -> None:
+    """Broken: a group or extra that is not there, or not together with another, is passed over."""
+    said = refusal(project, **install)
+    assert words in said
+    assert "mend install.groups and install.extras in the matrix" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("version = 1\n", "version = 99\n", "the lock is newer than the uv that builder came with"),
+        ("version = 1\n", "version = [\n", "uv does not take"),
+        ("version = 1\n", "version = 'one'\n", "uv does not take"),
+        ("version = 1\n", "", "uv does not take"),
+        ('name = "app"\n', "", "uv does not take"),
+    ],
+    ids=["newer", "no-toml", "version-of-another-type", "no-version", "package-without-a-name"],
+)
+def test_lock_that_uv_does_not_take(project: Path, old: str, new: str, words: str) -> None:
+    """Broken: a lock that uv cannot read is answered without uv's reason, or by a traceback."""
+    path = project / "uv.lock"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert text != path.read_text(encoding="utf-8")
+    said = refusal(project)
+    assert words in said
+    assert "uv.lock" in said
+
+
+@pytest.mark.parametrize("content", [b"[project\n", b"project = 3\n", b"\xff"])
+def test_pyproject_that_uv_does_not_take(project: Path, content: bytes) -> None:
+    """Broken: a wrong pyproject.toml is answered without uv's reason, or by a traceback."""
+    (project / "pyproject.toml").write_bytes(content)
+    assert "uv does not take" in refusal(project)
+
+
+def test_variables_of_uv_change_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a UV_ variable of whoever runs builder decides what is in the image."""
+    for name, value in {"UV_NO_DEV": "1", "UV_FROZEN": "x", "UV_PROJECT": "/nowhere", "UV_OFFLINE": "maybe"}.items():
+        monkeypatch.setenv(name, value)
+    assert locks.read(project / "uv.lock", Install()).kind == "uv.lock"
+
+
+def test_python_outside_requires_python(project: Path) -> None:
+    """Broken: an image is made for a Python that the project does not take."""
+    lock = locks.read(project / "uv.lock", Install())
+    with pytest.raises(LockError, match=r"Python 3\.10 is outside requires-python '>=3\.11'"):
+        select(lock, debian("3.10"))
+
+
+def test_command_line_says_the_same(project: Path) -> None:
+    """Broken: the exit code of a refused lock is wrong, or its message is on stdout."""
+    (project / "matrix.toml").write_text(SMALL + '[install]\ngroups = ["dosc"]\n', encoding="utf-8")
+    ended = builder("plan", "--lock", "uv.lock")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("builder: uv does not take uv.lock: Group `dosc` is not defined")

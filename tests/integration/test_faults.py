@@ -1,0 +1,276 @@
+"""What goes wrong around a build: each fault made for real, one clear error, the right exit code, nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import (
+    Builder,
+    Shop,
+    builder_argv,
+    docker,
+    images_of,
+    left_behind,
+    without_root_powers,
+)
+
+pytestmark = pytest.mark.integration
+
+BASES = """
+[bases.bookworm-slim]
+image = "docker.io/library/python:{python}-slim-bookworm"
+family = "debian"
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lock of nothing: what is built from it is quick."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "pylock.toml").write_text('lock-version = "1.0"\ncreated-by = "hand"\npackages = []\n')
+    (folder / "matrix.toml").write_text(
+        f'repository = "small.example/ci"\npython = ["3.13"]\nbase = ["bookworm-slim"]\n{BASES}'
+    )
+    return folder
+
+
+def matrix(folder: Path, text: str) -> str:
+    """Write a matrix beside the others and return its path."""
+    path = folder / "other.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_one_cell_fails_and_the_others_go_on(small: Path, builder: Builder, tmp_path: Path) -> None:
+    """A broken cell must cost neither the others' images nor its own log."""
+    text = f"""
+repository = "partly.example/ci"
+python = ["3.13"]
+base = ["bookworm-slim", "broken"]
+{BASES}
+[bases.broken]
+image = "docker.io/library/python:{{python}}-slim-bookworm"
+family = "debian"
+packages = ["no-such-package-anywhere"]
+"""
+    done = builder("build", "-f", matrix(tmp_path, text), "--json", "--log-dir", str(tmp_path / "logs"), cwd=small)
+    outcomes = {cell["name"]: cell for cell in json.loads(done.stdout)["cells"]}
+    assert done.returncode == 1
+    assert outcomes["3.13-bookworm-slim"]["outcome"] == "verified"
+    assert outcomes["3.13-broken"]["outcome"] == "build-failed"
+    assert "no-such-package-anywhere" in done.stderr
+    (log,) = (tmp_path / "logs").glob("3.13-broken-*.log")
+    assert str(log) in done.stderr
+    assert "Unable to locate package" in log.read_text()
+    assert [tag for tag in images_of("partly.example/ci") if "broken" in tag] == []
+
+
+def test_base_image_that_does_not_exist(small: Path, builder: Builder, tmp_path: Path) -> None:
+    """A mistyped base is named exactly, with the mirror that was asked."""
+    text = 'python = ["3.13"]\nbase = ["b"]\n[bases.b]\nlibc = "2.36"\nfamily = "debian"\n'
+    text += 'image = "docker.io/library/python:{python}-no-such-suite"\n'
+    done = builder("plan", "-f", matrix(tmp_path, text), cwd=small)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "docker.io/library/python:3.13-no-such-suite" in done.stderr
+    if "docker.io=" in os.environ.get("BUILDER_MIRRORS", ""):
+        assert "mirror: localhost:5000/library/python:3.13-no-such-suite" in done.stderr
+
+
+def test_uv_version_that_does_not_exist(small: Path, builder: Builder, tmp_path: Path) -> None:
+    """A uv that was never released is named exactly."""
+    text = f'uv = "0.0.77"\npython = ["3.13"]\nbase = ["bookworm-slim"]\n{BASES}'
+    done = builder("build", "-f", matrix(tmp_path, text), cwd=small)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "ghcr.io/astral-sh/uv:0.0.77" in done.stderr
+
+
+def test_engine_not_running(small: Path, builder: Builder) -> None:
+    """Without an engine the error says which one was asked."""
+    host = "unix:///run/no-such-docker.sock"
+    done = builder("build", cwd=small, env={"DOCKER_HOST": host})
+    assert (done.returncode, done.stdout) == (3, "")
+    assert host in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def closed_socket(tmp_path: Path) -> Iterator[Path]:
+    """A socket that somebody else listens on and that this user may not open."""
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, 54321, 54321)
+        else:
+            path.chmod(0)
+        yield path
+
+
+def test_engine_not_allowed(small: Path, builder: Builder, closed_socket: Path) -> None:
+    """A user outside the docker group is told so, and not that the engine is down."""
+    done = builder("build", cwd=small, env={"DOCKER_HOST": f"unix://{closed_socket}"}, prefix=without_root_powers())
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "does not let this user in" in done.stderr
+    assert str(closed_socket) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo github.com/docker/buildx v0.9.1 0000000", "0.9, too old"),
+        ("echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1", "has no buildx"),
+    ],
+)
+def test_buildx_missing_or_too_old(small: Path, builder: Builder, tmp_path: Path, script: str, said: str) -> None:
+    """A machine with the wrong buildx is told which one is needed, before anything is started."""
+    fake = tmp_path / "docker"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    done = builder("build", cwd=small, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
+
+
+def test_no_docker_command(small: Path, builder: Builder, tmp_path: Path) -> None:
+    """An engine without the docker command cannot build, and the error says what to install."""
+    done = builder("build", cwd=small, env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no docker command" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "option"), [("matrix.toml", "-f"), ("pylock.toml", "--lock")])
+def test_file_without_permission(small: Path, builder: Builder, tmp_path: Path, name: str, option: str) -> None:
+    """A file that this user may not read is named, and is no traceback."""
+    path = tmp_path / name
+    path.write_text((small / name).read_text())
+    path.chmod(0)
+    if os.geteuid() == 0:
+        os.chown(path, 54321, 54321)
+    done = builder("plan", option, str(path), cwd=small, prefix=without_root_powers())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot read {path}: Permission denied" in done.stderr
+
+
+def test_ca_bundle_that_is_not_there(small: Path, builder: Builder) -> None:
+    """A wrong SSL_CERT_FILE is found before anything is asked of the network."""
+    done = builder("build", cwd=small, env={"SSL_CERT_FILE": "/no/such/ca.pem"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "SSL_CERT_FILE names /no/such/ca.pem" in done.stderr
+
+
+@pytest.mark.parametrize("moment", ["build   install", "verify  second-environment"])
+def test_interruption_stops_everything(shop: Shop, tmp_path: Path, moment: str) -> None:
+    """Ctrl-C ends builds and containers at once and leaves no moving tag, container, volume or process."""
+    there_before = set(left_behind())
+    text = (shop.folder / "matrix.toml").read_text()
+    matrix(tmp_path, f'repository = "interrupted.example/ci"\n{text}')
+    argv = builder_argv("build", "-f", str(tmp_path / "other.toml"), "--progress", "plain")
+    if moment.startswith("build"):
+        argv.append("--no-cache")
+    with subprocess.Popen(
+        argv, cwd=shop.folder, env={**os.environ, **shop.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if moment in line:
+                break
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+        elapsed = time.monotonic() - started
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert elapsed < 60
+    assert set(left_behind()) <= there_before
+    cells = ["3.11-bookworm-slim", "3.11-alpine", "3.13-bookworm-slim", "3.13-alpine"]
+    assert set(images_of("interrupted.example/ci")).isdisjoint(cells)
+    assert processes_with("interrupted.example/ci") == []
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of running processes that have the text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in command and "docker" in command:
+            found.append(command)
+    return found
+
+
+@pytest.fixture
+def engine_with_little_disk(tmp_path: Path) -> Iterator[str]:
+    """A second Docker engine, with 150 MB of disk and a bridge of its own; yields its address."""
+    if os.geteuid() or not shutil.which("dockerd"):
+        pytest.skip("starting a second engine takes root and dockerd")
+    disk, bridge = tmp_path / "disk", "builder-full0"
+    disk.mkdir()
+    address = f"unix://{disk}/docker.sock"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(disk)], check=True)
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    subprocess.run(["ip", "address", "add", "172.31.250.1/24", "dev", bridge], check=True)
+    argv = ["dockerd", "--data-root", f"{disk}/data", "--exec-root", f"{disk}/exec", "--pidfile", f"{disk}/pid"]
+    argv += ["--host", address, "--bridge", bridge, "--iptables=false"]
+    with (tmp_path / "dockerd.log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as engine:
+        try:
+            for _ in range(240):
+                if (
+                    subprocess.run(
+                        ["docker", "--host", address, "version"], capture_output=True, check=False
+                    ).returncode
+                    == 0
+                ):
+                    break
+                time.sleep(0.25)
+            yield address
+        finally:
+            engine.terminate()
+            engine.wait(timeout=60)
+            subprocess.run(["umount", "--recursive", str(disk)], check=True)
+            subprocess.run(["ip", "link", "delete", bridge], check=True)
+
+
+def test_disk_full_while_building(small: Path, builder: Builder, engine_with_little_disk: str) -> None:
+    """A full disk is called that, with what frees it, and leaves no tag."""
+    done = builder("build", cwd=small, env={"DOCKER_HOST": engine_with_little_disk})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no space left on device" in done.stderr
+    assert "docker system prune" in done.stderr
+
+
+def test_no_moving_tag_for_an_image_that_fails(small: Path, builder: Builder, tmp_path: Path) -> None:
+    """An image that breaks the contract keeps its immutable tag to be looked at, and gets no other."""
+    # A base whose entry point swallows the job's script: nothing that a runner starts on it works.
+    (tmp_path / "Dockerfile").write_text(f'FROM {stand_in("python:3.13-slim-bookworm")}\nENTRYPOINT ["/bin/false"]\n')
+    base = "localhost:5000/broken/python:3.13-slim-bookworm"
+    subprocess.run(["docker", "build", "--quiet", "--tag", base, str(tmp_path)], check=True, capture_output=True)
+    docker("push", "--quiet", base)
+    text = 'repository = "rejected.example/ci"\npython = ["3.13"]\nbase = ["b"]\n'
+    text += f'[bases.b]\nimage = "{base.replace("3.13", "{python}")}"\nfamily = "debian"\n'
+    done = builder("build", "-f", matrix(tmp_path, text), "--json", cwd=small)
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert done.returncode == 1
+    assert cell["outcome"] == "verify-failed"
+    assert images_of("rejected.example/ci") == [f"3.13-b-{cell['key'][:12]}"]
+
+
+def stand_in(name: str) -> str:
+    """Where an image of Docker Hub's library is to be had here."""
+    mirrors = dict(pair.split("=") for pair in os.environ.get("BUILDER_MIRRORS", "").split(",") if pair)
+    return f"{mirrors.get('docker.io', 'docker.io')}/library/{name}"

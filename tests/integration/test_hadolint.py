@@ -1,0 +1,35 @@
+"""hadolint has nothing to say of the golden Dockerfiles, but for exceptions whose reason stands beside them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_GOLDEN = Path(__file__).parents[1] / "golden"
+_HADOLINT = Path(sys.executable).with_name("hadolint")
+
+
+@pytest.mark.parametrize("dockerfile", sorted(_GOLDEN.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
+def test_dockerfile_passes(dockerfile: Path, tmp_path: Path) -> None:
+    """Broken: a rendered Dockerfile goes against good practice, or is none."""
+    argv: list[str | Path] = [_HADOLINT, "--no-color", "--failure-threshold", "style", dockerfile]
+    done = subprocess.run(argv, cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("dockerfile", sorted(_GOLDEN.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
+def test_exceptions_have_a_reason(dockerfile: Path) -> None:
+    """Broken: a finding of hadolint is silenced, and nobody knows why."""
+    text = dockerfile.read_text(encoding="utf-8")
+    exceptions = re.findall(r"^# hadolint.*$", text, re.MULTILINE)
+    assert len(exceptions) <= 1
+    assert not exceptions or re.search(r"^# [^\n]{40,}\n# hadolint ignore=DL\d{4}$", text, re.MULTILINE)
+
+
+def test_there_are_golden_dockerfiles() -> None:
+    """Broken: the tests above look at nothing."""
+    assert len(list(_GOLDEN.glob("*/Dockerfile"))) >= 3

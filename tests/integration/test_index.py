@@ -1,0 +1,128 @@
+"""Hash-pinned requirements become artifacts at an index, asked through its simple API."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder import lock as locks
+from builder.errors import LockError
+from builder.lock import select
+from builder.matrix import Install
+from tests.cells import alpine, debian
+from tests.integration.server import Answer, Request, Server, serving
+from tests.locks import fake_hash
+
+FILES = (
+    "one-1.0-py3-none-any.whl",
+    "one-1.0.tar.gz",
+    "one-1.1-py3-none-any.whl",
+    "fast-2.0-cp312-cp312-manylinux_2_17_x86_64.whl",
+    "fast-2.0-cp312-cp312-win_amd64.whl",
+    "fast-2.0.tar.gz",
+)
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+def answer(request: Request) -> Answer:
+    """An index at /simple for everybody, one at /private for jane, and one at /empty."""
+    _, index, name, *_ = request.path.split("/")
+    wanted = "Basic " + base64.b64encode(b"jane:hunter2").decode()
+    if index == "private" and request.headers.get("authorization") != wanted:
+        return Answer(status=401)
+    files = [file for file in FILES if file.startswith(f"{name}-")] if index != "empty" else []
+    if not files:
+        return Answer(status=404)
+    table = {
+        "meta": {"api-version": "1.1"},
+        "name": name,
+        "files": [
+            {"filename": file, "url": f"/files/{file}", "hashes": {"sha256": fake_hash(file)}, "size": len(file)}
+            for file in files
+        ],
+    }
+    return Answer(body=json.dumps(table).encode(), headers={"Content-Type": "application/vnd.pypi.simple.v1+json"})
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The index, up."""
+    with serving(answer, monkeypatch) as server:
+        yield server
+
+
+def pinned(name: str, version: str, *files: str) -> str:
+    """A line that pins the files by hash."""
+    return f"{name}=={version} " + " ".join(f"--hash=sha256:{fake_hash(file)}" for file in files) + "\n"
+
+
+ONE = pinned("one", "1.0", *FILES[:2])
+FAST = pinned("Fast", "2.0", *FILES[3:])
+
+
+def read(folder: Path, text: str) -> locks.Lock:
+    """Read the requirements."""
+    path = folder / "requirements.txt"
+    path.write_text(text, encoding="utf-8")
+    return locks.read(path, Install())
+
+
+def test_each_cell_gets_its_files(index: Server, tmp_path: Path) -> None:
+    """Broken: a cell gets no file of a pinned package, or the wrong one."""
+    lock = read(tmp_path, f"--index-url http://{index.host}/simple\n{ONE}{FAST}")
+    on_debian, on_alpine = select(lock, debian("3.12")), select(lock, alpine("3.12"))
+    assert [each.filename for each in on_debian.packages] == [FILES[3], FILES[0]]
+    assert [each.filename for each in on_alpine.packages] == [FILES[5], FILES[0]]
+    (fast, _) = on_debian.packages
+    assert fast.source["url"] == f"http://{index.host}/files/{FILES[3]}"
+    assert fast.source["hashes"] == {"sha256": fake_hash(FILES[3])}
+    assert (fast.size, fast.index) == (len(FILES[3]), f"http://{index.host}/simple")
+
+
+def test_only_files_with_a_pinned_hash(index: Server, tmp_path: Path) -> None:
+    """Broken: a file that nobody pinned gets into an image."""
+    lock = read(tmp_path, f"-i http://{index.host}/simple\n" + pinned("fast", "2.0", FILES[5]))
+    (fast,) = select(lock, debian("3.12")).packages
+    assert fast.filename == FILES[5]
+
+
+@pytest.mark.parametrize(("option", "filename"), [("--only-binary", FILES[0]), ("--no-binary", FILES[1])])
+@pytest.mark.parametrize("names", [":all:", "one", "other,One"])
+def test_binary_options(index: Server, tmp_path: Path, option: str, filename: str, names: str) -> None:
+    """Broken: --only-binary or --no-binary of a requirements file is not heeded."""
+    lock = read(tmp_path, f"-i http://{index.host}/simple\n{option} {names}\n{ONE}")
+    assert [each.filename for each in select(lock, debian("3.12")).packages] == [filename]
+
+
+def test_first_index_that_has_it(index: Server, tmp_path: Path) -> None:
+    """Broken: an extra index is not asked, or is asked before the main one."""
+    text = f"--extra-index-url http://{index.host}/simple\n--index-url http://{index.host}/empty\n{ONE}"
+    (one,) = select(read(tmp_path, text), debian("3.12")).packages
+    assert one.index == f"http://{index.host}/simple"
+    assert [request.path for request in index.requests] == ["/empty/one/", "/simple/one/"]
+
+
+def test_credentials_open_the_index_and_stay_out(
+    index: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken: a private index is not reached, or its password gets into the lock."""
+    monkeypatch.setenv("INDEX_PASSWORD", "hunter2")
+    lock = read(tmp_path, f"-i http://jane:${{INDEX_PASSWORD}}@{index.host}/private\n{ONE}")
+    selection = select(lock, debian("3.12"))
+    assert selection.packages[0].index == f"http://{index.host}/private"
+    assert "hunter2" not in repr((lock, selection))
+
+
+def test_hash_that_no_file_has(index: Server, tmp_path: Path) -> None:
+    """Broken: a pin that is out of date is passed over, or only the first of them is named."""
+    lines = pinned("one", "1.0", "other") + pinned("missing", "3.0", "other") + FAST
+    with pytest.raises(LockError) as raised:
+        read(tmp_path, f"-i http://jane:hunter2@{index.host}/simple\n{lines}")
+    assert f"no file with any of the pinned hashes at http://{index.host}/simple" in raised.value.what
+    assert raised.value.what.endswith(": one==1.0, missing==3.0")
+    assert "hunter2" not in str(raised.value)

@@ -1,0 +1,86 @@
+"""`builder verify` finds each way in which an image can break its promise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Builder, Built, docker, left_behind
+
+pytestmark = pytest.mark.integration
+
+CELL = "3.13-bookworm-slim"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Dockerfile lines that break an image, and the check that must notice."""
+
+    check: str
+    lines: str
+
+
+DAMAGES = {
+    "a package is missing": Damage("sync-frozen", "RUN uv pip uninstall six"),
+    "the cache is empty": Damage("second-environment", "RUN rm -rf /opt/uv/cache/archive-v0"),
+    "UV_PYTHON is unset": Damage("python-version-file", 'ENV UV_PYTHON=""'),
+    "uv pip goes elsewhere": Damage("uv-pip", "ENV UV_PYTHON=/usr/local/bin/python3"),
+    "bytecode is missing": Damage("bytecode", "RUN rm -r /opt/uv/venv/lib/python3*/site-packages/pandas/__pycache__"),
+    "bytecode is stale": Damage("bytecode", "RUN echo '# changed' >> /opt/uv/venv/lib/python3.13/site-packages/six.py"),
+    "the standard library lost its bytecode": Damage("bytecode", "RUN rm -r /usr/local/lib/python3.13/__pycache__"),
+    "only root may write": Damage("any-user", "RUN chmod -R go-w /opt/uv/cache"),
+    "a package too many": Damage("installed-set", "RUN cp -r /opt/uv/venv/lib/python3.13/site-packages/six-*.dist-info "
+                                 "/opt/uv/venv/lib/python3.13/site-packages/stranger-1.dist-info && "
+                                 "sed -i 's/^Name: .*/Name: stranger/' "
+                                 "/opt/uv/venv/lib/python3.13/site-packages/stranger-1.dist-info/METADATA"),
+    "the build backend is missing": Damage("project-offline", "RUN find /opt/uv/cache -ipath '*hatchling*' -delete"),
+    "the CA was copied in": Damage("no-secrets", "COPY ca.pem /usr/local/share/ca-certificates/company.crt"),
+    "the CA was copied in and deleted": Damage("no-secrets", "COPY ca.pem /tmp/ca.pem\nRUN rm /tmp/ca.pem"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damage_is_noticed(built: Built, builder: Builder, tmp_path: Path, what: str) -> None:
+    """An image that lost a point of the contract does not pass the check of that point."""
+    damage = DAMAGES[what]
+    image = f"damaged-ci:{damage.check}"
+    (tmp_path / "ca.pem").write_bytes(built.shop.canary)
+    (tmp_path / "Dockerfile").write_text(f"FROM {built.image(CELL)}\n{damage.lines}\n")
+    subprocess.run(["docker", "build", "--quiet", "--tag", image, str(tmp_path)], check=True, capture_output=True)
+    try:
+        done = builder("verify", image, "--check", damage.check, "--json", cwd=built.shop.folder, env=built.shop.env)
+    finally:
+        docker("image", "rm", "--force", image)
+    (check,) = json.loads(done.stdout)["checks"]
+    assert check["verdict"] == "failed", check
+    assert done.returncode == 1
+    assert damage.check in done.stderr
+
+
+def test_verify_alone_without_a_project(built: Built, builder: Builder, tmp_path: Path) -> None:
+    """An image can be tried where no checkout is at hand; only what needs a project is left out, and says so."""
+    there_before = set(left_behind())
+    done = builder("verify", built.image("3.11-alpine"), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdicts = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
+    assert [name for name, verdict in verdicts.items() if verdict == "skipped"] == ["project-offline"]
+    assert len(verdicts) == 9
+    assert set(left_behind()) <= there_before
+
+
+def test_foreign_image_is_refused(built: Built, builder: Builder) -> None:
+    """An image that builder did not make gets a plain answer instead of nine strange failures."""
+    done = builder("verify", built.cells[0]["uv_image"], cwd=built.shop.folder)
+    assert done.returncode in {1, 3}
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_image(builder: Builder, tmp_path: Path) -> None:
+    """A mistyped image name is an error of the environment that names the image."""
+    done = builder("verify", "no-such-image:1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no-such-image:1" in done.stderr

@@ -1,0 +1,61 @@
+"""News of a run, where nobody watches: plain lines, each once, or none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from rich.console import Console
+
+from builder.pipeline import News
+from builder.terminal import Display, Progress, is_for_people
+
+NEWS = [
+    News(cell="3.12-slim", stage="build", text="copy uv"),
+    News(cell="3.12-slim", stage="build", text="copy uv"),
+    News(cell="3.12-alpine", stage="verify", text="[red]uv-pip"),
+    News(cell="3.12-slim", stage="done", text="verified"),
+]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *, progress: Progress, quiet: bool = False) -> str:
+    """What is on stderr after the news; stdout must stay empty."""
+    with Display(["3.12-slim", "3.12-alpine"], progress=progress, quiet=quiet) as display:
+        for news in NEWS:
+            display.show(news)
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+@pytest.mark.parametrize("progress", ["plain", "auto"])
+def test_plain_lines(capsys: pytest.CaptureFixture[str], progress: Progress) -> None:
+    """Broken: a CI log has control characters, repeated lines, or none."""
+    lines = [re.sub(r"^ *\d+\.\ds  ", "", line) for line in shown(capsys, progress=progress).splitlines()]
+    assert lines == [
+        "3.12-slim  build   copy uv",
+        "3.12-alpine  verify  [red]uv-pip",
+        "3.12-slim  done    verified",
+    ]
+
+
+@pytest.mark.parametrize("progress", ["plain", "auto", "tty"])
+def test_quiet(capsys: pytest.CaptureFixture[str], progress: Progress) -> None:
+    """Broken: -q is not quiet."""
+    assert shown(capsys, progress=progress, quiet=True) == ""
+
+
+def test_last_picture_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Broken: people who watch do not see how each cell ended."""
+    said = shown(capsys, progress="tty")
+    assert "verified" in said
+    assert "3.12-alpine" in said
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("CI", "true")])
+def test_nobody_watches_in_ci(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Broken: NO_COLOR or CI is not heeded."""
+    console = Console(force_terminal=True)
+    assert is_for_people(console)
+    monkeypatch.setenv(variable, value)
+    assert not is_for_people(console)

@@ -1,0 +1,120 @@
+"""The shape of --json (docs/json.md): scripts read it, so that it must not change unnoticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from builder import terminal
+from builder.build import BuiltImage
+from builder.errors import BuildError
+from builder.pipeline import CellResult, Outcome
+from builder.refs import Digest
+from builder.render import RenderedImage, render
+from builder.verify import Check
+from tests.locks import FILES, INDEX, fake_hash, pure, sdist
+from tests.matrices import EXAMPLE
+from tests.plans import plan_of
+
+
+@pytest.fixture
+def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> RenderedImage:
+    """An image with a wheel, an sdist, and a package of which neither version nor size is known."""
+    packages = [
+        pure("one"),
+        {"name": "two", "version": "2.0", "index": INDEX, "sdist": sdist("two", "2.0")},
+        {"name": "zip", "archive": {"url": f"{FILES}/zip.zip", "hashes": {"sha256": fake_hash("zip")}}},
+    ]
+    return render(plan_of(tmp_path, EXAMPLE, *packages, base_digest=base_digest, uv_digest=uv_digest))
+
+
+def cell(rendered: RenderedImage) -> dict[str, Any]:
+    """The cell as a plan's JSON must have it."""
+    name = "registry.example.com/acme/ci:3.12-bookworm-slim"
+    file = {"one": "one-1.0-py3-none-any.whl", "two": "two-2.0.tar.gz", "zip": "zip.zip"}
+    return {
+        "name": "3.12-bookworm-slim",
+        "python": "3.12",
+        "base": "bookworm-slim",
+        "platform": "linux/amd64",
+        "key": rendered.key,
+        "tags": [f"{name}-{rendered.key[:12]}", name],
+        "base_image": f"python:3.12-slim-bookworm@sha256:{'ba5e' * 16}",
+        "uv_image": f"ghcr.io/astral-sh/uv:0.13.8@sha256:{'0123456789abcdef' * 4}",
+        "download_size": None,
+        "packages": [
+            {"name": "one", "version": "1.0", "artifact": "wheel", "file": file["one"], "size": 1000},
+            {"name": "two", "version": "2.0", "artifact": "sdist", "file": file["two"], "size": 1000},
+            {"name": "zip", "version": None, "artifact": "archive", "file": file["zip"], "size": None},
+        ],
+    }
+
+
+def test_plan(rendered: RenderedImage) -> None:
+    """Broken: scripts that read `builder plan --json` find other keys or values."""
+    assert json.loads(json.dumps(terminal.plan_json([rendered]))) == {"cells": [cell(rendered)]}
+
+
+def test_verified_build(rendered: RenderedImage) -> None:
+    """Broken: scripts that read `builder build --json` find other keys or values."""
+    digest = Digest(algorithm="sha256", hex="d1" * 32)
+    built = BuiltImage(rendered=rendered, digest=digest, size=12345, seconds=1.0)
+    check = Check(name="uv-pip", verdict="passed", evidence="fine", seconds=0.25)
+    result = CellResult(
+        rendered=rendered, outcome="verified", seconds=2.00049, log=Path("a.log"), built=built, checks=(check,)
+    )
+    assert json.loads(json.dumps(terminal.build_json([result]))) == {
+        "cells": [
+            {
+                **cell(rendered),
+                "outcome": "verified",
+                "digest": str(digest),
+                "size": 12345,
+                "seconds": 2.0,
+                "checks": [{"name": "uv-pip", "verdict": "passed", "evidence": "fine", "seconds": 0.25}],
+                "log": "a.log",
+                "error": None,
+            }
+        ]
+    }
+
+
+def test_failed_build(rendered: RenderedImage) -> None:
+    """Broken: scripts cannot tell a failed cell, or read a password in its error."""
+    error = BuildError("no https://jane:hunter2@index.invalid", hint="log: a.log")
+    result = CellResult(rendered=rendered, outcome="build-failed", seconds=1.0, log=Path("a.log"), error=error)
+    (found,) = terminal.build_json([result])["cells"]
+    assert (found["outcome"], found["digest"], found["size"], found["checks"]) == ("build-failed", None, None, [])
+    assert found["log"] == "a.log"
+    assert found["error"] == "no https://***@index.invalid\n  log: a.log"
+
+
+@pytest.mark.parametrize("outcome", [None, "verified", "build-failed"])
+def test_documented_schema(rendered: RenderedImage, repository_root: Path, outcome: Outcome | None) -> None:
+    """Broken: the schema in docs/ and what is printed are not the same."""
+    schema = json.loads((repository_root / "docs" / "output.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    table = terminal.plan_json([rendered])
+    if outcome:
+        table = terminal.build_json([CellResult(rendered=rendered, outcome=outcome, seconds=1.0, log=Path("a.log"))])
+    validator.validate(table)
+    (found,) = table["cells"]
+    assert not validator.is_valid({"cells": [{**found, "extra": 1}]})
+    assert not [name for name in found if validator.is_valid({"cells": [{k: found[k] for k in found if k != name}]})]
+
+
+def test_plan_as_text(rendered: RenderedImage) -> None:
+    """Broken: `builder plan` leaves out packages, what is built from source, unknown sizes, key or tags."""
+    said = terminal.plan_table([rendered])
+    assert said.splitlines()[:3] == [
+        "3.12-bookworm-slim",
+        "  packages   3: 1 wheels, 2 to be built from source (two, zip)",
+        "  download   unknown size",
+    ]
+    assert rendered.key in said
+    assert all(tag in said for tag in cell(rendered)["tags"])

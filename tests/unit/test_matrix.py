@@ -1,0 +1,138 @@
+"""A right `matrix.toml` becomes cells."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from builder.errors import UsageError
+from builder.matrix import Matrix, Platform, built_in, parse
+from tests.matrices import EXAMPLE, SMALL, changed
+
+
+def example() -> Matrix:
+    """The example, parsed."""
+    return parse(EXAMPLE, source="matrix.toml")
+
+
+def names(matrix: Matrix) -> list[str]:
+    """The names of the cells, in order."""
+    return [cell.name for cell in matrix.cells]
+
+
+def test_cells_come_in_file_order_without_the_excluded() -> None:
+    """Broken: cells are missing, too many, or shuffled."""
+    assert names(example()) == ["3.12-bookworm-slim", "3.12-alpine", "3.13-bookworm-slim"]
+
+
+def test_cell_has_all_that_its_base_says() -> None:
+    """Broken: an image is built from another base, or without its system packages."""
+    debian, alpine, _ = example().cells
+    assert str(debian.image) == "docker.io/library/python:3.12-slim-bookworm"
+    assert (debian.family, debian.libc, debian.packages) == ("debian", "2.36", ("git",))
+    assert str(alpine.image) == "docker.io/library/python:3.12-alpine"
+    assert (alpine.family, alpine.libc) == ("alpine", "1.2")
+
+
+def test_matrix_has_what_holds_for_all_cells() -> None:
+    """Broken: repository, uv, groups or mirrors of the file are not heeded."""
+    matrix = example()
+    assert matrix.repository == "registry.example.com/acme/ci"
+    assert str(matrix.uv) == "ghcr.io/astral-sh/uv:0.13.8"
+    assert (matrix.install.groups, matrix.install.extras, matrix.install.default_groups) == (("dev",), (), True)
+    assert str(matrix.mirrors.locate(matrix.uv)) == "localhost:5000/astral-sh/uv:0.13.8"
+
+
+def test_defaults_of_a_small_matrix() -> None:
+    """Broken: a matrix that leaves things out gets something other than what the manual says."""
+    matrix = parse(SMALL, source="matrix.toml")
+    assert str(matrix.uv) == f"ghcr.io/astral-sh/uv:{version('uv')}"
+    assert (matrix.repository, matrix.link_mode, matrix.aliases) == (None, "copy", ())
+    assert matrix.cells[0].platform == Platform.of_this_machine()
+
+
+def test_built_in_matrix_has_one_cell() -> None:
+    """Broken: a project without a matrix.toml gets other images than bookworm-slim with its Python."""
+    (cell,) = built_in("3.13").cells
+    assert cell.name == "3.13-bookworm-slim"
+    assert str(cell.image) == "docker.io/library/python:3.13-slim-bookworm"
+
+
+@pytest.mark.parametrize("exclusion", ['{ python = "3.13" }', '{ base = "alpine" }'])
+def test_exclusion_of_one_axis_takes_all_its_cells(exclusion: str) -> None:
+    """Broken: an exclusion that names one axis does not take every cell of it."""
+    text = changed('{ python = "3.13", base = "alpine" }', exclusion, EXAMPLE)
+    kept = {
+        '{ python = "3.13" }': ["3.12-bookworm-slim", "3.12-alpine"],
+        '{ base = "alpine" }': ["3.12-bookworm-slim", "3.13-bookworm-slim"],
+    }
+    assert names(parse(text, source="m")) == kept[exclusion]
+
+
+@pytest.mark.parametrize(
+    ("image", "libc"),
+    [
+        ("python:{python}-slim-bullseye", "2.31"),
+        ("python:{python}-trixie", "2.41"),
+        ("registry.example.com/ubuntu/noble:1", "2.39"),
+    ],
+)
+def test_glibc_of_known_releases(image: str, libc: str) -> None:
+    """Broken: a base gets wheels that its glibc cannot load."""
+    text = changed("python:{python}-slim-bookworm", image)
+    assert parse(text, source="m").cells[0].libc == libc
+
+
+def test_libc_of_the_file_wins() -> None:
+    """Broken: the libc that the matrix names is not heeded."""
+    text = changed('family = "debian"', 'family = "debian"\nlibc = "2.17"')
+    assert parse(text, source="m").cells[0].libc == "2.17"
+
+
+def test_only_keeps_the_cells_that_match_any_choice() -> None:
+    """Broken: --only builds other cells than those it names."""
+    matrix = example()
+    assert names(matrix.only(["python=3.12"])) == ["3.12-bookworm-slim", "3.12-alpine"]
+    chosen = matrix.only(["base=alpine", "python=3.13,base=bookworm-slim"])
+    assert names(chosen) == ["3.12-alpine", "3.13-bookworm-slim"]
+    assert names(matrix.only([])) == names(matrix)
+
+
+def test_only_drops_the_aliases_of_other_cells() -> None:
+    """Broken: --only moves a tag of a cell that it does not build."""
+    text = EXAMPLE + '[aliases]\n"latest" = "3.13-bookworm-slim"\n"old" = "3.12-alpine"\n'
+    assert parse(text, source="m").only(["base=alpine"]).aliases == (("old", "3.12-alpine"),)
+
+
+@pytest.mark.parametrize("choice", ["python=3.11", "base=alpine,python=3.13"])
+def test_only_that_matches_nothing_lists_the_cells(choice: str) -> None:
+    """Broken: a mistyped --only builds nothing and says nothing."""
+    with pytest.raises(UsageError) as raised:
+        example().only(["python=3.12", choice])
+    assert "matches no cell of matrix.toml" in raised.value.what
+    assert "3.12-bookworm-slim, 3.12-alpine, 3.13-bookworm-slim" in raised.value.hint
+
+
+@pytest.mark.parametrize("choice", ["", "3.12", "python", "python=", "arch=arm64", "python=3.12,python=3.13"])
+def test_only_that_is_no_choice_shows_how(choice: str) -> None:
+    """Broken: --only takes something that it cannot mean."""
+    with pytest.raises(UsageError) as raised:
+        example().only([choice])
+    assert "python=3.13,base=alpine" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "machine"), [("linux/amd64", "x86_64"), ("linux/arm64", "aarch64"), ("linux/arm64/v8", "aarch64")]
+)
+def test_platform_is_read_as_docker_writes_it(text: str, machine: str) -> None:
+    """Broken: an image gets the wheels of another architecture."""
+    (cell,) = parse(SMALL, source="m").on(Platform.from_str(text)).cells
+    assert cell.platform.machine == machine
+
+
+@pytest.mark.parametrize("text", ["", "linux", "linux/s390x", "windows/amd64", "linux/amd64/v8", "linux/arm64/v7"])
+def test_other_platforms_are_refused(text: str) -> None:
+    """Broken: a platform that no image is made for is taken for another."""
+    with pytest.raises(UsageError, match="is not a platform"):
+        Platform.from_str(text)

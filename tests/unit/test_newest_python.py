@@ -1,0 +1,52 @@
+"""The Python of a project that has no matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import LockError
+from builder.lock import newest_python
+from tests import locks
+from tests.locks import pure
+
+
+@pytest.mark.parametrize(
+    ("pinned", "python"),
+    [
+        ("3.11\n", "3.11"),
+        ("3.11.4", "3.11.4"),
+        ("cpython-3.12\n", "3.12"),
+        ("cpython@3.12.1", "3.12.1"),
+        ("# the one of production\n\n  3.11  \n3.12\n", "3.11"),
+    ],
+)
+def test_python_version_file_is_heeded(tmp_path: Path, pinned: str, python: str) -> None:
+    """Broken: the image has another Python than the project's .python-version."""
+    (tmp_path / ".python-version").write_text(pinned, encoding="utf-8")
+    assert newest_python(locks.read(tmp_path, pure("one"), requires_python=">=3.10")) == python
+
+
+@pytest.mark.parametrize("pinned", ["pypy@3.10\n", "", ">=3.11\n", "3.13t\n", "3.12; touch /tmp/x\n", "# 3.10\n"])
+def test_what_no_image_can_be_made_for_is_passed_over(tmp_path: Path, pinned: str) -> None:
+    """Broken: a .python-version that names no CPython release ends in a wrong image or in a traceback."""
+    (tmp_path / ".python-version").write_text(pinned, encoding="utf-8")
+    assert newest_python(locks.read(tmp_path, pure("one"), requires_python=">=3.10,<3.14")) == "3.13"
+
+
+@pytest.mark.parametrize(
+    ("requires", "python"), [(None, "3.14"), (">=3.10", "3.14"), ("<3.13,>=3.10", "3.12"), (">=3.11.5,<3.12", "3.11")]
+)
+def test_newest_that_the_lock_admits(tmp_path: Path, requires: str | None, python: str) -> None:
+    """Broken: a project without .python-version gets a Python that its lock does not admit, or an old one."""
+    more: dict[str, Any] = {"requires_python": requires} if requires else {}
+    assert newest_python(locks.read(tmp_path, pure("one"), **more)) == python
+
+
+def test_lock_for_no_known_python(tmp_path: Path) -> None:
+    """Broken: a lock for Pythons that builder does not know gives an image of one that it does."""
+    with pytest.raises(LockError, match=r"needs Python >=4") as raised:
+        newest_python(locks.read(tmp_path, pure("one"), requires_python=">=4"))
+    assert "matrix.toml" in raised.value.hint

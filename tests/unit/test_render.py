@@ -1,0 +1,186 @@
+"""Rendered contexts, compared with those under tests/golden; `pytest --update-golden` writes those anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import builder
+from builder.refs import Digest
+from builder.render import RenderedImage, render
+from tests.locks import FILES, fake_hash, package, pure, sdist
+from tests.plans import plan_of
+
+DEBIAN = """\
+python = ["3.12"]
+base = ["bookworm-slim"]
+uv = "0.13.8"
+
+[aliases]
+latest = "3.12-bookworm-slim"
+
+[bases.bookworm-slim]
+image = "docker.io/library/python:{python}-slim-bookworm"
+family = "debian"
+packages = ["git", "libpq-dev=15.6-0+deb12u1"]
+"""
+
+ALPINE = """\
+python = ["3.13"]
+base = ["alpine"]
+uv = "0.13.8"
+link-mode = "symlink"
+
+[bases.alpine]
+image = "docker.io/library/python:{python}-alpine"
+family = "alpine"
+"""
+
+PROJECT = """\
+[project]
+name = "app"
+version = "1.0"
+
+[build-system]
+requires = ["hatchling>=1.27", "hatch-vcs"]
+build-backend = "hatchling.build"
+
+[tool.uv]
+build-constraint-dependencies = ["hatchling==1.27.0"]
+
+[[tool.uv.index]]
+name = "acme"
+url = "https://jane:hunter2@index.invalid/simple"
+default = true
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A matrix, a lock, and the platform to render for."""
+
+    matrix: str
+    packages: list[dict[str, Any]]
+    project: str = ""
+    platform: str = "linux/amd64"
+    files: dict[str, str] = field(default_factory=dict)
+
+
+CASES = {
+    "debian-with-packages": Case(
+        matrix=DEBIAN,
+        packages=[
+            package("fast", "2.1", "cp312-cp312-manylinux_2_17_x86_64", "cp312-cp312-musllinux_1_2_x86_64"),
+            pure("small", "0.9.post1"),
+            pure("windows-only", "1.0", marker="sys_platform == 'win32'"),
+        ],
+    ),
+    "alpine-without-packages": Case(
+        matrix=ALPINE,
+        packages=[
+            {"name": "from-source", "version": "3.0", "index": "https://index.invalid/simple",
+             "sdist": sdist("from-source", "3.0")},
+            pure("small", "0.9.post1"),
+        ],
+        platform="linux/arm64",
+    ),
+    "with-build-systems": Case(
+        matrix=DEBIAN.replace('packages = ["git", "libpq-dev=15.6-0+deb12u1"]\n', ""),
+        packages=[
+            {"name": "app", "directory": {"path": "."}},
+            {"name": "old", "directory": {"path": "old"}},
+            {"name": "forked", "vcs": {"type": "git", "url": "https://git.invalid/forked.git", "commit-id": "ab" * 20}},
+            {"name": "zipped", "version": "1.0", "archive": {
+                "url": f"{FILES}/zipped-main.zip", "hashes": {"sha256": fake_hash("zipped")}}},
+            pure("small", "0.9.post1"),
+        ],
+        project=PROJECT,
+    ),
+    "empty-selection": Case(matrix=ALPINE, packages=[]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable[[str], RenderedImage]:
+    """Renders a case by its name."""
+
+    def make(name: str) -> RenderedImage:
+        case = CASES[name]
+        if case.project:
+            (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
+        return render(
+            plan_of(
+                tmp_path, case.matrix, *case.packages,
+                base_digest=base_digest, uv_digest=uv_digest, platform=case.platform,
+            )
+        )  # fmt: skip
+
+    return make
+
+
+def _is_kept(name: str) -> bool:
+    # requires.py is builder's own file, word for word; a copy would go through the linters a second time.
+    return not name.endswith(".py")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_context_is_the_golden_one(
+    name: str, rendered: Callable[[str], RenderedImage], repository_root: Path, update_golden: bool
+) -> None:
+    """Broken: what is built has changed unnoticed, and every image with it."""
+    folder = repository_root / "tests" / "golden" / name
+    files = {path: content for path, content in rendered(name).files if _is_kept(path)}
+    if update_golden:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+    golden = {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert {path: content.decode() for path, content in files.items()} == golden
+
+
+def test_every_golden_folder_has_a_case(repository_root: Path) -> None:
+    """Broken: a golden rendering is left over, and nothing renders it any more."""
+    assert {path.name for path in (repository_root / "tests" / "golden").iterdir()} == set(CASES)
+
+
+def test_probe_of_build_systems_is_builders_own(rendered: Callable[[str], RenderedImage]) -> None:
+    """Broken: the image build asks backends with another script than the one in builder."""
+    probe = Path(builder.__file__).parent / "probes" / "requires.py"
+    assert dict(rendered("with-build-systems").files)["requires.py"] == probe.read_bytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_context_has_nothing_of_the_machine(
+    name: str, rendered: Callable[[str], RenderedImage], tmp_path: Path
+) -> None:
+    """Broken: the same inputs give another key on another machine, or a password gets into a context."""
+    whole = b"".join(content for _, content in rendered(name).files)
+    for stranger in (str(tmp_path), "hunter2", "jane"):
+        assert stranger.encode() not in whole
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_plan_gives_the_same_bytes(name: str, rendered: Callable[[str], RenderedImage]) -> None:
+    """Broken: an unchanged lock rebuilds its images."""
+    assert rendered(name) == rendered(name)
+
+
+def test_written_context_is_the_rendered_one(rendered: Callable[[str], RenderedImage], tmp_path: Path) -> None:
+    """Broken: what `builder render` writes is not what is built."""
+    image, folder = rendered("with-build-systems"), tmp_path / "out" / "cell"
+    image.replace(folder)
+    (folder / "left-over").touch()
+    image.replace(folder)
+    written = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert written == dict(image.files)
+    assert [path.name for path in folder.parent.iterdir()] == ["cell"]

@@ -1,0 +1,130 @@
+"""A `requirements.txt` that is not locked: every line at fault in one message, and nothing asked of an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder import lock as locks
+from builder.errors import LockError
+from builder.matrix import Install
+from tests.locks import fake_hash
+
+HASH = f"--hash=sha256:{fake_hash('one')}"
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    """The lines of the message, without its head."""
+    path = folder / "requirements.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(LockError) as raised:
+        locks.read(path, Install())
+    assert raised.value.exit_code == 2
+    head, *lines = str(raised.value).splitlines()
+    assert head == f"{path} cannot be installed as it is locked:"
+    return [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("one==1.0", "one has no --hash; pin with `uv pip compile --generate-hashes`"),
+        ("one", "one has no --hash"),
+        (f"one {HASH}", "one is not pinned with =="),
+        (f"one>=1.0 {HASH}", "one is not pinned with =="),
+        (f"one==1.* {HASH}", "one is not pinned with =="),
+        (f"one==1.0,<2 {HASH}", "one is not pinned with =="),
+        ("one @ https://files.invalid/one-1.0-py3-none-any.whl", "one has no --hash"),
+        (f"one=1.0 {HASH}", "is not a requirement"),
+        (f"$(id) {HASH}", "'$(id)' is not a requirement"),
+        ("one==1.0 --hash=md5:abc", "is not a requirement"),
+        ("-e ./missing", "-e ./missing: no such directory"),
+        ("--editable=./missing[extra]", "no such directory"),
+        ("-e git+https://jane:hunter2@git.invalid/one.git", "-e git+https://git.invalid/one.git: no such directory"),
+        ("-r missing.txt", "cannot read missing.txt: No such file"),
+        ("-rmissing.txt", "cannot read missing.txt: No such file"),
+        ("--requirement=missing.txt", "cannot read missing.txt: No such file"),
+        ("-c missing.txt", "cannot read missing.txt: No such file"),
+        ("--find-links https://files.invalid", "option --find-links is not supported in a lock"),
+        ("-f https://files.invalid", "option -f is not supported in a lock"),
+        ("--no-index", "option --no-index is not supported"),
+        ("-i 'https://index.invalid", "No closing quotation"),
+    ],
+)
+def test_fault_has_file_and_line(tmp_path: Path, line: str, words: str) -> None:
+    """Broken: a line that pins nothing is taken, or the message does not say which line it is."""
+    (fault,) = faults(tmp_path, f"# a comment\n\n{line}\n")
+    assert fault.startswith("requirements.txt:3: ")
+    assert words in fault
+    assert "hunter2" not in fault
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    """Broken: people mend one line, run again, and find the next."""
+    (tmp_path / "more.txt").write_text("three\nfour==1.0\n", encoding="utf-8")
+    text = f"one==1.0\ntwo>=1 \\\n    {HASH}\n-r more.txt\n-e ./missing\n-r missing.txt\n--no-index\nfive==1.0 {HASH}\n"
+    assert [fault.split(" ")[0:2] for fault in faults(tmp_path, text)] == [
+        ["requirements.txt:1:", "one"],
+        ["requirements.txt:2:", "two"],
+        ["more.txt:1:", "three"],
+        ["more.txt:2:", "four"],
+        ["requirements.txt:5:", "-e"],
+        ["requirements.txt:6:", "cannot"],
+        ["requirements.txt:7:", "option"],
+    ]
+
+
+def test_file_that_includes_itself(tmp_path: Path) -> None:
+    """Broken: two files that include each other are read for ever."""
+    (tmp_path / "more.txt").write_text("-r requirements.txt\n-r more.txt\n", encoding="utf-8")
+    assert faults(tmp_path, "-r more.txt\none==1.0\n") == [
+        "requirements.txt:2: one has no --hash; pin with `uv pip compile --generate-hashes`"
+    ]
+
+
+def test_included_file_that_is_no_text(tmp_path: Path) -> None:
+    """Broken: a binary file behind -r ends in a traceback."""
+    (tmp_path / "more.txt").write_bytes(b"\xff\xfe")
+    assert faults(tmp_path, "-r more.txt\n") == ["requirements.txt:1: cannot read more.txt: not UTF-8 text"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# nothing but a comment\n",
+        "-e .\n",
+        ".\n./\nfile:.\n",
+        "--require-hashes\n--pre\n--prefer-binary\n--trusted-host index.invalid\n",
+        "--only-binary :all:\n--no-binary=one,two\n",
+    ],
+)
+def test_lines_that_lock_nothing(tmp_path: Path, text: str) -> None:
+    """Broken: a file whose lines leave nothing to ask an index for is refused, or an index is asked."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(text, encoding="utf-8")
+    assert locks.read(path, Install()).pylock.packages == []
+
+
+def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
+    """Broken: a package that is locked by URL and hash is looked up at an index, or keeps its password."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(
+        f"one @ https://jane:hunter2@files.invalid/one-1.0-py3-none-any.whl ; python_version < '4' {HASH}\n"
+        f"two @ https://files.invalid/two.zip \\\n  {HASH}\n",
+        encoding="utf-8",
+    )
+    one, two = locks.read(path, Install()).pylock.packages
+    assert one.wheels is not None
+    assert one.wheels[0].url == "https://files.invalid/one-1.0-py3-none-any.whl"
+    assert str(one.marker) == 'python_version < "4"'
+    assert two.archive is not None
+    assert two.archive.hashes == {"sha256": fake_hash("one")}
+
+
+def test_groups_of_the_matrix_do_not_fit(tmp_path: Path) -> None:
+    """Broken: install.groups of the matrix is silently without effect on a requirements file."""
+    path = tmp_path / "requirements.txt"
+    path.write_text("one==1.0\n", encoding="utf-8")
+    with pytest.raises(LockError, match=r"has no groups or extras, and the matrix asks for dev"):
+        locks.read(path, Install(groups=("dev",)))

@@ -1,0 +1,136 @@
+"""Build secrets as what could leak: marks of them are found wherever they lie, and public things are no secrets."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import certifi
+import pytest
+
+from builder.build import secrets_of_environment
+from builder.errors import UsageError
+from builder.secrets import first_found, needles, record_hash, recorded_hashes
+
+
+def der(name: str, size: int = 900) -> bytes:
+    """Bytes as good as a certificate's, for nobody here looks inside."""
+    return (hashlib.sha512(name.encode()).digest() * (size // 64 + 1))[:size]
+
+
+def pem(content: bytes, kind: str = "CERTIFICATE", *, end: bytes = b"\n") -> bytes:
+    """The content in PEM form."""
+    text = base64.b64encode(content)
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return end.join([f"-----BEGIN {kind}-----".encode(), *lines, f"-----END {kind}-----".encode(), b""])
+
+
+def public() -> bytes:
+    """The first certificate that everybody has."""
+    end = b"-----END CERTIFICATE-----\n"
+    return Path(certifi.where()).read_bytes().partition(end)[0] + end
+
+
+def bundle(folder: Path, *parts: bytes) -> dict[str, Path]:
+    """A CA bundle, as a secret file."""
+    path = folder / "ca.pem"
+    path.write_bytes(b"# a comment\n" + b"\n".join(parts))
+    return {"ca": path}
+
+
+def netrc(folder: Path, text: str) -> dict[str, Path]:
+    """A netrc, as a secret file."""
+    path = folder / "netrc"
+    path.write_text(text, encoding="utf-8")
+    return {"netrc": path}
+
+
+@pytest.mark.parametrize("size", range(880, 944, 7))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_certificate_is_found_in_both_forms(tmp_path: Path, size: int, end: bytes) -> None:
+    """Broken: a private CA in an image is overlooked."""
+    marks = needles(bundle(tmp_path, pem(der("own", size), end=end)))
+    assert first_found(marks, b"x" + pem(der("own", size)) + b"y") == "certificate 1 of SSL_CERT_FILE"
+    assert first_found(marks, b"x" + der("own", size) + b"y") == "certificate 1 of SSL_CERT_FILE"
+
+
+def test_found_certificate_is_told_by_its_number(tmp_path: Path) -> None:
+    """Broken: nobody knows which certificate of a bundle has leaked."""
+    marks = needles(bundle(tmp_path, public(), pem(der("one")), pem(der("two"))))
+    assert first_found(marks, pem(der("two"))) == "certificate 3 of SSL_CERT_FILE"
+
+
+def test_other_certificates_are_not_found(tmp_path: Path) -> None:
+    """Broken: an image fails its check for a certificate that is not the secret one."""
+    marks = needles(bundle(tmp_path, pem(der("own"))))
+    assert marks
+    assert first_found(marks, pem(der("other")) + der("other") + b"plain text") == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "is_secret"), [("EC PARAMETERS", 10, False), ("PRIVATE KEY", 48, True), ("PRIVATE KEY", 45, True)]
+)
+def test_block_of_one_line(tmp_path: Path, kind: str, size: int, is_secret: bool) -> None:
+    """Broken: every image fails its check as soon as a bundle has a block of one line, or such a key is overlooked."""
+    marks = needles(bundle(tmp_path, pem(der("key", size), kind)))
+    assert first_found(marks, b"plain text") == ""
+    assert bool(first_found(marks, pem(der("key", size), kind))) == is_secret
+
+
+def test_public_certificates_are_no_secret(tmp_path: Path) -> None:
+    """Broken: every image fails its check, for every CA bundle has public certificates."""
+    assert needles(bundle(tmp_path, public())) == {}
+    assert needles(bundle(tmp_path, pem(der("distribution"))), [pem(der("distribution"))]) == {}
+
+
+def test_password_is_found_plain_and_encoded(tmp_path: Path) -> None:
+    """Broken: a password of an index in an image is overlooked."""
+    text = "machine index.invalid login jane password hunter2\nmachine b.invalid login joe password abc\n"
+    marks = needles(netrc(tmp_path, text))
+    assert "index.invalid" in first_found(marks, b"https://jane:hunter2@index.invalid")
+    assert "index.invalid" in first_found(marks, b"x " + base64.b64encode(b"hunter2") + b" y")
+    assert "index.invalid" in first_found(marks, b"Authorization: Basic " + base64.b64encode(b"jane:hunter2"))
+    assert first_found(marks, b"abc jane joe index.invalid") == ""
+
+
+def test_broken_netrc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a netrc with a mistake ends in a traceback, after everything was built."""
+    path = netrc(tmp_path, "machine index.invalid pasword hunter2\n")["netrc"]
+    monkeypatch.setenv("NETRC", str(path))
+    with pytest.raises(UsageError, match="netrc") as raised:
+        secrets_of_environment()
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.fixture
+def wheel_files() -> dict[str, bytes]:
+    """Files of a wheel that carries a CA bundle, and its RECORD."""
+    files = {"vendored/cacert.pem": pem(der("own")), "vendored/__init__.py": b""}
+    record = "".join(f"{name},{record_hash(content)},{len(content)}\n" for name, content in files.items())
+    return {**files, "vendored-1.0.dist-info/RECORD": f'{record}"a,b.py",,\nvendored-1.0.dist-info/RECORD,,\n'.encode()}
+
+
+def test_record_vouches_for_its_files(wheel_files: dict[str, bytes]) -> None:
+    """Broken: a wheel with a CA bundle of its own makes every image fail its check, or hides a changed file."""
+    vouched = recorded_hashes(wheel_files["vendored-1.0.dist-info/RECORD"])
+    assert len(vouched) == 2
+    assert record_hash(wheel_files["vendored/cacert.pem"]) in vouched
+    assert record_hash(wheel_files["vendored/cacert.pem"] + pem(der("another"))) not in vouched
+
+
+def test_secrets_are_what_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a build is not given the CA bundle, or one that nobody named."""
+    assert secrets_of_environment() == {}
+    ca = bundle(tmp_path, public())["ca"]
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    monkeypatch.setenv("NETRC", "")
+    assert secrets_of_environment() == {"ca": ca}
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "NETRC"])
+def test_secret_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Broken: builds run for minutes before they fail for want of a file."""
+    monkeypatch.setenv(variable, str(tmp_path / "missing"))
+    with pytest.raises(UsageError, match=f"{variable} names .*missing, which cannot be read"):
+        secrets_of_environment()

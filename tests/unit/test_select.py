@@ -1,0 +1,286 @@
+"""Lock × cell → the exact artifacts: markers, wheel tags, fallbacks, and what no image may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import LockError
+from builder.lock import Selection, select
+from builder.matrix import Cell, Install
+from tests import locks
+from tests.cells import alpine, debian
+from tests.locks import package, pure
+
+COMMIT = "c0ffee" * 6 + "c0ff"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+
+
+def selected(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any) -> Selection:
+    """The selection of the cell from a lock of these packages."""
+    return select(locks.read(folder, *packages, **more), cell)
+
+
+def filenames(selection: Selection) -> list[str]:
+    """The files that are installed."""
+    return [each.filename for each in selection.packages]
+
+
+def refusal(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any) -> str:
+    """What is said where the lock does not cover the cell."""
+    with pytest.raises(LockError) as raised:
+        selected(folder, cell, *packages, **more)
+    assert raised.value.exit_code == 2
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("marker", "cell", "goes_in"),
+    [
+        ("sys_platform == 'win32'", debian(), False),
+        ("os_name == 'posix' and platform_system == 'Linux'", debian(), True),
+        ("python_version < '3.11'", debian("3.10"), True),
+        ("python_version < '3.11'", debian("3.11"), False),
+        ("python_version >= '3.9'", debian("3.10"), True),
+        ("python_full_version >= '3.12.4'", debian("3.12"), True),
+        ("python_full_version >= '3.12.4'", debian("3.12.1"), False),
+        ("python_full_version >= '3.12.4'", debian("3.12.4"), True),
+        ("platform_machine == 'aarch64'", debian(architecture="arm64"), True),
+        ("platform_machine == 'aarch64'", debian(), False),
+        ("platform_python_implementation == 'PyPy'", debian(), False),
+        ("implementation_name == 'cpython'", alpine("3.14"), True),
+    ],
+)
+def test_markers_are_those_of_the_cell(tmp_path: Path, marker: str, cell: Cell, goes_in: bool) -> None:
+    """Broken: an image gets a package of another platform or Python, or lacks one of its own."""
+    selection = selected(tmp_path, cell, pure("always"), pure("maybe", marker=marker))
+    assert [each.name for each in selection.packages] == ["always", *(["maybe"] if goes_in else [])]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(
+    ("cell", "platform"),
+    [
+        (debian, "manylinux_2_17_x86_64"),
+        (alpine, "musllinux_1_2_x86_64"),
+    ],
+)
+def test_wheel_of_python_and_libc(tmp_path: Path, python: str, cell: Any, platform: str) -> None:
+    """Broken: a cell gets the wheel of another Python or libc."""
+    tags = [
+        f"cp3{minor}-cp3{minor}-{libc}"
+        for minor in range(9, 16)
+        for libc in ("manylinux_2_17_x86_64", "musllinux_1_2_x86_64", "win_amd64", "macosx_11_0_arm64")
+    ]
+    interpreter = "cp" + python.replace(".", "")
+    selection = selected(tmp_path, cell(python), package("fast", "1.0", *tags))
+    assert filenames(selection) == [f"fast-1.0-{interpreter}-{interpreter}-{platform}.whl"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "tags", "best"),
+    [
+        # the architecture
+        (debian(), ["py3-none-manylinux_2_17_aarch64", "py3-none-manylinux_2_17_x86_64"], 1),
+        (debian(architecture="arm64"), ["py3-none-manylinux_2_17_aarch64", "py3-none-manylinux_2_17_x86_64"], 0),
+        (alpine(architecture="arm64"), ["py3-none-musllinux_1_1_x86_64", "py3-none-musllinux_1_1_aarch64"], 1),
+        # the names that manylinux had before PEP 600
+        (debian(), ["py3-none-any", "cp312-cp312-manylinux1_x86_64"], 1),
+        (debian(), ["py3-none-any", "cp312-cp312-manylinux2010_x86_64"], 1),
+        (debian(), ["py3-none-any", "cp312-cp312-manylinux2014_x86_64"], 1),
+        (debian(architecture="arm64"), ["py3-none-any", "cp312-cp312-manylinux2014_aarch64"], 1),
+        (debian(), ["py3-none-any", "cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64"], 1),
+        # the newest libc that a wheel may ask for
+        (debian(libc="2.36"), ["py3-none-manylinux_2_39_x86_64", "py3-none-manylinux_2_28_x86_64"], 1),
+        (debian(libc="2.39"), ["py3-none-manylinux_2_39_x86_64", "py3-none-manylinux_2_28_x86_64"], 0),
+        (debian(libc="2.31"), ["py3-none-manylinux_2_34_x86_64", "py3-none-any"], 1),
+        (alpine(libc="1.1"), ["py3-none-musllinux_1_2_x86_64", "py3-none-any"], 1),
+        (alpine(libc="1.2"), ["py3-none-musllinux_1_1_x86_64", "py3-none-musllinux_1_2_x86_64"], 1),
+        # abi3 of this Python or an older one, behind a wheel of its own
+        (debian("3.13"), ["cp39-abi3-manylinux_2_17_x86_64", "py3-none-any"], 0),
+        (debian("3.13"), ["cp39-abi3-manylinux_2_17_x86_64", "cp313-cp313-manylinux_2_17_x86_64"], 1),
+        (debian("3.11"), ["cp312-abi3-manylinux_2_17_x86_64", "py3-none-any"], 1),
+        (debian("3.13"), ["cp38-abi3-manylinux_2_17_x86_64", "cp311-abi3-manylinux_2_17_x86_64"], 1),
+        # free-threaded wheels are for another interpreter
+        (debian("3.13"), ["cp313-cp313t-manylinux_2_17_x86_64", "py3-none-any"], 1),
+        # no glibc on Alpine, and no musl on Debian
+        (alpine(), ["cp312-cp312-manylinux_2_17_x86_64", "py3-none-any"], 1),
+        (debian(), ["cp312-cp312-musllinux_1_1_x86_64", "py3-none-any"], 1),
+        (debian(), ["py2.py3-none-any", "py3-none-linux_x86_64"], 1),
+    ],
+)
+def test_best_wheel(tmp_path: Path, cell: Cell, tags: list[str], best: int) -> None:
+    """Broken: a cell gets a wheel that it cannot load, or not the best that it can."""
+    assert filenames(selected(tmp_path, cell, package("fast", "1.0", *tags))) == [f"fast-1.0-{tags[best]}.whl"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_order_in_the_lock_does_not_matter(tmp_path: Path, order: tuple[int, int]) -> None:
+    """Broken: the same lock, written in another order, gives another image."""
+    tags = ["py3-none-any", "cp312-cp312-manylinux_2_17_x86_64"]
+    names = ["zebra", "ant"]
+    selection = selected(tmp_path, debian(), *(package(names[n], "1.0", *(tags[m] for m in order)) for n in order))
+    assert filenames(selection) == [f"{name}-1.0-{tags[1]}.whl" for name in ("ant", "zebra")]
+
+
+def test_sdist_where_no_wheel_fits(tmp_path: Path) -> None:
+    """Broken: a package without a fitting wheel is refused though it can be built, or built though a wheel fits."""
+    fast = package("fast", "1.0", "cp312-cp312-manylinux_2_17_x86_64", with_sdist=True)
+    (on_alpine,) = selected(tmp_path, alpine(), fast).packages
+    (on_debian,) = selected(tmp_path, debian(), fast).packages
+    assert (on_alpine.artifact, on_alpine.filename) == ("sdist", "fast-1.0.tar.gz")
+    assert on_debian.artifact == "wheel"
+
+
+def test_neither_wheel_nor_sdist(tmp_path: Path) -> None:
+    """Broken: a package that the cell cannot have is found out while building, or not named."""
+    said = refusal(tmp_path, alpine("3.13"), package("fast", "1.0", "cp313-cp313-manylinux_2_17_x86_64"))
+    assert "does not cover the cell 3.13-alpine" in said
+    assert "'fast'" in said
+    assert "exclude the cell" in said
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.9.18"])
+def test_python_outside_requires_python(tmp_path: Path, python: str) -> None:
+    """Broken: an image is made for a Python that the lock was not made for."""
+    said = refusal(tmp_path, debian(python), pure("one"), requires_python=">=3.10")
+    assert f"{python}-bookworm-slim: Python 3.9 is outside requires-python '>=3.10'" in said
+    assert "take that Python out of the matrix" in said
+
+
+def test_package_outside_its_requires_python(tmp_path: Path) -> None:
+    """Broken: a package that does not take the cell's Python is not named."""
+    said = refusal(tmp_path, debian("3.10"), pure("picky", requires_python=">=3.11"))
+    assert "Python 3.10 is outside requires-python '>=3.11' for package 'picky'" in said
+
+
+def test_minor_version_stands_for_its_newest_patch(tmp_path: Path) -> None:
+    """Broken: `requires-python = ">=3.12.4"` refuses the cell 3.12, whose image has a newer patch release."""
+    assert selected(tmp_path, debian("3.12"), pure("one"), requires_python=">=3.12.4").packages
+
+
+def test_environment_that_the_lock_leaves_out(tmp_path: Path) -> None:
+    """Broken: a lock for other platforms only is installed anyway."""
+    said = refusal(tmp_path, debian(), pure("one"), environments=["sys_platform == 'darwin'"])
+    assert "3.12-bookworm-slim" in said
+    assert "lock again" in said
+
+
+def test_ambiguous_package(tmp_path: Path) -> None:
+    """Broken: which of two versions goes in depends on their order."""
+    assert "'one'" in refusal(tmp_path, debian(), pure("one", "1.0"), pure("one", "2.0"))
+
+
+def test_forked_versions_follow_their_markers(tmp_path: Path) -> None:
+    """Broken: a lock with one version for each Python gives a cell the other's."""
+    fork = [
+        pure("one", "1.0", marker="python_version < '3.12'"),
+        pure("one", "2.0", marker="python_version >= '3.12'"),
+    ]
+    assert [each.version for each in selected(tmp_path, debian("3.11"), *fork).packages] == ["1.0"]
+    assert [each.version for each in selected(tmp_path, debian("3.12"), *fork).packages] == ["2.0"]
+
+
+def test_version_control_source(tmp_path: Path) -> None:
+    """Broken: a package from git is not installed at its locked commit."""
+    vcs = {"type": "git", "url": "https://git.invalid/acme/lib.git", "commit-id": COMMIT, "subdirectory": "py"}
+    (each,) = selected(tmp_path, debian(), {"name": "lib", "vcs": vcs}).packages
+    assert (each.artifact, each.version, each.size) == ("vcs", None, None)
+    assert each.source == vcs
+
+
+def test_archive_source(tmp_path: Path) -> None:
+    """Broken: a package from an archive at a URL is not installed by its hash."""
+    archive = {
+        "url": f"{locks.FILES}/lib-main.zip",
+        "hashes": {"sha256": locks.fake_hash("lib")},
+        "size": 12,
+        "subdirectory": "py",
+    }
+    (each,) = selected(tmp_path, debian(), {"name": "lib", "version": "1.0", "archive": archive}).packages
+    assert (each.artifact, each.filename, each.size) == ("archive", "lib-main.zip", 12)
+    assert each.source == archive
+
+
+def test_download_size(tmp_path: Path) -> None:
+    """Broken: the plan shows a wrong download size, or a sum that leaves unknown sizes out."""
+    known, unknown = pure("known"), {**pure("unknown"), "wheels": [locks.wheel("unknown", "1.0", size=None)]}
+    assert selected(tmp_path, debian(), known, pure("other")).download_size == 2000
+    assert selected(tmp_path, debian(), known, unknown).download_size is None
+
+
+def test_credentials_survive_nowhere(tmp_path: Path) -> None:
+    """Broken: a user name or password in a URL of the lock gets into the image."""
+    url = "https://jane:hunter2@files.invalid"
+    one = {**pure("one", index="https://jane:hunter2@index.invalid/simple")}
+    one["wheels"][0]["url"] = f"{url}/one-1.0-py3-none-any.whl"
+    selection = selected(
+        tmp_path,
+        debian(),
+        one,
+        {"name": "two", "vcs": {"type": "git", "url": f"{url}/two.git", "commit-id": COMMIT}},
+        {"name": "three", "archive": {"url": f"{url}/three.zip", "hashes": {"sha256": locks.fake_hash("three")}}},
+        {"name": "four", "version": "1.0", "sdist": {**locks.sdist("four", "1.0"), "url": f"{url}/four-1.0.tar.gz"}},
+    )
+    assert len(selection.packages) == 4
+    assert "hunter2" not in repr(selection)
+    assert "jane" not in repr(selection)
+    assert [each.source["url"].partition("/")[2] for each in selection.packages] == [
+        "/files.invalid/four-1.0.tar.gz",
+        "/files.invalid/one-1.0-py3-none-any.whl",
+        "/files.invalid/three.zip",
+        "/files.invalid/two.git",
+    ]
+
+
+def test_files_beside_the_lock_are_left_to_the_job(tmp_path: Path) -> None:
+    """Broken: an image is to install a file that only a checkout has."""
+    wheel = {"path": "dist/here-1.0-py3-none-any.whl", "hashes": {"sha256": locks.fake_hash("here")}}
+    local = {"name": "here", "version": "1.0", "wheels": [wheel]}
+    assert [each.name for each in selected(tmp_path, debian(), local, pure("one")).packages] == ["one"]
+
+
+def test_groups_and_extras(tmp_path: Path) -> None:
+    """Broken: install.groups, install.extras or install.default-groups of the matrix are not heeded."""
+    packages = [
+        pure("always"),
+        pure("tester", marker="'test' in dependency_groups"),
+        pure("writer", marker="'docs' in dependency_groups"),
+        pure("speaker", marker="'tls' in extras"),
+    ]
+    top = {"dependency_groups": ["docs", "test"], "default_groups": ["test"], "extras": ["tls"]}
+
+    def names(**install: Any) -> list[str]:
+        lock = locks.read(tmp_path, *packages, install=Install.model_validate(install), **top)
+        return [each.name for each in select(lock, debian()).packages]
+
+    assert names() == ["always", "tester"]
+    assert names(groups=("docs",)) == ["always", "tester", "writer"]
+    assert names(**{"default-groups": False}) == ["always"]
+    assert names(groups="all", extras="all") == ["always", "speaker", "tester", "writer"]
+    assert names(extras=("tls",), **{"default-groups": False}) == ["always", "speaker"]
+
+
+@pytest.mark.parametrize(
+    ("install", "words"),
+    [
+        ({"groups": ("tset",)}, "has no group 'tset' (perhaps you meant 'test'?)"),
+        ({"extras": ("tls",)}, "has no extra 'tls'"),
+    ],
+)
+def test_unknown_group_or_extra(tmp_path: Path, install: Mapping[str, Any], words: str) -> None:
+    """Broken: a mistyped group installs nothing, and says nothing."""
+    with pytest.raises(LockError) as raised:
+        locks.read(tmp_path, pure("one"), dependency_groups=["test"], install=Install.model_validate(install))
+    assert words in raised.value.what
+    assert "mend install." in raised.value.hint
+
+
+def test_url_that_is_none(tmp_path: Path) -> None:
+    """Broken: a malformed URL in a lock ends in a traceback."""
+    one = pure("one")
+    one["wheels"][0]["url"] = "https://[::1/one-1.0-py3-none-any.whl"
+    assert "is not a URL" in refusal(tmp_path, debian(), one)
