@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -137,6 +137,15 @@ def in_job(image: str, script: str, *, checkout: Path | None = None, options: Se
 def images_of(repository: str) -> list[str]:
     """The tags that the engine has of a repository."""
     return docker("image", "ls", "--format", "{{.Tag}}", repository).split()
+
+
+@pytest.fixture
+def scratch_repository(tmp_path: Path) -> Iterator[str]:
+    """A repository name of this test alone; its images are removed from the engine afterwards."""
+    name = f"{tmp_path.name.replace('_', '-').lower()}.example/ci"
+    yield name
+    for tag in images_of(name):
+        docker("image", "rm", "--force", f"{name}:{tag}")
 
 
 def left_behind() -> list[str]:

@@ -51,10 +51,12 @@ def matrix(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_one_cell_fails_and_the_others_go_on(small: Path, builder: Builder, tmp_path: Path) -> None:
+def test_one_cell_fails_and_the_others_go_on(
+    small: Path, builder: Builder, tmp_path: Path, scratch_repository: str
+) -> None:
     """A broken cell must cost neither the others' images nor its own log."""
     text = f"""
-repository = "partly.example/ci"
+repository = "{scratch_repository}"
 python = ["3.13"]
 base = ["bookworm-slim", "broken"]
 {BASES}
@@ -72,7 +74,7 @@ packages = ["no-such-package-anywhere"]
     (log,) = (tmp_path / "logs").glob("3.13-broken-*.log")
     assert str(log) in done.stderr
     assert "Unable to locate package" in log.read_text()
-    assert [tag for tag in images_of("partly.example/ci") if "broken" in tag] == []
+    assert [tag for tag in images_of(scratch_repository) if "broken" in tag] == []
 
 
 def test_base_image_that_does_not_exist(small: Path, builder: Builder, tmp_path: Path) -> None:
@@ -171,11 +173,11 @@ def test_ca_bundle_that_is_not_there(small: Path, builder: Builder) -> None:
 
 
 @pytest.mark.parametrize("moment", ["build   install", "verify  second-environment"])
-def test_interruption_stops_everything(shop: Shop, tmp_path: Path, moment: str) -> None:
+def test_interruption_stops_everything(shop: Shop, tmp_path: Path, scratch_repository: str, moment: str) -> None:
     """Ctrl-C ends builds and containers at once and leaves no moving tag, container, volume or process."""
     there_before = set(left_behind())
     text = (shop.folder / "matrix.toml").read_text()
-    matrix(tmp_path, f'repository = "interrupted.example/ci"\n{text}')
+    matrix(tmp_path, f'repository = "{scratch_repository}"\n{text}')
     argv = builder_argv("build", "-f", str(tmp_path / "other.toml"), "--progress", "plain")
     if moment.startswith("build"):
         argv.append("--no-cache")
@@ -197,8 +199,8 @@ def test_interruption_stops_everything(shop: Shop, tmp_path: Path, moment: str) 
     assert elapsed < 60
     assert set(left_behind()) <= there_before
     cells = ["3.11-bookworm-slim", "3.11-alpine", "3.13-bookworm-slim", "3.13-alpine"]
-    assert set(images_of("interrupted.example/ci")).isdisjoint(cells)
-    assert processes_with("interrupted.example/ci") == []
+    assert set(images_of(scratch_repository)).isdisjoint(cells)
+    assert processes_with(scratch_repository) == []
 
 
 def processes_with(text: str) -> list[str]:
@@ -254,20 +256,22 @@ def test_disk_full_while_building(small: Path, builder: Builder, engine_with_lit
     assert "docker system prune" in done.stderr
 
 
-def test_no_moving_tag_for_an_image_that_fails(small: Path, builder: Builder, tmp_path: Path) -> None:
+def test_no_moving_tag_for_an_image_that_fails(
+    small: Path, builder: Builder, tmp_path: Path, scratch_repository: str
+) -> None:
     """An image that breaks the contract keeps its immutable tag to be looked at, and gets no other."""
     # A base whose entry point swallows the job's script: nothing that a runner starts on it works.
     (tmp_path / "Dockerfile").write_text(f'FROM {stand_in("python:3.13-slim-bookworm")}\nENTRYPOINT ["/bin/false"]\n')
     base = "localhost:5000/broken/python:3.13-slim-bookworm"
     subprocess.run(["docker", "build", "--quiet", "--tag", base, str(tmp_path)], check=True, capture_output=True)
     docker("push", "--quiet", base)
-    text = 'repository = "rejected.example/ci"\npython = ["3.13"]\nbase = ["b"]\n'
+    text = f'repository = "{scratch_repository}"\npython = ["3.13"]\nbase = ["b"]\n'
     text += f'[bases.b]\nimage = "{base.replace("3.13", "{python}")}"\nfamily = "debian"\n'
     done = builder("build", "-f", matrix(tmp_path, text), "--json", cwd=small)
     (cell,) = json.loads(done.stdout)["cells"]
     assert done.returncode == 1
     assert cell["outcome"] == "verify-failed"
-    assert images_of("rejected.example/ci") == [f"3.13-b-{cell['key'][:12]}"]
+    assert images_of(scratch_repository) == [f"3.13-b-{cell['key'][:12]}"]
 
 
 def stand_in(name: str) -> str:

@@ -1,0 +1,200 @@
+# shellcheck shell=bash disable=SC2016,SC2034
+# What the scripts of sandbox/ share: where things are, how they speak, and an
+# apt that leaves the machine's own configuration as it is. Sourced, never run.
+
+SANDBOX_CACHE=$(realpath -m "${BUILDER_SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/builder-sandbox}")
+SANDBOX_UV=${SANDBOX_UV:-0.13.8}
+SANDBOX_PORT=${SANDBOX_PORT:-5000}
+export BUILDER_SANDBOX_CACHE=$SANDBOX_CACHE SANDBOX_UV SANDBOX_PORT
+
+STEPS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+LAYERS=$SANDBOX_CACHE/layers      # finished layers, *.tar.gz, named by recipe
+BUILD=$SANDBOX_CACHE/build        # what compiling leaves behind
+LOGS=$SANDBOX_CACHE/logs          # one per step, and the daemons'
+STATE=$SANDBOX_CACHE/state        # configuration, environment, what was pushed
+ENGINE=$SANDBOX_CACHE/engine      # dockerd's own data
+EXEC_ROOT=/run/builder-sandbox    # dockerd's sockets and pids
+SOCKET=/var/run/docker.sock
+REGISTRY=localhost:$SANDBOX_PORT
+
+EPOCH=1700000000                  # the one date in every layer and image
+
+CODENAME=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}") || CODENAME=
+
+say() { printf 'sandbox: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+need_root() { [ "$(id -u)" = 0 ] || die "must be root to $1; run it as root, or start Docker first"; }
+
+log_name() { echo "${1//[^a-zA-Z0-9.]/-}.log"; }
+
+# step TITLE COMMAND...: one line with the seconds it took; on failure the end
+# of its output and where the rest is.
+step() {
+    local title=$1 log start=$SECONDS; shift
+    log=$LOGS/$(log_name "$title")
+    if "$@" >"$log" 2>&1; then
+        sed -n 's/^NOTE: //p' "$log" | while read -r note; do say "$title: $note"; done
+        say "$title ($((SECONDS - start)) s)"
+    else
+        tail -n 15 "$log" | sed 's/^/    /' >&2
+        say "$title: FAILED after $((SECONDS - start)) s; all of it: $log"
+        return 1
+    fi
+}
+
+# recipe FILE... -- WORD...: a short hash of the scripts and facts that make a layer
+recipe() {
+    { while [ $# -gt 0 ] && [ "$1" != -- ]; do sha256sum <"$1"; shift; done
+      printf '%s\n' "$@"; } | sha256sum | cut -c1-12
+}
+
+# into FILE.tar.gz: stdin, compressed; the file appears only when it is whole
+into() {
+    mkdir -p "${1%/*}"
+    gzip -n -4 >"$1.part.$$"
+    mv "$1.part.$$" "$1"
+}
+
+# pids_of NAME WORD: the processes of this program with WORD among their arguments.
+# Looked up, not remembered in files: pids are used again after a crash.
+pids_of() {
+    local file pid
+    for file in $(grep -lsaF -- "$2" /proc/[0-9]*/cmdline); do
+        pid=${file//[^0-9]/}
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$1" ] || echo "$pid"
+    done
+}
+
+# stop NAME WORD: ends them: politely, then not
+stop() {
+    local pid i
+    for pid in $(pids_of "$1" "$2"); do
+        kill "$pid" 2>/dev/null || true
+        for ((i = 0; i < 120; i++)); do [ -e "/proc/$pid" ] || break; sleep 0.1; done
+        kill -9 "$pid" 2>/dev/null && sleep 0.3 || true
+    done
+}
+
+engine_answers() { timeout 10 docker version >/dev/null 2>&1; }
+our_engine() { [ -n "$(pids_of dockerd "$STATE/daemon.json")" ]; }
+socket_answers() { [ -S $SOCKET ] && curl -fsS -m 2 --unix-socket $SOCKET http://engine/_ping >/dev/null 2>&1; }
+registry_answers() { curl -fsS -m 5 -o /dev/null "http://$REGISTRY/v2/" 2>/dev/null; }
+our_registry() { [ -n "$(pids_of docker-registry "$STATE/registry.yml")" ]; }
+
+########################################################################## apt
+
+# archives: "URI SUITE" of each part of the Debian release that this machine's
+# own apt uses; no address is written down here
+archives() {
+    local lines
+    lines=$(apt_targets)
+    if [ -z "$lines" ]; then
+        apt-get -q update >&2      # apt names its targets only once it has lists
+        lines=$(apt_targets)
+    fi
+    [ -n "$lines" ] || die "apt on this machine has no source for '$CODENAME main', or there is no network"
+    echo "$lines"
+}
+
+apt_targets() {
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        awk -v c="$CODENAME" '$3 == "main" && ($2 == c || $2 == c "-updates" || $2 == c "-security") { print $1, $2 }' |
+        sort -u
+}
+
+# private_apt: from here on apt-get reads bookworm and trixie, from sources, pins
+# and lists of its own. Trixie is pinned away but for the engine: its packages
+# need no newer libc, and bookworm's engine has no buildx.
+private_apt() {
+    local a=$SANDBOX_CACHE/apt signed=/usr/share/keyrings/debian-archive-keyring.gpg
+    export APT_CONFIG=$a/apt.conf DEBIAN_FRONTEND=noninteractive
+    local lines main
+    mkdir -p "$a"; exec 7>"$a/lock"; flock 7
+    if [ -n "$(find "$a/ready" -mmin -720 2>/dev/null)" ]; then exec 7>&-; return; fi
+    unset APT_CONFIG
+    lines=$(archives)
+    main=$(awk -v c="$CODENAME" '$2 == c { print $1; exit }' <<<"$lines")
+    mkdir -p "$a"/{lists/partial,cache/archives/partial,none}
+    while read -r uri suite; do echo "deb [signed-by=$signed] $uri $suite main"; done <<<"$lines" >"$a/sources.list"
+    { echo "deb [signed-by=$signed] $main trixie main"
+      echo "deb-src [signed-by=$signed] $main trixie main"
+      echo "deb-src [signed-by=$signed] $main $CODENAME main"; } >>"$a/sources.list"
+    cat >"$a/preferences" <<'P'
+Package: *
+Pin: release n=trixie
+Pin-Priority: -1
+
+Package: docker.io docker-cli docker-buildx containerd
+Pin: release n=trixie
+Pin-Priority: 990
+P
+    cat >"$a/apt.conf" <<C
+Dir::Etc::sourcelist "$a/sources.list";
+Dir::Etc::sourceparts "$a/none";
+Dir::Etc::preferences "$a/preferences";
+Dir::Etc::preferencesparts "$a/none";
+Dir::State::lists "$a/lists";
+Dir::Cache "$a/cache";
+Acquire::Languages "none";
+Acquire::Retries "2";
+APT::Sandbox::User "root";
+APT::Get::Assume-Yes "true";
+APT::Install-Recommends "false";
+DPkg::Lock::Timeout "300";
+C
+    export APT_CONFIG=$a/apt.conf
+    apt-get -q update
+    # a failed fetch is only a warning to apt: without the lists nothing works
+    apt-cache show "docker.io" >/dev/null 2>&1 || die "no package lists: no network, or no Debian archive at $main"
+    touch "$a/ready"
+    exec 7>&-
+}
+
+###################################################################### Pythons
+
+# python_tree MINOR: an installed CPython of this version that fits bookworm and
+# may be copied: the newest of pyenv's, or one in /usr/local. Else nothing.
+python_tree() {
+    [ "${SANDBOX_TREES:-1}" = 1 ] && [ "$CODENAME" = bookworm ] || return 0
+    local tree
+    { find "${PYENV_ROOT:-$HOME/.pyenv}/versions" -maxdepth 1 -name "$1.*" 2>/dev/null |
+          grep -E '/[0-9]+\.[0-9]+\.[0-9]+$' | sort -rV || true
+      echo /usr/local; } |
+        while read -r tree; do
+            # its libc must be bookworm's, which it is when bookworm itself can run it
+            if [ -e "$tree/include/python$1/Python.h" ] && "$tree/bin/python$1" -ISEc '' 2>/dev/null; then
+                realpath "$tree"; break
+            fi
+        done
+}
+
+# wheel_of REQUIREMENT DIR [pip's options]: downloads one wheel, with what there is
+wheel_of() {
+    local requirement=$1 dir=$2 pip; shift 2
+    mkdir -p "$dir"
+    cd /    # a .python-version in the caller's directory is not about this
+    for pip in pip pip3 "python3 -m pip"; do
+        if $pip --version >/dev/null 2>&1; then break; fi
+    done
+    $pip --version >/dev/null 2>&1 || (private_apt; apt-get -q install python3-pip)
+    PIP_DISABLE_PIP_VERSION_CHECK=1 $pip download -q --no-deps --only-binary :all: -d "$dir" "$@" "$requirement"
+}
+
+# sources_of PACKAGE/SUITE...: the upstream tarballs of source packages, in $BUILD/dl
+sources_of() {
+    local missing=() package
+    mkdir -p "$BUILD/dl"
+    for package in "$@"; do
+        compgen -G "$BUILD/dl/${package%/*}_*.orig.tar.*" >/dev/null || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] || (cd "$BUILD/dl" && apt-get -q --tar-only --download-only source "${missing[@]}")
+}
+
+python_sources() {  # python_sources MINOR...: the package and the release that has it
+    local minor
+    for minor in "$@"; do
+        case $minor in 3.11) echo python3.11/bookworm ;; *) echo "python$minor/trixie" ;; esac
+    done
+}
