@@ -1,25 +1,26 @@
-"""Registries: the digest that a reference stands for.
+"""Registries: digests, manifests as the bytes they are, blobs, tags, deletion.
 
-The protocol is the OCI distribution specification's; requests is underneath, as in Docker's own SDK. Credentials are
-those of Docker's config file, its credential helpers included.
+The protocol is the OCI distribution specification's. Underneath is requests (urllib3), as in Docker's own SDK, and no
+registry client: those for Python (oras, dxf) hand manifests out parsed, and a digest is one of bytes.
 """
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import IO, Any, Final
+from urllib.parse import urljoin
 
 import requests
 
 from builder import network
-from builder.command import run
-from builder.errors import BuilderError, RegistryError
+from builder.credentials import credentials_for
+from builder.errors import InterruptedRun, RegistryError
 from builder.refs import DOCKER_HUB, Digest, ImageRef, Mirrors
 
 MANIFEST_TYPES: Final = (
@@ -28,18 +29,55 @@ MANIFEST_TYPES: Final = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+INDEX_TYPES: Final = MANIFEST_TYPES[:2]
+
 _HUB_HOST: Final = "registry-1.docker.io"
-_HUB_CONFIG_KEY: Final = "https://index.docker.io/v1/"
 _CHALLENGE = re.compile(r'(?P<key>[a-z]+)="(?P<value>[^"]*)"')
+_PASSING: Final = {429, 500, 502, 503, 504}
+_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt at a write
+_LONGEST_PAUSE: Final = 60.0  # seconds, whatever Retry-After says
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A manifest or index, byte for byte as the registry has it."""
+
+    content: bytes
+    media_type: str
+
+    @property
+    def digest(self) -> Digest:
+        """The digest that names it."""
+        return digest_of(self.content)
+
+    @property
+    def table(self) -> Mapping[str, Any]:
+        """Its content, parsed."""
+        parsed: Mapping[str, Any] = json.loads(self.content)
+        return parsed
+
+
+def digest_of(content: bytes) -> Digest:
+    """Return the SHA-256 digest of the bytes."""
+    return Digest(algorithm="sha256", hex=hashlib.sha256(content).hexdigest())
 
 
 class Registries:
-    """The registries that a run asks, through its mirrors, with one connection pool and one token for each scope."""
+    """The registries that a run asks, with one connection pool and one token for each repository and kind of access.
 
-    def __init__(self, mirrors: Mirrors) -> None:
+    `resolve` goes through the mirrors; everything else goes to where the reference says. `insecure` registries are
+    asked over plain HTTP, as those on this machine always are. `stopped` ends waits and uploads early.
+    """
+
+    def __init__(
+        self, mirrors: Mirrors, *, insecure: Iterable[str] = (), stopped: threading.Event | None = None
+    ) -> None:
         self.mirrors = mirrors
+        self._insecure = frozenset(insecure)
+        self._stopped = stopped or threading.Event()
         self._session = network.session()
-        self._authorization: dict[tuple[str, str], str] = {}
+        self._authorization: dict[tuple[str, str, str], str] = {}
 
     def resolve_all(self, refs: Iterable[ImageRef]) -> dict[ImageRef, Digest]:
         """Return the digest of each reference; one request for each, several at a time."""
@@ -54,58 +92,247 @@ class Registries:
         """
         if ref.digest:
             return ref.digest
-        located = self.mirrors.locate(ref)
-        path = f"{located.repository}/manifests/{located.tag or 'latest'}"
-        response = self._ask("HEAD", located, path, ref)
-        if response.status_code == requests.codes.ok and "Docker-Content-Digest" not in response.headers:
-            # The header is optional in the specification; the digest is that of the body.
-            response = self._ask("GET", located, path, ref)
-        if response.status_code == requests.codes.ok:
-            text = response.headers.get("Docker-Content-Digest")
-            return Digest.from_str(text) if text else _digest_of(response.content)
-        raise _refusal(response, ref, located)
+        asked = _Asked(ref=self.mirrors.locate(ref), wanted=ref)
+        digest = self._find(asked)
+        if digest is None:
+            raise RegistryError(f"no such image: {asked}", hint="check its name and tag in the matrix")
+        return digest
 
-    def _ask(self, method: str, located: ImageRef, path: str, wanted: ImageRef) -> requests.Response:
-        host = _HUB_HOST if located.registry == DOCKER_HUB else located.registry
-        url = f"{_scheme(host)}://{host}/v2/{path}"
-        scope = (located.registry, located.repository)
-        try:
-            headers = {"Accept": ", ".join(MANIFEST_TYPES)}
-            if scope in self._authorization:
-                headers["Authorization"] = self._authorization[scope]
-            response = self._session.request(method, url, headers=headers, auth=_as_it_is)
-            if response.status_code == requests.codes.unauthorized:
-                self._authorization[scope] = self._authorize(response, located)
-                headers["Authorization"] = self._authorization[scope]
-                response = self._session.request(method, url, headers=headers, auth=_as_it_is)
-        except requests.RequestException as error:
+    def find(self, ref: ImageRef) -> Digest | None:
+        """Return the digest that a tag names, or None where there is no such tag. One request."""
+        return self._find(_Asked(ref=ref, wanted=ref))
+
+    def _find(self, asked: _Asked) -> Digest | None:
+        path = f"manifests/{asked.ref.tag or 'latest'}"
+        response = self._ask("HEAD", asked, path)
+        if response.ok and "Docker-Content-Digest" not in response.headers:
+            # The header is optional in the specification; the digest is that of the body.
+            response = self._ask("GET", asked, path)
+        if response.status_code == requests.codes.not_found:
+            return None
+        _check(response, asked, "read")
+        text = response.headers.get("Docker-Content-Digest")
+        return Digest.from_str(text) if text else digest_of(response.content)
+
+    def manifest(self, ref: ImageRef) -> Manifest | None:
+        """Return the manifest that a tag or digest names, or None; raise where it is not the digest asked for."""
+        asked = _Asked(ref=ref, wanted=ref)
+        response = self._ask("GET", asked, f"manifests/{ref.digest or ref.tag}")
+        if response.status_code == requests.codes.not_found:
+            return None
+        _check(response, asked, "read")
+        manifest = Manifest(content=response.content, media_type=response.headers.get("Content-Type", ""))
+        if ref.digest and manifest.digest != ref.digest:
+            raise RegistryError(f"{ref.registry} sent something else for {ref}: {manifest.digest}")
+        return manifest
+
+    def put_manifest(self, ref: ImageRef, manifest: Manifest) -> None:
+        """Put a manifest under the reference's tag, or its digest; raise unless the registry has these very bytes."""
+        asked = _Asked(ref=ref, wanted=ref)
+        headers = {"Content-Type": manifest.media_type}
+        response = self._persist(
+            asked,
+            lambda: self._ask(
+                "PUT", asked, f"manifests/{ref.tag or manifest.digest}", push=True, headers=headers,
+                body=lambda: manifest.content,
+            ),
+        )  # fmt: skip
+        _check(response, asked, "write")
+        named = response.headers.get("Docker-Content-Digest")
+        if named and named != str(manifest.digest):
+            raise RegistryError(f"{ref.registry} changed the manifest of {ref}: {named}, sent {manifest.digest}")
+
+    def has_blob(self, ref: ImageRef, digest: Digest) -> bool:
+        """Whether the reference's repository has the blob."""
+        asked = _Asked(ref=ref, wanted=ref)
+        response = self._ask("HEAD", asked, f"blobs/{digest}")
+        if response.status_code == requests.codes.not_found:
+            return False
+        _check(response, asked, "read")
+        return True
+
+    def blob(self, ref: ImageRef, digest: Digest) -> bytes:
+        """Return a blob that fits in memory, such as a config."""
+        asked = _Asked(ref=ref, wanted=ref)
+        response = self._ask("GET", asked, f"blobs/{digest}")
+        _check(response, asked, "read")
+        if digest_of(response.content) != digest:
+            raise RegistryError(f"{ref.registry} sent something else for {digest} of {ref.name}")
+        return response.content
+
+    def put_blob(self, ref: ImageRef, digest: Digest, opened: Callable[[], IO[bytes]]) -> None:
+        """Upload a blob unless it is there; `opened` gives its content anew for each attempt."""
+        if self.has_blob(ref, digest):
+            return
+        asked = _Asked(ref=ref, wanted=ref)
+        _check(self._persist(asked, lambda: self._upload(asked, digest, opened)), asked, "write")
+
+    def _upload(self, asked: _Asked, digest: Digest, opened: Callable[[], IO[bytes]]) -> requests.Response:
+        """One attempt: open an upload, send all of it (the specification's POST, then PUT)."""
+        begun = self._ask("POST", asked, "blobs/uploads/", push=True)
+        if begun.status_code != requests.codes.accepted:
+            return begun
+        where = urljoin(begun.url, begun.headers["Location"])
+        where += f"{'&' if '?' in where else '?'}digest={digest}"
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._ask("PUT", asked, where, push=True, headers=headers, body=lambda: self._sent(opened))
+
+    def _sent(self, opened: Callable[[], IO[bytes]]) -> _Upload:
+        return _Upload(opened(), self._stopped)
+
+    def tags(self, ref: ImageRef) -> tuple[str, ...]:
+        """Return all tags of the reference's repository; none where there is no such repository."""
+        asked = _Asked(ref=ref, wanted=ref)
+        found: list[str] = []
+        path = "tags/list?n=1000"
+        while path:
+            response = self._ask("GET", asked, path)
+            if response.status_code == requests.codes.not_found:
+                return ()
+            _check(response, asked, "read")
+            found += response.json().get("tags") or []
+            path = urljoin(response.url, response.links["next"]["url"]) if "next" in response.links else ""
+        return tuple(sorted(found))
+
+    def delete(self, ref: ImageRef) -> None:
+        """Delete a manifest by its digest, and with it every tag that names it.
+
+        Raises RegistryError where the registry does not offer that.
+        """
+        asked = _Asked(ref=ref.without_tag(), wanted=ref)
+        response = self._ask("DELETE", asked, f"manifests/{ref.digest}", push=True)
+        if response.status_code == requests.codes.method_not_allowed:
             raise RegistryError(
-                f"cannot reach the registry {located.registry} for {_naming(wanted, located)}: {network.reason(error)}",
+                f"{ref.registry} does not delete", hint="turn deletion on there, or use its own clean-up policies"
+            )
+        if response.status_code != requests.codes.not_found:
+            _check(response, asked, "delete")
+
+    def _persist(self, asked: _Asked, attempt: Callable[[], requests.Response]) -> requests.Response:
+        """Repeat a write that failed in a way which may pass, a bounded number of times."""
+        for pause in _PAUSES:
+            asked_for: float | None = None
+            try:
+                response = attempt()
+                if response.status_code not in _PASSING:
+                    return response
+                asked_for = _retry_after(response)
+            except _ConnectionLostError:
+                pass
+            if self._stopped.wait(min(asked_for or pause, _LONGEST_PAUSE)):
+                raise InterruptedRun("interrupted")
+        try:
+            return attempt()
+        except _ConnectionLostError as error:
+            raise RegistryError(f"the connection to {asked.ref.registry} broke at each attempt: {error}") from error
+
+    def _ask(
+        self,
+        method: str,
+        asked: _Asked,
+        path: str,
+        *,
+        push: bool = False,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Any] = lambda: None,
+    ) -> requests.Response:
+        """Send one request, with a fresh token where the registry wants one; `path` may be a whole URL."""
+        url = urljoin(f"{self._origin(asked.ref.registry)}/v2/{asked.ref.repository}/", path)
+        access = (asked.ref.registry, asked.ref.repository, "pull,push" if push else "pull")
+        if self._stopped.is_set():
+            raise InterruptedRun("interrupted")
+        try:
+            response = self._send(method, url, access, headers, body())
+            if response.status_code == requests.codes.unauthorized:
+                self._authorization[access] = self._authorize(response, access)
+                response = self._send(method, url, access, headers, body())
+        except requests.exceptions.SSLError as error:
+            raise RegistryError(
+                f"the certificate of {asked.ref.registry} is not trusted, asking for {asked}: {network.reason(error)}",
+                hint="name the CA bundle to trust with SSL_CERT_FILE",
+            ) from error
+        except requests.RequestException as error:
+            if push and not isinstance(error, requests.exceptions.InvalidURL):
+                raise _ConnectionLostError(network.reason(error)) from error
+            raise RegistryError(
+                f"cannot reach the registry {asked.ref.registry} for {asked}: {network.reason(error)}",
                 hint="check the name and the network; --mirror or [mirrors] names another registry, "
                 "SSL_CERT_FILE the CA bundle to trust",
             ) from error
         return response
 
-    def _authorize(self, response: requests.Response, located: ImageRef) -> str:
+    def _send(
+        self, method: str, url: str, access: tuple[str, str, str], headers: Mapping[str, str] | None, body: Any
+    ) -> requests.Response:
+        sent = {"Accept": ", ".join(MANIFEST_TYPES), **(headers or {})}
+        if access in self._authorization and url.startswith(self._origin(access[0])):
+            sent["Authorization"] = self._authorization[access]
+        return self._session.request(method, url, headers=sent, data=body, auth=_as_it_is)
+
+    def _origin(self, registry: str) -> str:
+        host = _HUB_HOST if registry == DOCKER_HUB else registry
+        name = host.rpartition(":")[0] or host
+        plain = registry in self._insecure or name in {"localhost", "127.0.0.1", "[::1]"}
+        return f"{'http' if plain else 'https'}://{host}"
+
+    def _authorize(self, response: requests.Response, access: tuple[str, str, str]) -> str:
         """Return the Authorization header that the registry's challenge asks for."""
+        registry, repository, actions = access
         challenge = response.headers.get("WWW-Authenticate", "")
-        credentials = _credentials(located.registry)
+        credentials = credentials_for(registry)
+        login = f"docker login {registry}"
         if challenge.lower().startswith("basic"):
             if not credentials:
-                raise RegistryError(f"{located.registry} wants a password", hint=f"docker login {located.registry}")
-            return "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
+                raise RegistryError(f"{registry} wants a password", hint=login)
+            return requests.auth._basic_auth_str(*credentials)  # noqa: SLF001 - requests offers no other name for it
         asked = {match["key"]: match["value"] for match in _CHALLENGE.finditer(challenge)}
         if "realm" not in asked:
-            raise RegistryError(f"{located.registry} refuses without saying what it wants ({response.status_code})")
-        query = {"service": asked.get("service", ""), "scope": f"repository:{located.repository}:pull"}
+            raise RegistryError(f"{registry} refuses without saying what it wants ({response.status_code})")
+        query = {"service": asked.get("service", ""), "scope": f"repository:{repository}:{actions}"}
         answer = self._session.get(asked["realm"], params=query, auth=credentials)
         if not answer.ok:
             raise RegistryError(
-                f"{located.registry} gives no token for {located.repository}: {answer.status_code} {answer.reason}",
-                hint=f"docker login {located.registry}",
+                f"{registry} gives no token for {repository}: {answer.status_code} {answer.reason}", hint=login
             )
         body = answer.json()
         return f"Bearer {body.get('token') or body.get('access_token')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What a registry is asked for, and, where a mirror is in use, what that stands for."""
+
+    ref: ImageRef
+    wanted: ImageRef
+
+    def __str__(self) -> str:
+        return str(self.wanted) if self.ref == self.wanted else f"{self.wanted} (mirror: {self.ref})"
+
+
+class _ConnectionLostError(Exception):
+    """A write did not get an answer; it may be repeated."""
+
+
+class _Upload:
+    """A file as requests sends it: with a length, and with an end where the run is stopped."""
+
+    def __init__(self, file: IO[bytes], stopped: threading.Event) -> None:
+        self._file = file
+        self._stopped = stopped
+        self._size = file.seek(0, 2)
+        file.seek(0)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self.read(_CHUNK):
+            yield chunk
+
+    def read(self, size: int = -1) -> bytes:
+        if self._stopped.is_set():
+            raise InterruptedRun("interrupted")
+        return self._file.read(size)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -113,65 +340,31 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _digest_of(content: bytes) -> Digest:
-    import hashlib  # noqa: PLC0415
-
-    return Digest(algorithm="sha256", hex=hashlib.sha256(content).hexdigest())
-
-
-def _naming(wanted: ImageRef, located: ImageRef) -> str:
-    return str(wanted) if located == wanted else f"{wanted} (mirror: {located})"
+def _retry_after(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None
 
 
-def _refusal(response: requests.Response, wanted: ImageRef, located: ImageRef) -> BuilderError:
-    name = _naming(wanted, located)
+def _check(response: requests.Response, asked: _Asked, verb: str) -> None:
+    """Raise RegistryError, in the registry's own words, unless it did as asked."""
+    if response.ok:
+        return
+    registry = asked.ref.registry
+    said = f"{response.status_code} {response.reason}{_words(response)}"
     if response.status_code == requests.codes.not_found:
-        return RegistryError(f"no such image: {name}", hint="check its name and tag in the matrix")
+        raise RegistryError(f"no such image: {asked}", hint="check its name and tag in the matrix")
     if response.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
-        return RegistryError(
-            f"{located.registry} does not let this user read {name}: {response.status_code} {response.reason}",
-            hint=f"docker login {located.registry}; an image that does not exist may look like this too",
+        raise RegistryError(
+            f"{registry} does not let this user {verb} {asked}: {said}",
+            hint=f"docker login {registry}; an image that does not exist may look like this too",
         )
-    return RegistryError(
-        f"{located.registry} answers {response.status_code} {response.reason} for {name}",
-        hint="try again later",
-    )
+    raise RegistryError(f"{registry} answers {said} for {asked}", hint="try again later")
 
 
-def _scheme(host: str) -> str:
-    name = host.rpartition(":")[0] or host
-    return "http" if name in {"localhost", "127.0.0.1", "[::1]"} else "https"
-
-
-def _credentials(registry: str) -> tuple[str, str] | None:
-    """User name and password for the registry, from Docker's config file or the helper that it names."""
-    config = _docker_config()
-    key = _HUB_CONFIG_KEY if registry == DOCKER_HUB else registry
-    helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
-    if helper:
-        answer = run([f"docker-credential-{helper}", "get"], stdin=key)
-        if answer.returncode == 0:
-            found = json.loads(answer.stdout)
-            return found["Username"], found["Secret"]
-    auths = config.get("auths", {})
-    for name in (key, f"https://{registry}", f"https://{registry}/v2/"):
-        encoded = auths.get(name, {}).get("auth")
-        if encoded:
-            user, _, password = base64.b64decode(encoded).decode().partition(":")
-            return user, password
-    return None
-
-
-def _docker_config() -> Mapping[str, Any]:
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
+def _words(response: requests.Response) -> str:
     try:
-        config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RegistryError(f"cannot read {path}: {error}", hint="mend it, or log in anew with docker login") from error
-    tables = ("auths", "credHelpers")
-    if not isinstance(config, dict) or not all(isinstance(config.get(name, {}), dict) for name in tables):
-        raise RegistryError(f"{path} is no config file of Docker", hint="mend it, or log in anew with docker login")
-    return config
+        errors = response.json()["errors"]
+        texts = [f"{each.get('message') or each['code']} {each.get('detail') or ''}".strip() for each in errors]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return f" ({'; '.join(texts)})"

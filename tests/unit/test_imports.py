@@ -21,6 +21,7 @@ ORDER = (
     "lock",
     "plan",
     "render",
+    "credentials",
     "registry",
     "engine",
     "archive",
