@@ -349,7 +349,8 @@ def _fault(details: ErrorDetails) -> str:
         return f"{where}: missing; it is required"
     if details["type"] == "value_error":
         return f"{where}: {details['ctx']['error']}"
-    return f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r}"
+    said = details["msg"].replace("an object", "a table")  # JSON's word for it
+    return f"{where}: {said[0].lower()}{said[1:]}, not {details['input']!r}"
 
 
 def _known_keys(path: Sequence[str]) -> set[str]:
