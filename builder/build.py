@@ -31,6 +31,14 @@ PROXY_ARGS: Final = tuple(
 # BuildKit repeats the whole script of a RUN before its exit code.
 _SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re.DOTALL)
 
+# What a failing step's last words are known to mean; there is no code to tell these by.
+_ADVICE: Final[Mapping[str, str]] = {
+    "no space left on device": "the engine's disk is full: `docker system df` shows what takes it, "
+    "`docker system prune` frees it",
+    r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
+    'name a compiler under the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
+}
+
 _SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC_SECRET: "NETRC"}
 
 
@@ -148,10 +156,8 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
 
 def _failure(rendered: RenderedImage, progress: _Progress, returncode: int, log: Path) -> BuildError:
     said = redact(progress.last_words() or f"docker buildx build ended with {returncode}")
-    hint = f"log: {log}"
-    if "no space left on device" in said.lower():
-        advice = "the engine's disk is full: `docker system df` shows what takes it, `docker system prune` frees it"
-        hint = f"{advice}\n  {hint}"
+    hints = [advice for sign, advice in _ADVICE.items() if re.search(sign, said, re.IGNORECASE)]
+    hint = "\n  ".join([*hints, f"log: {log}"])
     return BuildError(f"{rendered.plan.cell.name}: {said}", hint=hint)
 
 
