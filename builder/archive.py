@@ -27,6 +27,7 @@ class Layer:
 
     member: str
     size: int
+    is_gzipped: bool
 
 
 class ImageArchive:
@@ -42,8 +43,10 @@ class ImageArchive:
         else:
             (entry,) = self._json("manifest.json")
             config, layers = entry["Config"], entry["Layers"]
-        self.config: Mapping[str, Any] = self._json(config)
-        self.layers = tuple(Layer(member=name, size=self._tar.getmember(name).size) for name in layers)
+        with self._open(config) as file:
+            self.config_bytes = file.read()
+        self.config: Mapping[str, Any] = json.loads(self.config_bytes)
+        self.layers = tuple(self._layer(name) for name in layers)
 
     def __enter__(self) -> ImageArchive:
         return self
@@ -78,18 +81,34 @@ class ImageArchive:
 
     def files(self, layer: Layer) -> Iterator[tuple[str, bytes]]:
         """Yield the name and content of each regular file of a layer, in the layer's order."""
-        with self._tar.extractfile(layer.member) as raw:  # type: ignore[union-attr]
-            magic = raw.read(len(_GZIP_MAGIC))
-            raw.seek(0)
-            plain: IO[bytes] = gzip.GzipFile(fileobj=raw) if magic == _GZIP_MAGIC else raw  # type: ignore[assignment]
-            with tarfile.open(fileobj=plain, mode="r|") as layer_tar:
-                for entry in layer_tar:
-                    content = layer_tar.extractfile(entry) if entry.isreg() else None
-                    if content is not None:
-                        yield entry.name, content.read()
+        with self.plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
+            for entry in layer_tar:
+                content = layer_tar.extractfile(entry) if entry.isreg() else None
+                if content is not None:
+                    yield entry.name, content.read()
+
+    def raw(self, layer: Layer) -> IO[bytes]:
+        """Open a layer as it lies in the archive."""
+        return self._open(layer.member)
+
+    def plain(self, layer: Layer) -> IO[bytes]:
+        """Open a layer's tar, unpacked."""
+        raw = self._open(layer.member)
+        return gzip.GzipFile(fileobj=raw) if layer.is_gzipped else raw  # type: ignore[return-value]
+
+    def _layer(self, name: str) -> Layer:
+        with self._open(name) as raw:
+            is_gzipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        return Layer(member=name, size=self._tar.getmember(name).size, is_gzipped=is_gzipped)
+
+    def _open(self, name: str) -> IO[bytes]:
+        file = self._tar.extractfile(name)
+        if file is None:
+            raise KeyError(name)
+        return file
 
     def _json(self, name: str) -> Any:
-        with self._tar.extractfile(name) as file:  # type: ignore[union-attr]
+        with self._open(name) as file:
             return json.load(file)
 
     def _oci_manifest(self, index: Mapping[str, Any]) -> Mapping[str, Any]:

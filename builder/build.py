@@ -18,8 +18,9 @@ from builder.archive import ImageArchive
 from builder.command import redact
 from builder.engine import BuildRequest, Engine
 from builder.errors import BuildError, UsageError
+from builder.inputs import INPUTS_LABEL, KEY_LABEL, Inputs
 from builder.refs import Digest, Mirrors
-from builder.render import CA_SECRET, KEY_LENGTH, LABELS, NETRC_SECRET, RenderedImage
+from builder.render import CA_SECRET, KEY_LENGTH, NETRC_SECRET, RenderedImage
 
 # Docker's predefined build arguments: they reach RUN, and stay out of the image and its history.
 PROXY_ARGS: Final = tuple(
@@ -144,7 +145,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         tag=str(rendered.immutable_tag),
         platform=str(plan.cell.platform),
         metadata=metadata,
-        labels={f"{LABELS}.key": rendered.key},
+        labels={KEY_LABEL: rendered.key, INPUTS_LABEL: Inputs.of(rendered).to_label()},
         # The Dockerfile, and with it the key, has the registries' own names; a mirror only says where to fetch from.
         contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
         secrets=settings.secrets,

@@ -14,11 +14,21 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from builder import __version__
-from builder.errors import BuilderError, BuildError, CommandError, InterruptedRun, UsageError, VerifyError, near
+from builder.errors import (
+    BuilderError,
+    BuildError,
+    CommandError,
+    InterruptedRun,
+    RegistryError,
+    UsageError,
+    VerifyError,
+    near,
+)
 
 if TYPE_CHECKING:
-    from builder.pipeline import CellResult, Job, Wish
+    from builder.pipeline import Job, Publication, Wish
     from builder.render import RenderedImage
+    from builder.standing import Standing
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path, readable=False)  # the readers say more of what is wrong
@@ -98,6 +108,23 @@ def _choosing(command: _Command) -> _Command:
     return _talking(command)
 
 
+def _promoting(command: _Command) -> _Command:
+    """Add the options that say which tags move, and whether anything does."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Show what would be built, sent and moved."),
+        click.option(
+            "--promote",
+            "which",
+            type=click.Choice(["all", "passed", "none"]),
+            default="all",
+            show_default=True,
+            help="With --push: whose tags move: all when all passed, those that passed, or none.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 all well; 1 a build or a check failed; 2 usage or configuration; "
@@ -120,13 +147,27 @@ def cli() -> None:
 
 @cli.command("plan")
 @_choosing
+@click.option("--exit-code", is_flag=True, help="End with 1 when a cell would be built or a tag moved, for pipelines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON (docs/json.md).")
-def plan_command(as_json: bool, **wish: Any) -> None:
-    """Show what would be built: packages, download, tags and key of each cell."""
+def plan_command(exit_code: bool, as_json: bool, **wish: Any) -> None:
+    """Show what would be built and why: packages, download, tags and key of each cell."""
     from builder import terminal
+    from builder.pipeline import explain
 
-    _, rendered = _render(**wish)
-    click.echo(json.dumps(terminal.plan_json(rendered), indent=2) if as_json else terminal.plan_table(rendered))
+    job, rendered = _render(**wish)
+    try:
+        statuses = explain(job, rendered)
+    except RegistryError as error:
+        if exit_code:
+            raise
+        terminal.complain(error)
+        statuses = {}
+    if as_json:
+        click.echo(json.dumps(terminal.plan_json(rendered, statuses), indent=2))
+    else:
+        click.echo(terminal.plan_table(rendered, statuses))
+    if exit_code and any(status.state != "up-to-date" for status in statuses.values()):
+        sys.exit(1)
 
 
 @cli.command("render")
@@ -166,46 +207,155 @@ def render_command(output: Path, **wish: Any) -> None:
     metavar="DIR",
     help="Where to keep each cell's log.  [default: ~/.cache/builder/logs]",
 )
+@click.option("--push", is_flag=True, help="Push what the registry lacks, then move the tags that jobs name.")
+@_promoting
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (docs/json.md).")
 def build_command(
-    jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None,
-    progress: Any, log_dir: Path, as_json: bool, **wish: Any,
+    jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None, progress: Any, log_dir: Path,
+    push: bool, which: Any, dry_run: bool, as_json: bool, **wish: Any,
 ) -> None:  # fmt: skip
-    """Build, verify and tag an image for each cell."""
+    """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
     from builder import terminal
     from builder.build import BuildSettings, secrets_of_environment
     from builder.checkout import Checkout
     from builder.engine import DockerEngine
-    from builder.pipeline import build_all
+    from builder.pipeline import Publication, Workshop, build_all, publish_all
+    from builder.publish import push as push_image
 
+    if push and no_verify:
+        raise UsageError("--push with --no-verify", hint="only what was verified is pushed; leave one of the two out")
     secrets = secrets_of_environment()
     job, rendered = _render(**wish)
+    engine = DockerEngine(builder=builder)
+    registries, standing = _standing(job, rendered, engine) if push else (None, ())
+    if dry_run:
+        click.echo(terminal.dry_run_table(rendered, standing, which))
+        return
     settings = BuildSettings(mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull)
     with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=_is_quiet()) as display:
-        results = build_all(
-            rendered, DockerEngine(builder=builder), settings,
-            checkout=None if no_verify else Checkout.of(job.lock), jobs=jobs, on_news=display.show,
+        workshop = Workshop(
+            engine=engine, settings=settings, checkout=None if no_verify else Checkout.of(job.lock),
+            on_news=display.show,
+            send=(lambda image: push_image(image, engine, registries, job.matrix.compression)) if registries else None,
         )  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(terminal.build_json(results), indent=2))
-    else:
-        for result in results:
-            if result.error is None:
-                click.echo(result.rendered.moving_tags[0].familiar)
-    _judge(results)
+        if registries:
+            done = publish_all(standing, workshop, registries, jobs=jobs, which=which)
+        else:
+            done = Publication(results=build_all(rendered, workshop, jobs=jobs), promotion=None)
+    _report(done, as_json=as_json, pushed=push)
 
 
-def _judge(results: tuple[CellResult, ...]) -> None:
-    """Complain of each failed cell, and end with the exit code of the gravest."""
+def _standing(job: Job, rendered: tuple[RenderedImage, ...], engine: Any) -> tuple[Any, tuple[Standing, ...]]:
+    from builder.pipeline import published_repository
+    from builder.registry import Registries
+    from builder.standing import standings
+
+    if published_repository(job) is None:
+        raise UsageError(
+            "there is no repository to push to",
+            hint='name one in the matrix (repository = "registry.example.com/acme/ci") or set CI_REGISTRY_IMAGE',
+        )
+    registries = Registries(job.mirrors, insecure=job.matrix.insecure, stopped=engine.processes.stopped)
+    return registries, standings(rendered, registries)
+
+
+def _report(done: Publication, *, as_json: bool, pushed: bool) -> None:
+    """Print the product, complain of each failed cell, and end with the exit code of the gravest."""
     from builder import terminal
 
-    faults = [result.error for result in results if result.error]
+    if as_json:
+        click.echo(json.dumps(terminal.build_json(done), indent=2))
+    else:
+        for result in done.results:
+            if result.error is None:
+                click.echo(result.rendered.moving_tags[0].familiar)
+    for line in terminal.promotion_lines(done) if pushed else ():
+        terminal.say(line)
+    faults = [result.error for result in done.results if result.error]
     for fault in faults:
         terminal.complain(fault)
     if faults:
-        terminal.say(f"builder: {len(faults)} of {len(results)} cells failed; their moving tags stay as they were")
+        terminal.say(f"builder: {len(faults)} of {len(done.results)} cells failed; their moving tags stay as they were")
         kinds = {fault.exit_code for fault in faults}
-        sys.exit(1 if kinds & {BuildError.exit_code, VerifyError.exit_code} else min(kinds))
+        sys.exit(1 if kinds & {BuildError.exit_code, VerifyError.exit_code} else max(kinds))
+
+
+@cli.command("push")
+@_choosing
+@click.option(
+    "--promote", "only_promote", is_flag=True, help="Push nothing: find every cell by its key, move the tags."
+)
+@click.option("--rollback", is_flag=True, help="Put back what the moving tags named before the latest promotion.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent and moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (docs/json.md).")
+def push_command(only_promote: bool, rollback: bool, dry_run: bool, as_json: bool, **wish: Any) -> None:
+    """Push images that were built and verified earlier, and move the tags that jobs name."""
+    from builder import terminal
+    from builder.engine import DockerEngine
+    from builder.pipeline import Publication, push_earlier
+    from builder.promote import rollback as put_back
+
+    job, rendered = _render(**wish)
+    engine = DockerEngine()
+    registries, standing = _standing(job, rendered, engine)
+    if dry_run:
+        click.echo(terminal.dry_run_table(rendered, standing, "all"))
+        return
+    if rollback:
+        promotion = put_back(rendered[0].plan.repository, registries)
+        done = Publication(results=(), promotion=promotion)
+    else:
+        done = push_earlier(standing, registries, None if only_promote else engine, job.matrix.compression)
+    _report(done, as_json=as_json, pushed=True)
+
+
+@cli.command("diff")
+@click.argument("old")
+@click.argument("new", required=False)
+@_choosing
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON (docs/json.md).")
+def diff_command(old: str, new: str | None, as_json: bool, **wish: Any) -> None:
+    """Compare two published images, or an image with what would be built now.
+
+    OLD and NEW are tags of the matrix's repository, or whole references with a tag or digest.
+    """
+    from builder import terminal
+    from builder.diff import compare, planned, published
+    from builder.pipeline import published_repository
+    from builder.registry import Registries
+
+    job, rendered = _render(**wish)
+    registries = Registries(job.mirrors, insecure=job.matrix.insecure)
+    repository = published_repository(job)
+    before = published(old, repository, registries)
+    after = published(new, repository, registries) if new else planned(before, rendered)
+    found = compare(before, after)
+    click.echo(json.dumps(terminal.diff_json(found), indent=2) if as_json else terminal.diff_table(found))
+
+
+@cli.command("prune")
+@_choosing
+@click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Generations to keep.")
+@click.option("--delete", is_flag=True, help="Delete; without it, show what would be deleted.")
+def prune_command(keep: int, delete: bool, **wish: Any) -> None:
+    """Remove immutable tags that no moving tag and none of the latest generations use."""
+    from builder import terminal
+    from builder.pipeline import published_repository
+    from builder.prune import candidates, remove
+    from builder.registry import Registries
+
+    job, rendered = _render(**wish)
+    repository = published_repository(job)
+    if repository is None:
+        raise UsageError("there is no repository to prune", hint="name one in the matrix, or set CI_REGISTRY_IMAGE")
+    registries = Registries(job.mirrors, insecure=job.matrix.insecure)
+    keys = {each.key for each in rendered}
+    found = candidates(repository, registries, generations=keep, present_keys=keys)
+    for each in found:
+        click.echo(each.ref.familiar)
+    if delete:
+        remove(found, registries)
+    terminal.say(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete does it'}")
 
 
 @cli.command("verify")

@@ -38,6 +38,25 @@ def quoted(argv: Sequence[str]) -> str:
     return redact(shlex.join(argv))
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block ends, and then raise KeyboardInterrupt if one came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {
+        number: signal.signal(number, lambda got, _: came.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 @dataclass(frozen=True, kw_only=True)
 class Completed:
     """How a command ended."""

@@ -168,6 +168,15 @@ class MatrixFile(_Table):
     link_mode: Literal["copy", "symlink", "hardlink"] = Field(
         "copy", alias="link-mode", description="How uv in a job fills an environment from the warm cache"
     )
+    refresh: Literal["daily", "weekly", "monthly", "never"] = Field(
+        "never", description="How often cells with system packages are rebuilt although no other input moved"
+    )
+    compression: Literal["gzip", "zstd"] = Field(
+        "gzip", description="How pushed layers are compressed; with zstd those of the base image too"
+    )
+    insecure: tuple[str, ...] = Field(
+        (), description="Registries that are asked over plain HTTP; those on this machine always are"
+    )
     aliases: dict[TagText, TagText] = Field(
         default_factory=dict, description='More moving tags: {"latest" = "3.13-bookworm-slim"}'
     )
@@ -248,6 +257,9 @@ class Matrix:
     uv: ImageRef
     install: Install
     link_mode: str
+    refresh: str
+    compression: Literal["gzip", "zstd"]
+    insecure: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
 
@@ -446,6 +458,9 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         uv=ImageRef.from_str(file.uv_image).with_tag(file.uv),
         install=file.install,
         link_mode=file.link_mode,
+        refresh=file.refresh,
+        compression=file.compression,
+        insecure=file.insecure,
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
     )

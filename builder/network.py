@@ -16,7 +16,7 @@ from builder.errors import UsageError
 TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, seconds between two bytes
 
 _RETRIES = Retry(
-    total=4, backoff_factor=0.5, backoff_max=20, status_forcelist=(429, 500, 502, 503, 504),
+    total=4, other=0, backoff_factor=0.5, backoff_max=20, status_forcelist=(429, 500, 502, 503, 504),
     allowed_methods=("GET", "HEAD"), respect_retry_after_header=True, raise_on_status=False,
 )  # fmt: skip
 
@@ -25,10 +25,12 @@ _CONNECTION = re.compile(r"^(<.*?>|HTTPS?Connection\(.*?\)|HTTPS?ConnectionPool\
 
 
 class _Session(requests.Session):
-    """A session whose every request has a time limit."""
+    """A session whose every request has a time limit, and trusts what the session does."""
 
     def request(self, *args: object, **kwargs: object) -> requests.Response:
         kwargs.setdefault("timeout", TIMEOUT)
+        # Unless it is said here, requests lets REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE win over the session's own.
+        kwargs.setdefault("verify", self.verify)
         return super().request(*args, **kwargs)  # type: ignore[arg-type]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -16,17 +18,22 @@ from builder import lock as locks
 from builder import matrix as matrices
 from builder.build import BuildSettings, BuiltImage, build
 from builder.checkout import Checkout
+from builder.command import uninterrupted
 from builder.engine import Engine
-from builder.errors import BuilderError, BuildError, InterruptedRun, LockError
+from builder.errors import BuilderError, BuildError, InterruptedRun, LockError, PublishError, listed
 from builder.lock import Lock
 from builder.matrix import Install, Matrix, Platform
 from builder.plan import inputs, plan
+from builder.promote import Promotion, moves_for, promote
+from builder.publish import Compression, PublishedImage, push
 from builder.refs import ImageRef, Mirrors
 from builder.registry import Registries
 from builder.render import RenderedImage, render
-from builder.verify import Check, Given, examine, verify
+from builder.standing import Standing, State, reasons, standings
+from builder.verify import Check, Given, VerifiedImage, earlier, examine, verify
 
-Outcome = Literal["verified", "built", "build-failed", "verify-failed"]
+Outcome = Literal["up-to-date", "built", "verified", "pushed", "build-failed", "verify-failed", "push-failed"]
+Which = Literal["all", "passed", "none"]
 
 LOCK_NAMES = ("uv.lock", "pylock.toml", "requirements.txt")
 
@@ -56,7 +63,7 @@ class News:
     """Something that happened to a cell, for whoever watches: what it is doing, or how it ended."""
 
     cell: str
-    stage: Literal["build", "verify", "done"]
+    stage: Literal["build", "verify", "push", "done"]
     text: str
 
 
@@ -67,10 +74,19 @@ class CellResult:
     rendered: RenderedImage
     outcome: Outcome
     seconds: float
-    log: Path
+    log: Path | None
     built: BuiltImage | None = None
     checks: tuple[Check, ...] = ()
+    published: PublishedImage | None = None
     error: BuilderError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """How a run that pushes ended: each cell, and the moves of the tags, None where none was due or allowed."""
+
+    results: tuple[CellResult, ...]
+    promotion: Promotion | None
 
 
 def read(wish: Wish) -> Job:
@@ -110,35 +126,58 @@ def render_all(job: Job) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell; nothing is built yet, so any fault of any cell shows here."""
     selections = [locks.select(job.lock, cell) for cell in job.matrix.cells]
     repository = _repository(job)
-    digests = Registries(job.mirrors).resolve_all(inputs(job.matrix))
-    return tuple(render(plan(job.matrix, selection, digests, repository=repository)) for selection in selections)
+    digests = Registries(job.mirrors, insecure=job.matrix.insecure).resolve_all(inputs(job.matrix))
+    day = today()
+    return tuple(
+        render(plan(job.matrix, selection, digests, repository=repository, today=day)) for selection in selections
+    )
 
 
-def _repository(job: Job) -> ImageRef:
-    """The matrix's repository, else $CI_REGISTRY_IMAGE/ci, else a local name after the project."""
+def today() -> date:
+    """The day that system packages are refreshed by: that of SOURCE_DATE_EPOCH where set (UTC)."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdigit() else datetime.now(timezone.utc)
+    return now.date()
+
+
+def published_repository(job: Job) -> ImageRef | None:
+    """Where the images are pushed: the matrix's repository, else $CI_REGISTRY_IMAGE/ci; None where neither is set."""
     if job.matrix.repository:
         return ImageRef.from_str(job.matrix.repository)
     if os.environ.get("CI_REGISTRY_IMAGE"):
         return ImageRef.from_str(f"{os.environ['CI_REGISTRY_IMAGE']}/ci")
-    return ImageRef.from_str(f"{canonicalize_name(locks.project_name(job.lock)).strip('-') or 'project'}-ci")
+    return None
 
 
-def build_all(
-    rendered: Iterable[RenderedImage],
-    engine: Engine,
-    settings: BuildSettings,
-    *,
-    checkout: Checkout | None,
-    jobs: int,
-    on_news: Callable[[News], None],
-) -> tuple[CellResult, ...]:
-    """Build, verify and tag each cell, `jobs` at a time; one cell's failure does not stop the others.
+def _repository(job: Job) -> ImageRef:
+    """The repository of the images, which has a local name after the project where they are pushed nowhere."""
+    return published_repository(job) or ImageRef.from_str(_local_name(job))
 
-    Without a checkout the images are not verified. Raises InterruptedRun on Ctrl-C, with everything stopped.
+
+def _local_name(job: Job) -> str:
+    name = canonicalize_name(locks.project_name(job.lock))
+    return f"{re.sub('[^a-z0-9-]', '', name).strip('-') or 'project'}-ci"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What cells are made with: `checkout` None leaves images unverified, `send` publishes what was verified."""
+
+    engine: Engine
+    settings: BuildSettings
+    checkout: Checkout | None
+    on_news: Callable[[News], None]
+    send: Callable[[VerifiedImage], PublishedImage] | None = None
+
+
+def build_all(rendered: Iterable[RenderedImage], workshop: Workshop, *, jobs: int) -> tuple[CellResult, ...]:
+    """Build, verify, tag and send each cell, `jobs` at a time; one cell's failure does not stop the others.
+
+    Raises InterruptedRun on Ctrl-C, with everything stopped.
     """
-    engine.check()
+    workshop.engine.check()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [pool.submit(_make, each, engine, settings, checkout, on_news) for each in rendered]
+        futures = [pool.submit(_make, each, workshop) for each in rendered]
         try:
             pending = set(futures)
             while pending:
@@ -146,7 +185,7 @@ def build_all(
                 for future in done:
                     future.result()
         except BaseException as error:
-            engine.stop()
+            workshop.engine.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
                 raise InterruptedRun("interrupted", hint="every build is stopped; no moving tag was put") from None
@@ -154,65 +193,146 @@ def build_all(
     return tuple(future.result() for future in futures)
 
 
-def _make(
-    rendered: RenderedImage,
-    engine: Engine,
-    settings: BuildSettings,
-    checkout: Checkout | None,
-    on_news: Callable[[News], None],
-) -> CellResult:
-    started = time.monotonic()
+def _make(rendered: RenderedImage, workshop: Workshop) -> CellResult:
     name = rendered.plan.cell.name
-    built: BuiltImage | None = None
-    checks: tuple[Check, ...] = ()
-    outcome: Outcome = "build-failed"
-    fault: BuilderError | None = None
+    result = CellResult(rendered=rendered, outcome="build-failed", seconds=0.0, log=workshop.settings.log_of(rendered))
+    started = time.monotonic()
     try:
-        built = build(
-            rendered,
-            engine,
-            settings,
-            on_step=lambda text: on_news(News(cell=name, stage="build", text=text)),
-        )
-        outcome = "built"
-        if checkout:
-            outcome = "verify-failed"
-            checks = _examine(built, engine, settings, checkout, on_news)
-            verify(built, checks)
-            outcome = "verified"
-        for tag in rendered.moving_tags:
-            engine.tag(str(rendered.immutable_tag), str(tag))
+        for reached in _stages(result, workshop):
+            result = reached
     except InterruptedRun:
         raise
     except BuilderError as error:
-        fault = error
+        result = replace(result, error=error)
     except OSError as error:
         fault = BuildError(f"{name}: {error.filename or 'a file of this machine'}: {error.strerror}")
-    on_news(News(cell=name, stage="done", text=outcome))
-    return CellResult(
-        rendered=rendered,
-        outcome=outcome,
-        seconds=time.monotonic() - started,
-        log=settings.log_of(rendered),
-        built=built,
-        checks=checks,
-        error=fault,
+        result = replace(result, error=fault)
+    workshop.on_news(News(cell=name, stage="done", text=result.outcome))
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _stages(result: CellResult, workshop: Workshop) -> Iterator[CellResult]:
+    """Carry a cell through its stages; yield before each what its result is should that stage fail."""
+    rendered, name = result.rendered, result.rendered.plan.cell.name
+    yield result
+    built = build(
+        rendered,
+        workshop.engine,
+        workshop.settings,
+        on_step=lambda text: workshop.on_news(News(cell=name, stage="build", text=text)),
     )
+    verified: VerifiedImage | None = None
+    result = replace(result, built=built, outcome="built")
+    if workshop.checkout:
+        yield replace(result, outcome="verify-failed")
+        checks = _examine(built, workshop, workshop.checkout)
+        result = replace(result, checks=checks, outcome="verify-failed")
+        yield result
+        verified = verify(built, checks)
+        result = replace(result, outcome="verified")
+    yield result
+    for tag in rendered.moving_tags:
+        workshop.engine.tag(str(rendered.immutable_tag), str(tag))
+    if workshop.send and verified:
+        yield replace(result, outcome="push-failed")
+        workshop.on_news(News(cell=name, stage="push", text=rendered.immutable_tag.familiar))
+        yield replace(result, published=workshop.send(verified), outcome="pushed")
 
 
-def _examine(
-    built: BuiltImage,
-    engine: Engine,
-    settings: BuildSettings,
-    checkout: Checkout,
-    on_news: Callable[[News], None],
-) -> tuple[Check, ...]:
+def _examine(built: BuiltImage, workshop: Workshop, checkout: Checkout) -> tuple[Check, ...]:
     plan_ = built.rendered.plan
+    log = workshop.settings.log_of(built.rendered)
     return examine(
         str(built.rendered.immutable_tag),
-        engine,
+        workshop.engine,
         checkout=checkout,
-        given=Given(secrets=settings.secrets, log=settings.log_of(built.rendered).read_text(encoding="utf-8")),
+        given=Given(secrets=workshop.settings.secrets, log=log.read_text(encoding="utf-8")),
         selection={package.name: package.version for package in plan_.selection.packages},
-        on_check=lambda check: on_news(News(cell=plan_.cell.name, stage="verify", text=check)),
+        on_check=lambda check: workshop.on_news(News(cell=plan_.cell.name, stage="verify", text=check)),
     )
+
+
+def publish_all(
+    standings: Sequence[Standing], workshop: Workshop, registries: Registries, *, jobs: int, which: Which
+) -> Publication:
+    """Build and push the cells that the registry lacks, then move the tags, as `which` says of failed cells.
+
+    Nothing is started, and no engine asked, where every cell is up to date. Raises PublishError where tags stand in
+    part or in conflict.
+    """
+    todo = [each.rendered for each in standings if each.digest is None]
+    made = {each.rendered.key: each for each in build_all(todo, workshop, jobs=jobs)} if todo else {}
+    results = tuple(made.get(each.rendered.key) or _found(each) for each in standings)
+    promotion = None
+    if which == "passed" or (which == "all" and all(each.error is None for each in results)):
+        published = [each.published for each in results if each.published]
+        promotion = promote_all(published, standings, registries)
+    return Publication(results=results, promotion=promotion)
+
+
+def promote_all(
+    images: Sequence[PublishedImage], standings: Sequence[Standing], registries: Registries
+) -> Promotion | None:
+    """Move the images' moving tags, all or none; None where each stands already."""
+    moves = moves_for(images, {name: digest for each in standings for name, digest in each.moving.items()})
+    if not moves:
+        return None
+    with uninterrupted():  # a second or two, after which all tags are new
+        return promote(images[0].rendered.plan.repository, moves, registries)
+
+
+def _found(standing: Standing) -> CellResult:
+    assert standing.digest  # noqa: S101 - asked by publish_all
+    return CellResult(
+        rendered=standing.rendered,
+        outcome="up-to-date",
+        seconds=0.0,
+        log=None,
+        published=PublishedImage(rendered=standing.rendered, digest=standing.digest),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What is to be done for a cell, and why."""
+
+    state: State
+    reasons: tuple[str, ...]
+
+
+def explain(job: Job, rendered: Sequence[RenderedImage]) -> dict[str, Status]:
+    """Say for each cell, by name, how it stands at the registry; nothing where the images are pushed nowhere."""
+    if published_repository(job) is None:
+        return {}
+    registries = Registries(job.mirrors, insecure=job.matrix.insecure)
+    return {
+        each.rendered.plan.cell.name: Status(state=each.state, reasons=reasons(each, registries))
+        for each in standings(rendered, registries)
+    }
+
+
+def push_earlier(
+    standing: Sequence[Standing], registries: Registries, engine: Engine | None, compression: Compression
+) -> Publication:
+    """Push what was built and verified earlier, and move the tags of all cells; without an engine, only the latter.
+
+    Raises PublishError where a cell is neither in the registry nor, verified, in the engine.
+    """
+    images, missing = [], []
+    for each in standing:
+        if each.digest is not None:
+            images.append(PublishedImage(rendered=each.rendered, digest=each.digest))
+        elif engine is not None and (verified := earlier(each.rendered, engine)):
+            images.append(push(verified, engine, registries, compression))
+        else:
+            missing.append(each.rendered.immutable_tag.familiar)
+    if missing:
+        where = "in the registry" if engine is None else "in the registry or, verified, in the engine"
+        raise PublishError(
+            f"not {where}: {listed(missing)}; no tag was moved", hint="`builder build --push` makes what is missing"
+        )
+    results = tuple(
+        CellResult(rendered=image.rendered, outcome="pushed", seconds=0.0, log=None, published=image)
+        for image in images
+    )
+    return Publication(results=results, promotion=promote_all(images, standing, registries))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 from builder.lock import SelectedPackage, Selection
 from builder.matrix import Cell, Matrix
@@ -21,7 +22,8 @@ class LayerGroup:
 class ImagePlan:
     """One image: its cell, what goes in and how, from which pinned images, and the tags that jobs name.
 
-    `repository` has neither tag nor digest; `base` and `uv` have both.
+    `repository` has neither tag nor digest; `base` and `uv` have both. `beat` names the day, week or month whose system
+    packages the image has; it is empty where they are not refreshed, or there are none.
     """
 
     cell: Cell
@@ -32,10 +34,11 @@ class ImagePlan:
     layer_groups: tuple[LayerGroup, ...]
     link_mode: str
     moving_tags: tuple[str, ...]
+    beat: str
 
 
 def plan(
-    matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef
+    matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef, today: date
 ) -> ImagePlan:
     """Put together the plan of the selection's cell; `digests` must hold those of its base and of uv."""
     cell = selection.cell
@@ -47,8 +50,20 @@ def plan(
         repository=repository,
         layer_groups=(LayerGroup(packages=selection.packages),),
         link_mode=matrix.link_mode,
+        beat=_beat(matrix.refresh, today) if cell.packages else "",
         moving_tags=(cell.name, *(alias for alias, name in matrix.aliases if name == cell.name)),
     )
+
+
+def _beat(refresh: str, today: date) -> str:
+    """Name the stretch of time that the day lies in; a new name is a new key."""
+    year, week, _ = today.isocalendar()
+    return {
+        "never": "",
+        "daily": today.isoformat(),
+        "weekly": f"{year}-W{week:02}",
+        "monthly": f"{today:%Y-%m}",
+    }[refresh]
 
 
 def inputs(matrix: Matrix) -> tuple[ImageRef, ...]:

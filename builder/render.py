@@ -155,10 +155,23 @@ def _dockerfile(plan: ImagePlan) -> str:
 
 
 @lru_cache(maxsize=1)
-def _templates() -> Environment:
+def template_digest() -> str:
+    """The first digits of a hash over all templates and what else is shipped into a context."""
+    hashed = hashlib.sha256()
+    for path in [*sorted(_template_folder().glob("*.j2")), Path(__file__).parent / "probes" / "requires.py"]:
+        hashed.update(path.name.encode() + b"\0" + path.read_bytes())
+    return hashed.hexdigest()[:KEY_LENGTH]
+
+
+def _template_folder() -> Path:
     packaged, checkout = Path(__file__).parent / "dockerfiles", Path(__file__).parent.parent / "dockerfiles"
+    return packaged if packaged.is_dir() else checkout
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(packaged if packaged.is_dir() else checkout),
+        loader=FileSystemLoader(_template_folder()),
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 - a Dockerfile is not HTML; every value goes through a filter below
         trim_blocks=True,

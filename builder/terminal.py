@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -16,8 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from builder.command import redact
-from builder.pipeline import CellResult, News
+from builder.diff import Difference
+from builder.pipeline import CellResult, News, Publication, Status
+from builder.promote import Move
 from builder.render import RenderedImage
+from builder.standing import Standing, State
 from builder.verify import Check
 
 Progress = Literal["auto", "plain", "tty"]
@@ -85,8 +88,8 @@ def say(text: str) -> None:
     print(redact(text), file=sys.stderr)  # noqa: T201
 
 
-def plan_table(rendered: Sequence[RenderedImage]) -> str:
-    """The plan as text: per cell packages, download, sources, key and tags."""
+def plan_table(rendered: Sequence[RenderedImage], statuses: Mapping[str, Status] | None = None) -> str:
+    """The plan as text: per cell packages, download, sources, key and tags, and how it stands at the registry."""
     lines = []
     for each in rendered:
         selection = each.plan.selection
@@ -102,8 +105,87 @@ def plan_table(rendered: Sequence[RenderedImage]) -> str:
             f"  uv         {each.plan.uv.familiar}",
             f"  key        {each.key}",
             *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(each.tags)),
+            *_status_lines((statuses or {}).get(each.plan.cell.name)),
         ]
     return "\n".join(lines)
+
+
+_STATES: Final[Mapping[State, str]] = {
+    "up-to-date": "up to date",
+    "to-promote": "built; its tags are to be moved",
+    "moved": "to be built, for an input moved",
+    "new": "to be built, for there is none yet",
+}
+
+
+def _status_lines(status: Status | None) -> list[str]:
+    if status is None:
+        return []
+    return [f"  status     {_STATES[status.state]}", *(f"             {reason}" for reason in status.reasons)]
+
+
+def dry_run_table(rendered: Sequence[RenderedImage], standing: Sequence[Standing], which: str) -> str:
+    """What a run would do, a line each: build and push, move tags; without standings it pushes nothing."""
+    if not standing:
+        return "\n".join(f"build  {each.moving_tags[0].familiar}" for each in rendered)
+    lines = [f"build and push  {each.rendered.immutable_tag.familiar}" for each in standing if each.digest is None]
+    for each in standing if which != "none" else ():
+        repository = each.rendered.plan.repository
+        for tag, now in each.moving.items():
+            if each.digest is None or now != each.digest:
+                to = each.digest or "what is built"
+                lines.append(f"move            {repository.with_tag(tag).familiar}: {now or 'nothing'} → {to}")
+    return "\n".join(lines) or "nothing to do: every cell is up to date"
+
+
+def promotion_lines(done: Publication) -> list[str]:
+    """The end of a run that pushes, for stderr: which tags moved."""
+    if done.promotion is None:
+        if any(result.error for result in done.results):
+            return ["builder: no moving tag was moved"]
+        if all(result.outcome == "up-to-date" for result in done.results):
+            return [f"builder: nothing to do: {len(done.results)} cells are up to date"]
+        return ["builder: no moving tag was moved"]
+    return [f"moved  {move.tag}: {move.old or 'nothing'} → {move.new}" for move in done.promotion.moves]
+
+
+def diff_table(found: Difference) -> str:
+    """A difference as text: only what differs, and the bytes that a machine with the old image pulls."""
+    lines = [f"{found.old.name}", f"→ {found.new.name}"]
+    for title, moves in _diff_parts(found).items():
+        lines += [f"  {title}", *(f"    {move}" for move in moves)] if moves else []
+    if found.new_bytes is not None and found.shared_bytes is not None:
+        lines.append(f"  layers     {megabytes(found.shared_bytes)} shared, {megabytes(found.new_bytes)} new")
+    return "\n".join(lines) if len(lines) > 2 else "\n".join([*lines, "  no difference"])
+
+
+def _diff_parts(found: Difference) -> dict[str, tuple[str, ...]]:
+    return {
+        "python": found.python,
+        "base": found.base,
+        "uv": found.uv,
+        "packages": found.packages,
+        "system packages": found.system,
+        "settings": found.settings,
+    }
+
+
+def diff_json(found: Difference) -> dict[str, Any]:
+    """The documented shape of `builder diff --json` (docs/json.md)."""
+    sides = {"old": found.old.name, "new": found.new.name}
+    parts = {title.replace(" ", "_"): list(moves) for title, moves in _diff_parts(found).items()}
+    return (
+        sides
+        | parts
+        | {"layers": _layers_json(found), "shared_bytes": found.shared_bytes, "new_bytes": found.new_bytes}
+    )
+
+
+def _layers_json(found: Difference) -> list[dict[str, Any]]:
+    old = found.old.layers or {}
+    return [
+        {"digest": digest, "size": size, "shared": digest in old} for digest, size in (found.new.layers or {}).items()
+    ]
 
 
 def checks_table(checks: Sequence[Check]) -> str:
@@ -116,9 +198,13 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def plan_json(rendered: Sequence[RenderedImage]) -> dict[str, Any]:
+def plan_json(rendered: Sequence[RenderedImage], statuses: Mapping[str, Status] | None = None) -> dict[str, Any]:
     """The documented shape of `builder plan --json` (docs/json.md)."""
-    return {"cells": [cell_json(each) for each in rendered]}
+    return {"cells": [cell_json(each) | _status_json((statuses or {}).get(each.plan.cell.name)) for each in rendered]}
+
+
+def _status_json(status: Status | None) -> dict[str, Any]:
+    return {"status": status.state if status else None, "reasons": list(status.reasons) if status else []}
 
 
 def cell_json(rendered: RenderedImage) -> dict[str, Any]:
@@ -147,21 +233,33 @@ def cell_json(rendered: RenderedImage) -> dict[str, Any]:
     }
 
 
-def build_json(results: Sequence[CellResult]) -> dict[str, Any]:
+def build_json(done: Publication) -> dict[str, Any]:
     """The documented shape of `builder build --json` (docs/json.md): a plan's cells and how each ended."""
-    return {"cells": [cell_json(result.rendered) | _outcome_json(result) for result in results]}
+    return {
+        "cells": [cell_json(result.rendered) | _outcome_json(result) for result in done.results],
+        "promotion": [_move_json(move) for move in done.promotion.moves] if done.promotion else [],
+    }
+
+
+def _move_json(move: Move) -> dict[str, Any]:
+    return {"tag": move.tag, "old": str(move.old) if move.old else None, "new": str(move.new) if move.new else None}
 
 
 def _outcome_json(result: CellResult) -> dict[str, Any]:
     return {
         "outcome": result.outcome,
-        "digest": str(result.built.digest) if result.built else None,
+        "digest": _digest(result),
         "size": result.built.size if result.built else None,
         "seconds": round(result.seconds, 3),
         "checks": [check_json(check) for check in result.checks],
-        "log": str(result.log),
+        "log": str(result.log) if result.log else None,
         "error": redact(str(result.error)) if result.error else None,
     }
+
+
+def _digest(result: CellResult) -> str | None:
+    made = result.published or result.built
+    return str(made.digest) if made else None
 
 
 def check_json(check: Check) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from builder.archive import ImageArchive, Layer
 from builder.build import BuiltImage
 from builder.checkout import BUILDS, PROBES, PROJECT, Checkout, tar_of
 from builder.engine import Engine
-from builder.errors import VerifyError
+from builder.errors import EngineError, VerifyError
 from builder.lock import has_overrides
-from builder.render import LABELS, SELECTION, VENV
+from builder.refs import Digest
+from builder.render import LABELS, SELECTION, VENV, RenderedImage
 
 Verdict = Literal["passed", "failed", "skipped"]
 
@@ -112,6 +113,19 @@ def verify(built: BuiltImage, checks: tuple[Check, ...]) -> VerifiedImage:
             hint=f"the image is there as {built.rendered.immutable_tag.familiar}; its moving tags are untouched",
         )
     return VerifiedImage(built=built, checks=checks)
+
+
+def earlier(rendered: RenderedImage, engine: Engine) -> VerifiedImage | None:
+    """Return the cell's image in the engine as verified, if it was: its moving tag is put only then."""
+    names = (rendered.immutable_tag, *rendered.moving_tags)
+    try:
+        ids = {engine.image_id(str(name)) for name in names}
+    except EngineError:
+        return None
+    if len(ids) != 1:
+        return None
+    built = BuiltImage(rendered=rendered, digest=Digest.from_str(ids.pop()), size=0, seconds=0.0)
+    return VerifiedImage(built=built, checks=())
 
 
 def failed(checks: Iterable[Check]) -> tuple[Check, ...]:

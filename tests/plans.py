@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,4 +29,4 @@ def plan_of(
     parsed = matrices.parse(matrix, source="matrix.toml").on(matrices.Platform.from_str(platform))
     lock = locks.read(folder, *packages, install=parsed.install, dependency_groups=["dev"])
     digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in inputs(parsed)}
-    return plan(parsed, select(lock, parsed.cells[0]), digests, repository=repository)
+    return plan(parsed, select(lock, parsed.cells[0]), digests, repository=repository, today=date(2026, 11, 20))

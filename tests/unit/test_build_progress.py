@@ -12,6 +12,7 @@ import pytest
 
 from builder.build import BuildSettings, BuiltImage, build
 from builder.errors import BuildError, UsageError
+from builder.inputs import Inputs
 from builder.refs import Digest, Mirrors
 from builder.render import RenderedImage, render
 from tests.engines import DIGEST, LAYER, Recording
@@ -154,7 +155,9 @@ def test_context_is_the_rendered_one_and_gone_afterwards(rendered: RenderedImage
     assert engine.contexts == [dict(rendered.files)]
     assert not engine.requests[0].context.exists()
     assert engine.requests[0].tag == str(rendered.immutable_tag)
-    assert engine.requests[0].labels == {"io.gitlab.prebuilt.key": rendered.key}
+    labels = engine.requests[0].labels
+    assert labels["io.gitlab.prebuilt.key"] == rendered.key
+    assert Inputs.from_label(labels["io.gitlab.prebuilt.inputs"]) == Inputs.of(rendered)
 
 
 def test_mirrors_are_named_beside_the_context(rendered: RenderedImage, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from builder import terminal
 from builder.build import BuiltImage
 from builder.errors import BuildError
-from builder.pipeline import CellResult, Outcome
+from builder.pipeline import CellResult, Outcome, Publication
 from builder.refs import Digest
 from builder.render import RenderedImage, render
 from builder.verify import Check
@@ -56,7 +56,9 @@ def cell(rendered: RenderedImage) -> dict[str, Any]:
 
 def test_plan(rendered: RenderedImage) -> None:
     """Broken: scripts that read `builder plan --json` find other keys or values."""
-    assert json.loads(json.dumps(terminal.plan_json([rendered]))) == {"cells": [cell(rendered)]}
+    assert json.loads(json.dumps(terminal.plan_json([rendered]))) == {
+        "cells": [{**cell(rendered), "status": None, "reasons": []}]
+    }
 
 
 def test_verified_build(rendered: RenderedImage) -> None:
@@ -67,7 +69,8 @@ def test_verified_build(rendered: RenderedImage) -> None:
     result = CellResult(
         rendered=rendered, outcome="verified", seconds=2.00049, log=Path("a.log"), built=built, checks=(check,)
     )
-    assert json.loads(json.dumps(terminal.build_json([result]))) == {
+    assert json.loads(json.dumps(terminal.build_json(Publication(results=(result,), promotion=None)))) == {
+        "promotion": [],
         "cells": [
             {
                 **cell(rendered),
@@ -79,7 +82,7 @@ def test_verified_build(rendered: RenderedImage) -> None:
                 "log": "a.log",
                 "error": None,
             }
-        ]
+        ],
     }
 
 
@@ -87,7 +90,7 @@ def test_failed_build(rendered: RenderedImage) -> None:
     """Broken: scripts cannot tell a failed cell, or read a password in its error."""
     error = BuildError("no https://jane:hunter2@index.invalid", hint="log: a.log")
     result = CellResult(rendered=rendered, outcome="build-failed", seconds=1.0, log=Path("a.log"), error=error)
-    (found,) = terminal.build_json([result])["cells"]
+    (found,) = terminal.build_json(Publication(results=(result,), promotion=None))["cells"]
     assert (found["outcome"], found["digest"], found["size"], found["checks"]) == ("build-failed", None, None, [])
     assert found["log"] == "a.log"
     assert found["error"] == "no https://***@index.invalid\n  log: a.log"
@@ -101,7 +104,12 @@ def test_documented_schema(rendered: RenderedImage, repository_root: Path, outco
     validator = jsonschema.Draft202012Validator(schema)
     table = terminal.plan_json([rendered])
     if outcome:
-        table = terminal.build_json([CellResult(rendered=rendered, outcome=outcome, seconds=1.0, log=Path("a.log"))])
+        table = terminal.build_json(
+            Publication(
+                results=(CellResult(rendered=rendered, outcome=outcome, seconds=1.0, log=Path("a.log")),),
+                promotion=None,
+            )
+        )
     validator.validate(table)
     (found,) = table["cells"]
     assert not validator.is_valid({"cells": [{**found, "extra": 1}]})

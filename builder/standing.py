@@ -1,0 +1,86 @@
+"""What the registry has of a cell: its immutable tag, what the moving tags name, and why that is not the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from builder.inputs import INPUTS_LABEL, Inputs, moved
+from builder.refs import Digest, ImageRef
+from builder.registry import INDEX_TYPES, Registries
+from builder.render import RenderedImage
+
+State = Literal["up-to-date", "to-promote", "moved", "new"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A cell at the registry: `digest` is that of its immutable tag, None where there is nothing under its key."""
+
+    rendered: RenderedImage
+    digest: Digest | None
+    moving: Mapping[str, Digest | None]
+
+    @property
+    def state(self) -> State:
+        """Whether there is anything to do for the cell, and what."""
+        if self.digest is not None:
+            return "up-to-date" if set(self.moving.values()) == {self.digest} else "to-promote"
+        return "moved" if any(self.moving.values()) else "new"
+
+
+def standings(rendered: Sequence[RenderedImage], registries: Registries) -> tuple[Standing, ...]:
+    """Ask for each cell's tags, one request each: two for a cell without aliases."""
+    tags = [tag for each in rendered for tag in each.tags]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = dict(zip(tags, pool.map(registries.find, tags), strict=True))
+    return tuple(
+        Standing(
+            rendered=each,
+            digest=found[each.immutable_tag],
+            moving={str(tag.tag): found[tag] for tag in each.moving_tags},
+        )
+        for each in rendered
+    )
+
+
+def reasons(standing: Standing, registries: Registries) -> tuple[str, ...]:
+    """Say which inputs moved since the image that the cell's moving tag names; three requests where any did."""
+    if standing.state == "to-promote":
+        there = [
+            f"{tag} names {digest or 'nothing'}" for tag, digest in standing.moving.items() if digest != standing.digest
+        ]
+        return tuple(f"built already; {each}" for each in there)
+    if standing.state != "moved":
+        return ()
+    tag = standing.rendered.moving_tags[0]
+    old = image_inputs(tag, registries)
+    if old is None:
+        return (f"{tag.familiar} was not made by this version of builder",)
+    return moved(old, Inputs.of(standing.rendered)) or ("a file of a package changed, its version did not",)
+
+
+def image_inputs(ref: ImageRef, registries: Registries) -> Inputs | None:
+    """Return the inputs that an image carries in its label; None where it has none."""
+    return Inputs.from_label(image_labels(ref, registries).get(INPUTS_LABEL, ""))
+
+
+def image_labels(ref: ImageRef, registries: Registries) -> Mapping[str, str]:
+    """Return the labels of an image at the registry; none where there is no such image, or it is none."""
+    manifest = registries.manifest(ref)
+    if manifest is None:
+        return {}
+    if manifest.media_type in INDEX_TYPES:
+        entries = manifest.table.get("manifests") or [{}]
+        inner = entries[0].get("digest")
+        return image_labels(ref.with_digest(Digest.from_str(inner)), registries) if inner else {}
+    config = manifest.table.get("config", {}).get("digest")
+    if not config:
+        return {}
+    labels: Mapping[str, str] = (
+        json.loads(registries.blob(ref, Digest.from_str(config))).get("config", {}).get("Labels") or {}
+    )
+    return labels
