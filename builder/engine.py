@@ -42,7 +42,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """How a container ended: its exit code and what it printed, both streams together."""
+    """How a container ended: its exit code and what it printed, stderr before stdout."""
 
     exit_code: int
     output: str
@@ -224,10 +224,11 @@ class DockerEngine:
                     status = container.wait(timeout=seconds)
                 except requests.exceptions.ConnectionError:  # how the SDK reports a read time-out
                     return Ran(exit_code=124, output=f"not done within {seconds:.0f} seconds")
-                output = container.logs(stdout=True, stderr=True).decode(errors="replace")
+                # Apart, for the daemon does not keep the order between the two streams.
+                output = b"".join(container.logs(stdout=not err, stderr=err) for err in (True, False))
             if self.processes.stopped.is_set():
                 raise InterruptedRun("interrupted")
-            return Ran(exit_code=status["StatusCode"], output=output)
+            return Ran(exit_code=status["StatusCode"], output=output.decode(errors="replace"))
         finally:
             with self._lock:
                 self._containers.discard(container)

@@ -200,7 +200,7 @@ class Registries:
         Raises RegistryError where the registry does not offer that.
         """
         asked = _Asked(ref=ref.without_tag(), wanted=ref)
-        response = self._ask("DELETE", asked, f"manifests/{ref.digest}", push=True)
+        response = self._persist(asked, lambda: self._ask("DELETE", asked, f"manifests/{ref.digest}", push=True))
         if response.status_code == requests.codes.method_not_allowed:
             raise RegistryError(
                 f"{ref.registry} does not delete", hint="turn deletion on there, or use its own clean-up policies"
@@ -265,9 +265,13 @@ class Registries:
         self, method: str, url: str, access: tuple[str, str, str], headers: Mapping[str, str] | None, body: Any
     ) -> requests.Response:
         sent = {"Accept": ", ".join(MANIFEST_TYPES), **(headers or {})}
-        if access in self._authorization and url.startswith(self._origin(access[0])):
+        if access in self._authorization and url.startswith(f"{self._origin(access[0])}/"):
             sent["Authorization"] = self._authorization[access]
-        return self._session.request(method, url, headers=sent, data=body, auth=_as_it_is)
+        try:
+            return self._session.request(method, url, headers=sent, data=body, auth=_as_it_is)
+        finally:
+            if isinstance(body, _Upload):
+                body.close()
 
     def _origin(self, registry: str) -> str:
         host = _HUB_HOST if registry == DOCKER_HUB else registry
@@ -333,6 +337,9 @@ class _Upload:
         if self._stopped.is_set():
             raise InterruptedRun("interrupted")
         return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

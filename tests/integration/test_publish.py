@@ -1,0 +1,251 @@
+"""`builder build --push` night after night: only what moved is rebuilt, and the tags move together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import docker
+from tests.integration.faults import between
+from tests.integration.nightly import SLIM, TAGS, Nightly, put_foreign, standing
+from tests.integration.registries import Registry, a_guarded_registry, a_keeping_registry, an_open_registry
+from tests.integration.test_faults import stand_in
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["a_guarded_registry", "a_keeping_registry", "an_open_registry"]
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///run/no-such-docker.sock"}
+
+
+@pytest.fixture
+def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
+    """The project, with a repository of this test's own."""
+    name = request.node.name.partition("[")[0].replace("_", "-")
+    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env={})
+    made.lock()
+    made.matrix()
+    return made
+
+
+def path_of(nightly: Nightly) -> str:
+    """The repository's path at its registry."""
+    return nightly.repository.partition("/")[2]
+
+
+def test_second_night_does_nothing(nightly: Nightly, open_registry: Registry) -> None:
+    """A night on which nothing moved starts no engine, and asks two questions a cell and one for each base and uv."""
+    assert nightly.outcomes() == dict.fromkeys(TAGS, "pushed")
+    before = standing(open_registry.host, path_of(nightly))
+    assert all(before.values())
+    with between(open_registry.host) as proxy:
+        (nightly.folder / "matrix.toml").write_text(
+            (nightly.folder / "matrix.toml").read_text().replace(open_registry.host, proxy.host)
+        )
+        done = nightly.builder("build", "--push", env=NO_ENGINE)
+        assert done.returncode == 0, done.stderr
+        assert "nothing to do: 2 cells are up to date" in done.stderr
+        assert sorted(exchange.method for exchange in proxy.exchanges) == ["HEAD"] * 4
+    assert standing(open_registry.host, path_of(nightly)) == before
+
+
+def test_windows_bump_rebuilds_nothing(nightly: Nightly) -> None:
+    """A package that no cell installs must not cost a rebuild."""
+    nightly.outcomes()
+    nightly.lock(colorama="0.4.6")
+    assert nightly.outcomes() == dict.fromkeys(TAGS, "up-to-date")
+
+
+def test_marker_bump_rebuilds_the_one_cell(nightly: Nightly) -> None:
+    """A package for one Python rebuilds that Python's cell alone, and the plan says why."""
+    nightly.outcomes()
+    nightly.lock(tomli="2.0.2")
+    cells = nightly.plan()
+    assert (cells["3.11-slim"]["status"], cells["3.11-slim"]["reasons"]) == ("moved", ["package tomli: 2.0.1 → 2.0.2"])
+    assert (cells["3.13-slim"]["status"], cells["3.13-slim"]["reasons"]) == ("up-to-date", [])
+    assert nightly.builder("plan", "--exit-code").returncode == 1
+    assert nightly.outcomes() == {"3.11-slim": "pushed", "3.13-slim": "up-to-date"}
+    assert nightly.builder("plan", "--exit-code").returncode == 0
+
+
+def test_new_base_rebuilds_the_cells_on_it(nightly: Nightly, open_registry: Registry, tmp_path: Path) -> None:
+    """A base that was rebuilt under its tag moves its own cells and no other."""
+
+    def put_base(label: str) -> None:
+        (tmp_path / "Dockerfile").write_text(f"FROM {stand_in('python:3.13-slim-bookworm')}\nLABEL round={label}\n")
+        name = f"{open_registry.host}/bases/python:3.13-slim-bookworm"
+        argv = ["docker", "build", "--quiet", "--provenance=false", "--tag", name, str(tmp_path)]
+        subprocess.run(argv, check=True, capture_output=True)
+        docker("push", "--quiet", name)
+
+    extra = f'[bases.own]\nimage = "{open_registry.host}/bases/python:{{python}}-slim-bookworm"\nfamily = "debian"\n'
+    put_base("1")
+    nightly.matrix(extra="\n" + extra)
+    text = (nightly.folder / "matrix.toml").read_text().replace('["3.11", "3.13"]', '["3.13"]')
+    (nightly.folder / "matrix.toml").write_text(text.replace('base = ["slim"]', 'base = ["slim", "own"]'))
+    assert set(nightly.outcomes().values()) == {"pushed"}
+    put_base("2")
+    (reason,) = nightly.plan()["3.13-own"]["reasons"]
+    assert reason.startswith("base: ")
+    assert nightly.outcomes() == {"3.13-slim": "up-to-date", "3.13-own": "pushed"}
+
+
+def test_settings_and_refresh_are_reasons(nightly: Nightly) -> None:
+    """A changed setting is named; a cell with system packages follows the beat of `refresh`, another does not."""
+    nightly.outcomes()
+    nightly.matrix(extra='link-mode = "symlink"\nrefresh = "daily"')
+    assert nightly.plan()["3.13-slim"]["reasons"] == ["setting link-mode: copy → symlink"]
+    nightly.matrix(extra='refresh = "monthly"')
+    assert nightly.plan()["3.13-slim"]["status"] == "up-to-date"
+    text = (nightly.folder / "matrix.toml").read_text()
+    (nightly.folder / "matrix.toml").write_text(text + 'packages = ["netbase"]\n')
+    keys = []
+    for epoch in ("1793500000", "1793500001", "1797000000"):  # twice in November, once in December
+        done = nightly.builder("plan", "--json", "--only", "python=3.13", env={"SOURCE_DATE_EPOCH": epoch})
+        keys.append(json.loads(done.stdout)["cells"][0]["key"])
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_rollback_and_back_again(nightly: Nightly, open_registry: Registry) -> None:
+    """`push --rollback` puts back the set before, and the next run brings the new one back without building."""
+    nightly.outcomes()
+    before = standing(open_registry.host, path_of(nightly))
+    nightly.lock(idna="3.11")
+    nightly.outcomes()
+    after = standing(open_registry.host, path_of(nightly))
+    assert set(before.values()).isdisjoint(after.values())
+    assert nightly.builder("push", "--rollback", env=NO_ENGINE).returncode == 0
+    assert standing(open_registry.host, path_of(nightly)) == before
+    assert nightly.builder("build", "--push", env=NO_ENGINE).returncode == 0
+    assert standing(open_registry.host, path_of(nightly)) == after
+
+
+def test_build_split_over_machines(nightly: Nightly, open_registry: Registry) -> None:
+    """Machines that each build a part, and one that promotes, end as one machine that does all of it."""
+    for python in ("3.11", "3.13"):
+        done = nightly.builder("build", "--push", "--promote", "none", "--only", f"python={python}")
+        assert done.returncode == 0, done.stderr
+        assert standing(open_registry.host, path_of(nightly)) == dict.fromkeys(TAGS)
+        if python == "3.11":
+            early = nightly.builder("push", "--promote", env=NO_ENGINE)
+            assert early.returncode == 4
+            assert "3.13-slim-" in early.stderr
+    done = nightly.builder("push", "--promote", env=NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    assert all(standing(open_registry.host, path_of(nightly)).values())
+
+
+def test_push_of_images_built_earlier(nightly: Nightly, open_registry: Registry) -> None:
+    """What was built and verified on a laptop is pushed as it is."""
+    assert nightly.builder("build").returncode == 0
+    dry = nightly.builder("push", "--dry-run")
+    assert dry.stdout.count("build and push") == 2
+    assert standing(open_registry.host, path_of(nightly)) == dict.fromkeys(TAGS)
+    done = nightly.builder("push")
+    assert done.returncode == 0, done.stderr
+    assert all(standing(open_registry.host, path_of(nightly)).values())
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_pushed_image_is_the_verified_one(nightly: Nightly, compression: str) -> None:
+    """What a runner pulls passes the contract too, however its layers are compressed."""
+    nightly.matrix(extra=f'compression = "{compression}"')
+    nightly.outcomes("--only", "python=3.13")
+    image = f"{nightly.repository}:3.13-slim"
+    for name in (
+        image,
+        *[
+            tag
+            for tag in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+            if tag.startswith(nightly.repository)
+        ],
+    ):
+        subprocess.run(["docker", "image", "rm", "--force", name], check=False, capture_output=True)
+    docker("pull", "--quiet", image)
+    done = nightly.builder("verify", image)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_diff(nightly: Nightly) -> None:
+    """Two published images, and an image and the plan, are told apart package by package."""
+    nightly.outcomes("--only", "python=3.13")
+    old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
+    nightly.lock(idna="3.11")
+    planned = json.loads(nightly.builder("diff", old, "--json").stdout)
+    assert planned["packages"] == ["package idna: 3.10 → 3.11"]
+    assert planned["shared_bytes"] is None
+    nightly.outcomes("--only", "python=3.13")
+    found = json.loads(nightly.builder("diff", old, "3.13-slim", "--json").stdout)
+    assert found["packages"] == ["package idna: 3.10 → 3.11"]
+    assert found["base"] == found["uv"] == found["python"] == found["system_packages"] == []
+    assert found["shared_bytes"] > found["new_bytes"] > 0
+    none = nightly.builder("diff", "no-such-tag")
+    assert (none.returncode, none.stdout) == (2, "")
+
+
+def test_prune_keeps_what_is_named(nightly: Nightly, open_registry: Registry) -> None:
+    """Only our own tags that nothing names go; what somebody else keeps there stays."""
+    keys = []
+    for idna in ("3.8", "3.9", "3.10"):
+        nightly.lock(idna=idna)
+        nightly.outcomes("--only", "python=3.13")
+        keys.append(nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2])
+    foreign = put_foreign(open_registry.host, path_of(nightly), "3.13-slim-0123456789ab")
+    every = [*keys, "3.13-slim", "3.13-slim-0123456789ab"]
+    before = standing(open_registry.host, path_of(nightly), every)
+    assert nightly.builder("prune", "--keep", "3").stdout == ""
+    dry = nightly.builder("prune", "--keep", "1")
+    assert dry.stdout.split() == [f"{nightly.repository}:{keys[0]}"]
+    assert standing(open_registry.host, path_of(nightly), every) == before
+    done = nightly.builder("prune", "--keep", "1", "--delete")
+    assert done.returncode == 0, done.stderr
+    assert standing(open_registry.host, path_of(nightly), every) == {**before, keys[0]: None}
+    assert before["3.13-slim-0123456789ab"] == foreign
+
+
+def test_prune_where_the_registry_does_not_delete(keeping_registry: Registry, tmp_path: Path) -> None:
+    """A registry without deletion says so, and the error passes it on."""
+    nightly = Nightly(folder=tmp_path, repository=f"{keeping_registry.host}/kept", env={})
+    nightly.matrix()
+    for idna in ("3.9", "3.10"):
+        nightly.lock(idna=idna)
+        nightly.outcomes("--only", "python=3.13")
+    done = nightly.builder("prune", "--keep", "0", "--delete")
+    assert done.returncode == 3
+    assert "does not delete" in done.stderr
+
+
+def test_password_and_private_ca(guarded_registry: Registry, tmp_path: Path) -> None:
+    """A registry with TLS of its own and a password takes the images of whoever is logged in."""
+    environment = guarded_registry.environment(tmp_path / "docker")
+    nightly = Nightly(folder=tmp_path, repository=f"{guarded_registry.host}/acme/ci", env=environment)
+    nightly.lock()
+    nightly.matrix()
+    assert nightly.outcomes() == dict.fromkeys(TAGS, "pushed")
+    assert nightly.outcomes() == dict.fromkeys(TAGS, "up-to-date")
+    wrong = nightly.builder("build", "--push", env=guarded_registry.environment(tmp_path / "wrong", password="nope"))
+    assert (wrong.returncode, wrong.stdout) == (3, "")
+    assert "docker login" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("build", "--push"), "no repository to push to"),
+        (("build", "--push", "--no-verify"), "--push with --no-verify"),
+        (("prune",), "no repository to prune"),
+    ],
+)
+def test_push_without_a_repository(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Without a repository nothing is built for nowhere."""
+    nightly = Nightly(folder=tmp_path, repository="x", env={"CI_REGISTRY_IMAGE": ""})
+    nightly.lock()
+    nightly.matrix(base=SLIM)
+    text = (tmp_path / "matrix.toml").read_text().partition("\n")[2]
+    (tmp_path / "matrix.toml").write_text(text)
+    done = nightly.builder(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
