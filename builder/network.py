@@ -34,7 +34,7 @@ class _Session(requests.Session):
         return super().request(*args, **kwargs)  # type: ignore[arg-type]
 
 
-def session() -> requests.Session:
+def session(retries: Retry | int = _RETRIES) -> requests.Session:
     """Return a session that trusts SSL_CERT_FILE where set, retries what may pass, and never waits for ever.
 
     Raises UsageError where SSL_CERT_FILE cannot be read.
@@ -47,7 +47,7 @@ def session() -> requests.Session:
             raise UsageError(f"SSL_CERT_FILE names {bundle}, which cannot be read", hint="mend or unset SSL_CERT_FILE")
         made.verify = bundle
     for scheme in ("https://", "http://"):
-        made.mount(scheme, HTTPAdapter(max_retries=_RETRIES, pool_maxsize=16))
+        made.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=16))
     return made
 
 

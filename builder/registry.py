@@ -34,7 +34,7 @@ INDEX_TYPES: Final = MANIFEST_TYPES[:2]
 _HUB_HOST: Final = "registry-1.docker.io"
 _CHALLENGE = re.compile(r'(?P<key>[a-z]+)="(?P<value>[^"]*)"')
 _PASSING: Final = {429, 500, 502, 503, 504}
-_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt at a write
+_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LONGEST_PAUSE: Final = 60.0  # seconds, whatever Retry-After says
 _CHUNK: Final = 1 << 20
 
@@ -76,7 +76,7 @@ class Registries:
         self.mirrors = mirrors
         self._insecure = frozenset(insecure)
         self._stopped = stopped or threading.Event()
-        self._session = network.session()
+        self._session = network.session(retries=0)  # `_persist` repeats, as it can be stopped
         self._authorization: dict[tuple[str, str, str], str] = {}
 
     def resolve_all(self, refs: Iterable[ImageRef]) -> dict[ImageRef, Digest]:
@@ -130,12 +130,9 @@ class Registries:
         """Put a manifest under the reference's tag, or its digest; raise unless the registry has these very bytes."""
         asked = _Asked(ref=ref, wanted=ref)
         headers = {"Content-Type": manifest.media_type}
-        response = self._persist(
-            asked,
-            lambda: self._ask(
-                "PUT", asked, f"manifests/{ref.tag or manifest.digest}", push=True, headers=headers,
-                body=lambda: manifest.content,
-            ),
+        response = self._ask(
+            "PUT", asked, f"manifests/{ref.tag or manifest.digest}", push=True, headers=headers,
+            body=lambda: manifest.content,
         )  # fmt: skip
         _check(response, asked, "write")
         named = response.headers.get("Docker-Content-Digest")
@@ -169,13 +166,13 @@ class Registries:
 
     def _upload(self, asked: _Asked, digest: Digest, opened: Callable[[], IO[bytes]]) -> requests.Response:
         """One attempt: open an upload, send all of it (the specification's POST, then PUT)."""
-        begun = self._ask("POST", asked, "blobs/uploads/", push=True)
+        begun = self._attempt("POST", asked, "blobs/uploads/", push=True)
         if begun.status_code != requests.codes.accepted:
             return begun
         where = urljoin(begun.url, begun.headers["Location"])
         where += f"{'&' if '?' in where else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
-        return self._ask("PUT", asked, where, push=True, headers=headers, body=lambda: self._sent(opened))
+        return self._attempt("PUT", asked, where, push=True, headers=headers, body=lambda: self._sent(opened))
 
     def _sent(self, opened: Callable[[], IO[bytes]]) -> _Upload:
         return _Upload(opened(), self._stopped)
@@ -200,7 +197,7 @@ class Registries:
         Raises RegistryError where the registry does not offer that.
         """
         asked = _Asked(ref=ref.without_tag(), wanted=ref)
-        response = self._persist(asked, lambda: self._ask("DELETE", asked, f"manifests/{ref.digest}", push=True))
+        response = self._ask("DELETE", asked, f"manifests/{ref.digest}", push=True)
         if response.status_code == requests.codes.method_not_allowed:
             raise RegistryError(
                 f"{ref.registry} does not delete", hint="turn deletion on there, or use its own clean-up policies"
@@ -209,7 +206,7 @@ class Registries:
             _check(response, asked, "delete")
 
     def _persist(self, asked: _Asked, attempt: Callable[[], requests.Response]) -> requests.Response:
-        """Repeat a write that failed in a way which may pass, a bounded number of times."""
+        """Repeat what failed in a way which may pass, a bounded number of times."""
         for pause in _PAUSES:
             asked_for: float | None = None
             try:
@@ -224,9 +221,29 @@ class Registries:
         try:
             return attempt()
         except _ConnectionLostError as error:
-            raise RegistryError(f"the connection to {asked.ref.registry} broke at each attempt: {error}") from error
+            raise RegistryError(
+                f"cannot reach the registry {asked.ref.registry} for {asked}: {error}, at each of "
+                f"{len(_PAUSES) + 1} attempts",
+                hint="check the name and the network; --mirror or [mirrors] names another registry, "
+                "SSL_CERT_FILE the CA bundle to trust",
+            ) from error
 
     def _ask(
+        self,
+        method: str,
+        asked: _Asked,
+        path: str,
+        *,
+        push: bool = False,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Any] = lambda: None,
+    ) -> requests.Response:
+        """Send a request, again where it fails in a way which may pass."""
+        return self._persist(
+            asked, lambda: self._attempt(method, asked, path, push=push, headers=headers, body=body)
+        )  # fmt: skip
+
+    def _attempt(
         self,
         method: str,
         asked: _Asked,
@@ -251,14 +268,12 @@ class Registries:
                 f"the certificate of {asked.ref.registry} is not trusted, asking for {asked}: {network.reason(error)}",
                 hint="name the CA bundle to trust with SSL_CERT_FILE",
             ) from error
-        except requests.RequestException as error:
-            if push and not isinstance(error, requests.exceptions.InvalidURL):
-                raise _ConnectionLostError(network.reason(error)) from error
+        except requests.exceptions.InvalidURL as error:
             raise RegistryError(
-                f"cannot reach the registry {asked.ref.registry} for {asked}: {network.reason(error)}",
-                hint="check the name and the network; --mirror or [mirrors] names another registry, "
-                "SSL_CERT_FILE the CA bundle to trust",
+                f"{asked.ref.registry} names no place that can be asked for {asked}: {error}"
             ) from error
+        except requests.RequestException as error:
+            raise _ConnectionLostError(network.reason(error)) from error
         return response
 
     def _send(
@@ -314,7 +329,7 @@ class _Asked:
 
 
 class _ConnectionLostError(Exception):
-    """A write did not get an answer; it may be repeated."""
+    """A request did not get an answer, or not all of it; it may be repeated."""
 
 
 class _Upload:

@@ -14,7 +14,6 @@ from typing import IO
 import certifi
 import pytest
 
-from builder import network
 from builder import registry as module
 from builder.errors import InterruptedRun, RegistryError
 from builder.refs import Digest, ImageRef, Mirrors
@@ -24,6 +23,7 @@ from tests.integration.faults import (
     Answer,
     Call,
     CutRequest,
+    CutResponse,
     Exchange,
     FaultProxy,
     Gone,
@@ -58,7 +58,6 @@ pytestmark = pytest.mark.usefixtures("clean_environment", "hasty")
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
     monkeypatch.setattr(module, "_PAUSES", (0.01,) * len(module._PAUSES))
-    monkeypatch.setattr(network, "_RETRIES", network._RETRIES.new(backoff_factor=0.01))
 
 
 @pytest.fixture
@@ -283,19 +282,26 @@ def test_deletion_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action)
     assert rule.matched == 2
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_reading_gets_through(faulty: FaultProxy, ci: ImageRef, status: int) -> None:
-    """Broken: one hiccup ends a plan."""
+@pytest.mark.parametrize(
+    "action",
+    [*(action for _, action in PASSING), CutResponse(after=0), CutResponse(after=10)],
+    ids=[*(name for name, _ in PASSING), "cut-before-answer", "cut-in-answer"],
+)
+def test_reading_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action) -> None:
+    """Broken: one hiccup ends a plan, or half a manifest is taken for the whole."""
     asked = registries()
     manifest = image(asked, ci)
+    config = Digest.from_str(manifest.table["config"]["digest"])
+    content = asked.blob(ci, config)
     asked.put_manifest(ci, manifest)
-    for method in ("HEAD", "GET"):
-        faulty.on(method, MANIFESTS, Answer(status=status))
-    faulty.on("GET", "/tags/", Answer(status=status))
+    rules = [faulty.on(method, MANIFESTS, action) for method in ("HEAD", "GET")]
+    rules += [faulty.on("GET", path, action) for path in ("/tags/", "/blobs/")]
     assert asked.find(ci) == manifest.digest
     assert asked.manifest(ci) == manifest
     assert asked.tags(ci) == ("3.12",)
-    assert len(faulty.seen("HEAD|GET", "/manifests/|/tags/")) == 6
+    assert asked.blob(ci, config) == content
+    # The answer to HEAD has no body to be cut in.
+    assert [rule.matched for rule in rules] == [1 if isinstance(action, CutResponse) else 2, 2, 2, 2]
 
 
 class Waits(threading.Event):
@@ -320,13 +326,21 @@ def test_retry_after(faulty: FaultProxy, ci: ImageRef, said: str, heeded: float)
     assert waits.seconds == [heeded]
 
 
+def test_retry_after_while_reading(faulty: FaultProxy, ci: ImageRef) -> None:
+    """Broken: a registry can make a plan wait for a day."""
+    waits = Waits()
+    faulty.on("HEAD", MANIFESTS, Answer(status=429, headers={"Retry-After": "86400"}))
+    assert registries(waits).find(ci) is None
+    assert waits.seconds == [module._LONGEST_PAUSE]
+
+
 @pytest.mark.parametrize(
     ("action", "words"),
     [
         (Answer(status=502), "answers 502"),
         (Answer(status=429, headers={"Retry-After": "0"}), "answers 429"),
-        (HangUp(), "broke at each attempt"),
-        (CutRequest(after=100), "broke at each attempt"),
+        (HangUp(), "cannot reach"),
+        (CutRequest(after=100), "cannot reach"),
     ],
     ids=["502", "429", "hang-up", "cut"],
 )

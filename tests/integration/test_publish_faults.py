@@ -1,0 +1,290 @@
+"""Whatever breaks between push and promotion: jobs see all old tags or all new ones, and the next run mends it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import docker
+from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, between
+from tests.integration.nightly import TAGS, Nightly, put_foreign, standing
+from tests.integration.registries import Registry, an_open_registry, asking_for_tokens
+from tests.integration.test_publish import NO_ENGINE
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["an_open_registry"]
+
+LOCAL = "nightly.example/ci"
+IMMUTABLE = r"/manifests/3\.1[13]-slim-[0-9a-f]{12}$"
+MOVING = r"/manifests/3\.1[13]-slim$"
+OLD, NEW = "3.9", "3.10"  # of idna
+
+
+@dataclass(frozen=True)
+class Case:
+    """A repository behind a fault proxy, whose tags name the old set; the project's lock is the new one."""
+
+    nightly: Nightly
+    proxy: FaultProxy
+    registry: Registry
+    path: str
+    old: dict[str, str | None]
+
+    def standing(self) -> dict[str, str | None]:
+        """What the moving tags name now, asked past the proxy."""
+        return standing(self.registry.host, self.path)
+
+    def is_old(self) -> bool:
+        """Whether every tag is where it was."""
+        return self.standing() == self.old
+
+    def is_new(self) -> bool:
+        """Whether every tag moved."""
+        now = self.standing()
+        return all(now.values()) and set(now.values()).isdisjoint(self.old.values())
+
+    def repaired(self) -> bool:
+        """Run again, with nothing in the way: all tags are new, and no blob is sent that was there."""
+        self.proxy.forget()
+        self.proxy.come_back()
+        done = self.nightly.builder("push")
+        assert done.returncode == 0, done.stderr
+        return self.is_new()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both sets of images, built and verified in the engine; returns the project's folder."""
+    nightly = Nightly(folder=tmp_path_factory.mktemp("nightly"), repository=LOCAL, env={})
+    nightly.matrix()
+    for idna in (OLD, NEW):
+        nightly.lock(idna=idna)
+        done = nightly.builder("build")
+        assert done.returncode == 0, done.stderr
+    return nightly.folder
+
+
+def relabel(nightly: Nightly) -> None:
+    """Give the engine's images of the present lock the repository's name, as if they had been built for it."""
+    for name, cell in nightly.plan().items():
+        key = cell["tags"][0].rpartition(":")[2]
+        for tag in (key, name):
+            docker("tag", f"{LOCAL}:{key}", f"{nightly.repository}:{tag}")
+
+
+@pytest.fixture
+def case(images: Path, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
+    """The old set, published; the new one, built."""
+    path = f"faults/{abs(hash(request.node.name))}"
+    with between(open_registry.host) as proxy:
+        nightly = Nightly(folder=tmp_path, repository=f"{proxy.host}/{path}", env={})
+        nightly.matrix()
+        nightly.lock(idna=OLD)
+        relabel(nightly)
+        done = nightly.builder("push")
+        assert done.returncode == 0, done.stderr
+        nightly.lock(idna=NEW)
+        relabel(nightly)
+        proxy.forget()
+        yield Case(
+            nightly=nightly, proxy=proxy, registry=open_registry, path=path, old=standing(open_registry.host, path)
+        )
+        for line in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split():
+            if line.startswith(nightly.repository):
+                docker("image", "rm", "--force", line)
+
+
+PASSING: dict[str, tuple[str, str, Action]] = {
+    "429": ("POST", "/blobs/uploads/", Answer(status=429)),
+    "429 with Retry-After": ("PUT", IMMUTABLE, Answer(status=429, headers={"Retry-After": "1"})),
+    "502 for a blob": ("PUT", "/blobs/uploads/", Answer(status=502)),
+    "502 for a tag": ("PUT", MOVING, Answer(status=502)),
+    "blob cut in the middle": ("PUT", "/blobs/uploads/", CutRequest(after=100_000)),
+    "manifest cut in the middle": ("PUT", IMMUTABLE, CutRequest(after=100)),
+    "answer to a tag lost": ("PUT", MOVING, HangUp(forward=True)),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_fault_that_passes(case: Case, fault: str) -> None:
+    """A registry that stumbles once does not cost the night."""
+    method, path, action = PASSING[fault]
+    case.proxy.on(method, path, action)
+    done = case.nightly.builder("push")
+    assert done.returncode == 0, done.stderr
+    assert case.is_new()
+
+
+def test_token_that_expires_between_blobs(images: Path, open_registry: Registry, tmp_path: Path) -> None:
+    """Tokens that are good for a few requests are renewed as often as it takes."""
+    with asking_for_tokens(open_registry, lifetime=3) as tokens:
+        environment = tokens.registry.environment(tmp_path / "docker")
+        nightly = Nightly(folder=tmp_path, repository=f"{tokens.registry.host}/faults/tokens", env=environment)
+        nightly.matrix()
+        nightly.lock(idna=NEW)
+        relabel(nightly)
+        done = nightly.builder("push")
+        assert done.returncode == 0, done.stderr
+        assert len(tokens.issued) > 5
+    assert all(standing(open_registry.host, "faults/tokens").values())
+
+
+LASTING: dict[str, tuple[str, str, Action, str]] = {
+    "registry full": ("PUT", "/blobs/uploads/", Answer(
+        status=500, body=b'{"errors":[{"code":"UNKNOWN","message":"no space left on device"}]}'), "no space left"),
+    "permission denied": ("POST", "/blobs/uploads/", Answer(
+        status=403, body=b'{"errors":[{"code":"DENIED","message":"not for you"}]}'), "not for you"),
+    "wrong password": ("POST|PUT", "", Answer(status=401, headers={"WWW-Authenticate": "Basic"}), "docker login"),
+    "registry gone before the first blob": ("POST", "/blobs/uploads/", Gone(), "cannot reach"),
+    "registry gone between push and promotion": ("GET", "/manifests/builder-journal", Gone(), "cannot reach"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_fault_that_lasts(case: Case, fault: str) -> None:
+    """A registry that goes on failing leaves every tag where it was, and the run says so and ends with 3."""
+    method, path, action, said = LASTING[fault]
+    case.proxy.on(method, path, action, times=None)
+    done = case.nightly.builder("push")
+    assert done.returncode == 3, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert case.is_old()
+    assert case.repaired()
+
+
+def test_second_tag_refused(case: Case) -> None:
+    """When one tag cannot be moved, those that were moved are put back, and the exit code is 4."""
+    case.proxy.on("PUT", MOVING, Answer(status=403), nth=2)
+    done = case.nightly.builder("push")
+    assert done.returncode == 4, done.stderr
+    assert "all of them stand as before" in done.stderr
+    assert case.is_old()
+    assert case.repaired()
+
+
+def test_registry_gone_between_two_tags(case: Case) -> None:
+    """When nothing can be put back either, the message says what stands where, and the next run finishes."""
+    case.proxy.on("PUT", MOVING, Gone(), nth=2)
+    done = case.nightly.builder("push")
+    assert done.returncode == 4, done.stderr
+    assert "what stands where" in done.stderr
+    assert all(tag in done.stderr for tag in TAGS)
+    assert case.repaired()
+
+
+def test_killed_between_two_tags(case: Case) -> None:
+    """A machine that dies between two tags leaves a journal, by which the next run finishes or goes back."""
+    process = case.nightly.start("push")
+
+    def kill(_: Exchange) -> None:
+        process.kill()
+        process.wait()
+
+    case.proxy.on("PUT", MOVING, Call(kill), nth=2)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert not case.is_old()
+    assert case.repaired()
+    assert case.nightly.builder("push", "--rollback", env=NO_ENGINE).returncode == 0
+    assert case.is_old()
+
+
+def test_killed_between_two_tags_and_rolled_back(case: Case) -> None:
+    """After a promotion that died half way, `--rollback` brings back the set before it."""
+    process = case.nightly.start("push")
+    case.proxy.on("PUT", MOVING, Call(lambda _: process.kill()), nth=2)
+    process.communicate(timeout=120)
+    case.proxy.forget()
+    done = case.nightly.builder("push", "--rollback", env=NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    assert case.is_old()
+
+
+def test_tag_moved_by_somebody_else(case: Case) -> None:
+    """A tag that somebody else moved since planning is a conflict: it and all others are left, and 4 says so."""
+    moved: list[str] = []
+
+    def move(_: Exchange) -> None:
+        moved.append(put_foreign(case.registry.host, case.path, "3.13-slim"))
+
+    case.proxy.on("HEAD", r"/manifests/3\.13-slim$", Call(move), nth=2)
+    done = case.nightly.builder("push")
+    assert done.returncode == 4, done.stderr
+    assert "somebody else moved" in done.stderr
+    assert moved[0] in done.stderr
+    assert case.standing() == {"3.11-slim": case.old["3.11-slim"], "3.13-slim": moved[0]}
+    assert case.repaired()
+
+
+def test_immutable_tag_taken_meanwhile(case: Case) -> None:
+    """An immutable tag that another machine put first is never overwritten."""
+    taken: list[str] = []
+
+    def take(exchange: Exchange) -> None:
+        taken.append(put_foreign(case.registry.host, case.path, exchange.path.rpartition("/")[2]))
+
+    case.proxy.on("HEAD", IMMUTABLE, Call(take), nth=3)
+    done = case.nightly.builder("push")
+    assert done.returncode == 4, done.stderr
+    assert taken[0] in done.stderr
+    assert case.is_old()
+
+
+@pytest.mark.parametrize(("when", "all_new"), [("POST /blobs/uploads/", False), (f"PUT {MOVING}", True)])
+def test_interrupted(case: Case, when: str, all_new: bool) -> None:
+    """Ctrl-C while layers are sent moves no tag; while tags are moved it waits until all of them are."""
+    process = case.nightly.start("push")
+    method, _, path = when.partition(" ")
+    case.proxy.on(method, path, Call(lambda _: process.send_signal(signal.SIGINT)))
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert case.is_new() if all_new else case.is_old()
+    assert case.repaired()
+
+
+def test_one_cell_fails_while_the_other_is_pushed(open_registry: Registry, tmp_path: Path) -> None:
+    """A failing cell keeps every moving tag where it is; what was pushed is not built again."""
+    nightly = Nightly(folder=tmp_path, repository=f"{open_registry.host}/faults/one-cell", env={})
+    nightly.lock(idna=OLD)
+    nightly.matrix()
+    nightly.outcomes()
+    before = standing(open_registry.host, "faults/one-cell")
+    nightly.lock(idna=NEW)
+    good = (tmp_path / "matrix.toml").read_text()
+    broken = '[bases.broken]\nimage = "docker.io/library/python:{python}-slim-bookworm"\nfamily = "debian"\n'
+    broken += 'packages = ["no-such-package-anywhere"]\n'
+    bad = good.replace('base = ["slim"]', 'base = ["slim", "broken"]') + broken
+    (tmp_path / "matrix.toml").write_text(
+        bad.replace("\n\n", '\nexclude = [{ python = "3.11", base = "broken" }]\n\n', 1)
+    )
+    done = nightly.builder("build", "--push")
+    assert done.returncode == 1, done.stderr
+    assert "no moving tag was moved" in done.stderr
+    assert standing(open_registry.host, "faults/one-cell") == before
+    (tmp_path / "matrix.toml").write_text(good)
+    assert nightly.builder("build", "--push", env=NO_ENGINE).returncode == 0
+    assert set(standing(open_registry.host, "faults/one-cell").values()).isdisjoint(before.values())
+
+
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [
+        ("no-such-host.invalid/acme/ci", "cannot reach the registry no-such-host.invalid"),
+        ("127.0.0.1:1/acme/ci", "127.0.0.1:1"),
+    ],
+)
+def test_unknown_registry(tmp_path: Path, repository: str, said: str) -> None:
+    """A registry that cannot be found is named before anything is built."""
+    nightly = Nightly(folder=tmp_path, repository=repository, env={})
+    nightly.lock()
+    nightly.matrix()
+    done = nightly.builder("build", "--push", env=NO_ENGINE)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
