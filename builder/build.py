@@ -50,6 +50,8 @@ class BuildSettings:
     mirrors: Mirrors
     secrets: Mapping[str, Path]
     logs: Path
+    reads_cache: bool = False
+    writes_cache: bool = False
     no_cache: bool = False
     pull: bool = False
 
@@ -139,6 +141,7 @@ def _new_log(path: Path) -> Path:
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
     plan = rendered.plan
+    cache = str(plan.repository.with_tag(f"builder-cache-{plan.cell.name}"))
     located = {str(ref): settings.mirrors.locate(ref) for ref in (plan.base, plan.uv)}
     return BuildRequest(
         context=context,
@@ -150,6 +153,8 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
         secrets=settings.secrets,
         build_args=[name for name in PROXY_ARGS if os.environ.get(name)],
+        cache_from=cache if settings.reads_cache else None,
+        cache_to=cache if settings.writes_cache else None,
         no_cache=settings.no_cache,
         pull=settings.pull,
     )

@@ -219,7 +219,7 @@ def build_command(
     from builder.build import BuildSettings, secrets_of_environment
     from builder.checkout import Checkout
     from builder.engine import DockerEngine
-    from builder.pipeline import Publication, Workshop, build_all, publish_all
+    from builder.pipeline import Publication, Workshop, build_all, publish_all, published_repository
     from builder.publish import push as push_image
 
     if push and no_verify:
@@ -231,7 +231,11 @@ def build_command(
     if dry_run:
         click.echo(terminal.dry_run_table(rendered, standing, which))
         return
-    settings = BuildSettings(mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull)
+    cached = job.matrix.cache == "registry" and published_repository(job) is not None
+    settings = BuildSettings(
+        mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull,
+        reads_cache=cached, writes_cache=cached and push,
+    )  # fmt: skip
     with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=_is_quiet()) as display:
         workshop = Workshop(
             engine=engine, settings=settings, checkout=None if no_verify else Checkout.of(job.lock),

@@ -36,6 +36,8 @@ class BuildRequest:
     contexts: Mapping[str, str]
     secrets: Mapping[str, Path]
     build_args: Sequence[str]  # names; the values are in the environment
+    cache_from: str | None  # a registry reference that steps were cached under
+    cache_to: str | None  # one to cache them under
     no_cache: bool
     pull: bool
 
@@ -144,6 +146,14 @@ class DockerEngine:
             options += ["--secret", f"id={name},src={path}"]
         for name in request.build_args:
             options += ["--build-arg", name]
+        if request.cache_from:
+            options += ["--cache-from", f"type=registry,ref={request.cache_from}"]
+        if request.cache_to:
+            # As an image manifest, which registries take that know no other kind; a fault of the cache fails no build.
+            options += [
+                "--cache-to",
+                f"type=registry,ref={request.cache_to},mode=max,image-manifest=true,ignore-error=true",
+            ]
         environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
         argv = ["docker", "buildx", "build", *options, str(request.context)]
         return self.processes.stream(argv, env=environment, on_line=on_line)

@@ -67,6 +67,8 @@ _INDEX_SETTINGS: Final = (
     "exclude-newer",
 )
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s;]+", re.IGNORECASE)
+
 _LEGACY_MANYLINUX: Final[Mapping[tuple[str, int], str]] = {
     ("x86_64", 17): "manylinux2014_x86_64", ("x86_64", 12): "manylinux2010_x86_64", ("x86_64", 5): "manylinux1_x86_64",
     ("aarch64", 17): "manylinux2014_aarch64",
@@ -410,13 +412,18 @@ def _build_systems(lock: Lock, local_paths: Sequence[str]) -> tuple[BuildSystem,
         declared = _entry(pyproject, _table(pyproject), "build-system", dict, _DEFAULT_BUILD_SYSTEM)
         backend = _entry(pyproject, declared, "build-backend", str, "setuptools.build_meta:__legacy__")
         system = BuildSystem(
-            requires=_entries(pyproject, declared, "requires", str),
+            requires=tuple(map(_public, _entries(pyproject, declared, "requires", str))),
             backend="" if "backend-path" in declared else backend,
-            constraints=_entries(source, settings, "build-constraint-dependencies", str),
+            constraints=tuple(map(_public, _entries(source, settings, "build-constraint-dependencies", str))),
         )
         if system.requires:
             found[system.requires, system.backend] = system
     return tuple(found[key] for key in sorted(found))
+
+
+def _public(requirement: str) -> str:
+    """The requirement, without the credentials that its URL may have."""
+    return _URL.sub(lambda match: without_credentials(match[0]), requirement)
 
 
 def _index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[str, Any]:
@@ -425,7 +432,9 @@ def _index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[
     chosen = {name: settings[name] for name in _INDEX_SETTINGS if name in settings}
     if "index" in chosen:
         chosen["index"] = [
-            {**index, "url": without_credentials(_entry(source, index, "url", str, ""))}
+            # Where to publish is nothing to a build, and that address may have a password too.
+            {name: value for name, value in index.items() if name != "publish-url"}
+            | {"url": without_credentials(_entry(source, index, "url", str, ""))}
             for index in _entries(source, settings, "index", dict)
         ]
     if "index-url" in chosen:

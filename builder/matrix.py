@@ -174,6 +174,9 @@ class MatrixFile(_Table):
     compression: Literal["gzip", "zstd"] = Field(
         "gzip", description="How pushed layers are compressed; with zstd those of the base image too"
     )
+    cache: Literal["none", "registry"] = Field(
+        "none", description="Where build steps are cached beside the builder: registry, for runners that start empty"
+    )
     insecure: tuple[str, ...] = Field(
         (), description="Registries that are asked over plain HTTP; those on this machine always are"
     )
@@ -259,6 +262,7 @@ class Matrix:
     link_mode: str
     refresh: str
     compression: Literal["gzip", "zstd"]
+    cache: Literal["none", "registry"]
     insecure: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
@@ -460,6 +464,7 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         link_mode=file.link_mode,
         refresh=file.refresh,
         compression=file.compression,
+        cache=file.cache,
         insecure=file.insecure,
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -146,6 +149,37 @@ def scratch_repository(tmp_path: Path) -> Iterator[str]:
     yield name
     for tag in images_of(name):
         docker("image", "rm", "--force", f"{name}:{tag}")
+
+
+@contextlib.contextmanager
+def second_engine(*, megabytes: int) -> Iterator[str]:
+    """A Docker engine of its own, empty, with so much disk and a bridge without a way out; yields its address."""
+    if os.geteuid() or not shutil.which("dockerd"):
+        pytest.skip("starting a second engine takes root and dockerd")
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))  # a short name: a socket's path has 107 characters at most
+    disk, bridge = folder / "disk", "builder-second0"
+    disk.mkdir()
+    address = f"unix://{disk}/docker.sock"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)], check=True)
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    subprocess.run(["ip", "address", "add", "172.31.250.1/24", "dev", bridge], check=True)
+    (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}}')
+    argv = ["dockerd", "--data-root", f"{disk}/data", "--exec-root", f"{disk}/exec", "--pidfile", f"{disk}/pid"]
+    argv += ["--host", address, "--bridge", bridge, "--iptables=false", "--config-file", str(folder / "daemon.json")]
+    with (folder / "dockerd.log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as engine:
+        try:
+            asked = ["docker", "--host", address, "version"]
+            for _ in range(240):
+                if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
+                    break
+                time.sleep(0.25)
+            yield address
+        finally:
+            engine.terminate()
+            engine.wait(timeout=60)
+            subprocess.run(["umount", "--recursive", str(disk)], check=True)
+            subprocess.run(["ip", "link", "delete", bridge], check=True)
+            shutil.rmtree(folder)
 
 
 def left_behind() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from tests.integration.conftest import (
     docker,
     images_of,
     left_behind,
+    second_engine,
     without_root_powers,
 )
 
@@ -217,35 +217,10 @@ def processes_with(text: str) -> list[str]:
 
 
 @pytest.fixture
-def engine_with_little_disk(tmp_path: Path) -> Iterator[str]:
-    """A second Docker engine, with 150 MB of disk and a bridge of its own; yields its address."""
-    if os.geteuid() or not shutil.which("dockerd"):
-        pytest.skip("starting a second engine takes root and dockerd")
-    disk, bridge = tmp_path / "disk", "builder-full0"
-    disk.mkdir()
-    address = f"unix://{disk}/docker.sock"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(disk)], check=True)
-    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
-    subprocess.run(["ip", "address", "add", "172.31.250.1/24", "dev", bridge], check=True)
-    argv = ["dockerd", "--data-root", f"{disk}/data", "--exec-root", f"{disk}/exec", "--pidfile", f"{disk}/pid"]
-    argv += ["--host", address, "--bridge", bridge, "--iptables=false"]
-    with (tmp_path / "dockerd.log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as engine:
-        try:
-            for _ in range(240):
-                if (
-                    subprocess.run(
-                        ["docker", "--host", address, "version"], capture_output=True, check=False
-                    ).returncode
-                    == 0
-                ):
-                    break
-                time.sleep(0.25)
-            yield address
-        finally:
-            engine.terminate()
-            engine.wait(timeout=60)
-            subprocess.run(["umount", "--recursive", str(disk)], check=True)
-            subprocess.run(["ip", "link", "delete", bridge], check=True)
+def engine_with_little_disk() -> Iterator[str]:
+    """A second Docker engine, with 150 MB of disk; yields its address."""
+    with second_engine(megabytes=150) as address:
+        yield address
 
 
 def test_disk_full_while_building(small: Path, builder: Builder, engine_with_little_disk: str) -> None:

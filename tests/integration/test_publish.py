@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import docker
+from tests.integration.conftest import docker, second_engine
 from tests.integration.faults import between
 from tests.integration.nightly import SLIM, TAGS, Nightly, put_foreign, standing
 from tests.integration.registries import Registry, a_guarded_registry, a_keeping_registry, an_open_registry
@@ -167,6 +167,20 @@ def test_pushed_image_is_the_verified_one(nightly: Nightly, compression: str) ->
     docker("pull", "--quiet", image)
     done = nightly.builder("verify", image)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_fresh_runner_builds_from_the_registrys_cache(nightly: Nightly) -> None:
+    """A runner that starts empty repeats no step of a build whose cache is in the registry."""
+    nightly.matrix(extra='cache = "registry"')
+    nightly.outcomes("--only", "python=3.13")
+    arguments = ("build", "--no-verify", "--only", "python=3.13")
+    with second_engine(megabytes=2000) as address:
+        # Its containers have no network: a step that is not cached cannot succeed.
+        nightly.matrix()
+        assert nightly.builder(*arguments, env={"DOCKER_HOST": address}).returncode == 1
+        nightly.matrix(extra='cache = "registry"')
+        done = nightly.builder(*arguments, env={"DOCKER_HOST": address})
+        assert done.returncode == 0, done.stderr
 
 
 def test_diff(nightly: Nightly) -> None:
