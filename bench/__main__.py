@@ -1,4 +1,4 @@
-"""`python -m bench [size] [wait] [plan]`: measure all parts, or those that are named."""
+"""`python -m bench [size] [wait] [plan] [push]`: measure all parts, or those that are named."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from bench import plan, size, wait
+from bench import plan, push, size, wait
 from bench.figures import load, machine
 from builder.errors import BuilderError, InterruptedRun
 
-_PARTS: Final = ("size", "wait", "plan")
+_PARTS: Final = ("size", "wait", "plan", "push")
 
 
 def main() -> int:
@@ -52,6 +52,7 @@ def _measure(said: argparse.Namespace, scratch: Path) -> None:
         "size": lambda: size.main(scratch),
         "wait": lambda: wait.main(scratch, said.rounds),
         "plan": lambda: plan.main(scratch, said.rounds),
+        "push": lambda: push.main(scratch, said.rounds),
     }
     for part in _PARTS:
         if part in (said.parts or _PARTS):
