@@ -191,7 +191,7 @@ class DockerEngine:
     def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
         """See `Engine.volume`."""
         with self._answers():
-            made = self._client.volumes.create(labels={"io.gitlab.prebuilt": "verify"})
+            made = self._client.volumes.create(labels=_marks(image))
         try:
             with self._answers():
                 mount = Mount(target=target, source=made.name, type="volume")
@@ -225,7 +225,7 @@ class DockerEngine:
                 working_dir=workdir,
                 network_mode="none",
                 user=user,
-                labels={"io.gitlab.prebuilt": "verify"},
+                labels=_marks(image),
             )
         try:
             with self._answers():
@@ -286,6 +286,11 @@ class DockerEngine:
                 why, hint = "does not answer", "start it; is `docker info` well?"
             said = "" if os.environ.get("DOCKER_HOST") else " (DOCKER_HOST is not set)"
             raise EngineError(f"the Docker engine at {_host()}{said} {why}", hint=hint) from error
+
+
+def _marks(image: str) -> dict[str, str]:
+    """The labels of containers and volumes that a verification makes, by which leftovers of a killed run are found."""
+    return {"io.gitlab.prebuilt": "verify", "io.gitlab.prebuilt.image": image}
 
 
 def _host() -> str:

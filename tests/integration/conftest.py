@@ -182,10 +182,11 @@ def second_engine(*, megabytes: int) -> Iterator[str]:
             shutil.rmtree(folder)
 
 
-def left_behind() -> list[str]:
-    """Containers and volumes of a verification that are still there."""
-    containers = docker("ps", "--all", "--quiet", "--filter", "label=io.gitlab.prebuilt=verify").split()
-    return containers + docker("volume", "ls", "--quiet", "--filter", "label=io.gitlab.prebuilt=verify").split()
+def left_behind(image: str) -> list[str]:
+    """Images, named so or in a repository of that name, whose verification left containers or volumes behind."""
+    form = '{{.Label "io.gitlab.prebuilt.image"}}'
+    marked = docker("ps", "--all", "--format", form).split() + docker("volume", "ls", "--format", form).split()
+    return [each for each in marked if image in each]
 
 
 def without_root_powers() -> list[str]:
