@@ -109,10 +109,13 @@ class Selection:
     """The exact artifacts of the lock that one cell installs, by name, and what else a build of them needs to know.
 
     `build_systems` are those of the local packages; `uv_settings` say, in the words of `uv.toml`, which index the
-    requirements of builds come from.
+    requirements of builds come from. `uv_flags` are what a job adds to `uv sync` to get the same packages.
     """
 
     cell: Cell
+    lock_kind: Kind
+    lock_name: str
+    uv_flags: tuple[str, ...]
     packages: tuple[SelectedPackage, ...]
     build_systems: tuple[BuildSystem, ...]
     uv_settings: Mapping[str, Any]
@@ -300,6 +303,9 @@ def select(lock: Lock, cell: Cell) -> Selection:
     ]
     return Selection(
         cell=cell,
+        lock_kind=lock.kind,
+        lock_name=lock.path.name,
+        uv_flags=lock.uv_flags,
         packages=tuple(packages),
         build_systems=_build_systems(lock, locals_),
         uv_settings=_index_settings(lock, packages),

@@ -83,7 +83,7 @@ class RenderedImage:
 
 def render(plan: ImagePlan) -> RenderedImage:
     """Render the plan's context; the same plan gives the same bytes."""
-    files = {"Dockerfile": _dockerfile(plan).encode()}
+    files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     for group in plan.layer_groups:
         files["pylock.toml"] = _pylock(group)
     for number, system in enumerate(plan.selection.build_systems):
@@ -152,6 +152,11 @@ def _dockerfile(plan: ImagePlan) -> str:
         netrc_secret=NETRC_SECRET,
         sources=[package.name for package in plan.selection.packages if package.artifact != "wheel"],
     )
+
+
+def _status_script(plan: ImagePlan) -> str:
+    template = _templates().get_template("prebuilt-status.j2")
+    return template.render(plan=plan, cell=plan.cell, selection=SELECTION)
 
 
 @lru_cache(maxsize=1)

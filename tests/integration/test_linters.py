@@ -1,4 +1,4 @@
-"""hadolint has nothing to say of the golden Dockerfiles, but for exceptions whose reason stands beside them."""
+"""hadolint and shellcheck have nothing to say of the golden files, but for exceptions whose reason stands beside them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 _GOLDEN = Path(__file__).parents[1] / "golden"
 _HADOLINT = Path(sys.executable).with_name("hadolint")
+_SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 
 @pytest.mark.parametrize("dockerfile", sorted(_GOLDEN.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
@@ -28,6 +29,14 @@ def test_exceptions_have_a_reason(dockerfile: Path) -> None:
     exceptions = re.findall(r"^# hadolint.*$", text, re.MULTILINE)
     assert len(exceptions) <= 1
     assert not exceptions or re.search(r"^# [^\n]{40,}\n# hadolint ignore=DL\d{4}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", sorted(_GOLDEN.glob("*/prebuilt-status")), ids=lambda path: path.parent.name)
+def test_status_script_passes(script: Path) -> None:
+    """Broken: the script that jobs run is no POSIX shell, which is all that Alpine has."""
+    argv: list[str | Path] = [_SHELLCHECK, "--shell", "sh", "--norc", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_there_are_golden_dockerfiles() -> None:

@@ -1,0 +1,94 @@
+"""`prebuilt-status`, the script in each image that says how far a job's lock has moved on since it was baked."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from tests.integration.conftest import Built, in_job
+
+pytestmark = pytest.mark.integration
+
+OFFLINE = ("--network", "none")
+CELLS = ("3.11-bookworm-slim", "3.13-alpine")  # coreutils and busybox
+
+
+def drifted(built: Built, folder: Path) -> Path:
+    """The example with a lock of its own that has another six, and no boto3."""
+    project = folder / "webshop"
+    shutil.copytree(built.shop.folder, project)
+    pyproject = project / "pyproject.toml"
+    kept = [line for line in pyproject.read_text().splitlines() if '"boto3' not in line]
+    pyproject.write_text("\n".join(kept).replace("dependencies = [", 'dependencies = [\n    "six==1.16.0",', 1))
+    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=project, check=True)
+    return project
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_same_lock_is_the_same(built: Built, cell: str) -> None:
+    """A job on its own image is told of a difference that there is not, or a foreign user gets no answer at all."""
+    options = [*OFFLINE, "--user", "12345:12345"]
+    output = in_job(built.image(cell), "prebuilt-status --fail", checkout=built.shop.folder, options=options)
+    first, second, third = output.splitlines()
+    assert first.startswith(f"image      {cell}, less than a day old (built 20")
+    assert second.startswith("made from  uv.lock: 61 packages, selection ")
+    assert third == "checkout   uv.lock: the same packages"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_drift_is_counted_fetched_and_gone(built: Built, tmp_path: Path, cell: str) -> None:
+    """A lock that moved on goes unnoticed, fails no job that asked for it, or costs more than its difference."""
+    script = (
+        "prebuilt-status --fail && exit 9 || echo status $?\n"
+        "uv sync --frozen --no-install-project 2>&1 | grep -E '^(Prepared|Installed|Uninstalled| [-+~])'\n"
+        "if python -c 'import boto3' 2>/dev/null; then echo still there; else echo gone; fi\n"
+        "prebuilt-status --fail"
+    )
+    trust = ["-v", f"{built.shop.ca}:/ca.pem:ro", "-e", "SSL_CERT_FILE=/ca.pem"]
+    output = in_job(built.image(cell), script, checkout=drifted(built, tmp_path), options=trust)
+    before, _, after = output.partition("status 1\n")
+    differing = {line.split("==")[0][3:] for line in before.splitlines() if line.startswith((" + ", " - "))}
+    assert differing >= {"boto3", "botocore", "six"}
+    assert f"checkout   uv.lock: {len(differing)} packages differ" in before
+    assert " + six==1.16.0" in before
+    assert " - boto3==" in before
+    assert "Prepared 1 package" in after
+    assert "Installed 1 package" in after
+    assert "gone" in after.splitlines()
+    assert after.splitlines()[-1] == "checkout   uv.lock: the same packages"
+
+
+def test_old_image_fails_a_job_that_asks(built: Built) -> None:
+    """An image that no schedule renews any more stays in use for ever."""
+    script = (
+        "touch -d @$(($(date +%s) - 10 * 86400)) /opt/uv/pylock.toml\n"
+        "prebuilt-status --max-age 30 && echo young enough\n"
+        "prebuilt-status --max-age 7 || echo too old $?"
+    )
+    output = in_job(built.image("3.13-alpine"), script, checkout=built.shop.folder, options=OFFLINE).splitlines()
+    assert "10 days old" in output[0]
+    assert output[3] == "young enough"
+    assert output[-1] == "too old 1"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("cd /; prebuilt-status --fail", "no uv.lock to compare with in ."),
+        ("echo '[[package]]' > uv.lock; prebuilt-status --fail", "uv.lock cannot be compared with the image"),
+        ("prebuilt-status --max-age soon", "--max-age takes a number of days"),
+        ("prebuilt-status --max-age", "--max-age takes a number of days"),
+        ("prebuilt-status --fial", "no option --fial; see prebuilt-status --help"),
+        ("prebuilt-status a b", "one folder at a time, not a and b"),
+    ],
+)
+def test_what_cannot_be_told_is_no_success(built: Built, command: str, says: str) -> None:
+    """A mistyped option, or a lock that is not there or not readable, passes for an image that is up to date."""
+    script = f"({command}) 2>&1 || echo exit $?"
+    output = in_job(built.image("3.13-alpine"), script, checkout=built.shop.folder, options=OFFLINE).splitlines()
+    assert output[-2] == f"prebuilt-status: {says}"
+    assert output[-1] == "exit 2"
