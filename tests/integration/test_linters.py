@@ -1,4 +1,4 @@
-"""hadolint and shellcheck have nothing to say of the golden files, but for exceptions whose reason stands beside them."""
+"""hadolint and shellcheck find nothing in the golden files, but for exceptions whose reason stands beside them."""
 
 from __future__ import annotations
 
