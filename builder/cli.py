@@ -102,6 +102,11 @@ def _choosing(command: _Command) -> _Command:
                 metavar="REGISTRY=MIRROR",
                 help="Fetch images of one registry from another. Repeatable; also $BUILDER_MIRRORS.",
             ),
+            click.option(
+                "--branch",
+                metavar="NAME",
+                help="A branch's own tags, 3.13-alpine-NAME, instead of those that all jobs name.",
+            ),
         ]
     ):
         command = option(command)
@@ -231,7 +236,7 @@ def build_command(
     if dry_run:
         click.echo(terminal.dry_run_table(rendered, standing, which))
         return
-    cached = job.matrix.cache == "registry" and published_repository(job) is not None
+    cached = job.matrix.cache == "registry" and published_repository(job.matrix) is not None
     settings = BuildSettings(
         mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull,
         reads_cache=cached, writes_cache=cached and push,
@@ -250,15 +255,11 @@ def build_command(
 
 
 def _standing(job: Job, rendered: tuple[RenderedImage, ...], engine: Any) -> tuple[Any, tuple[Standing, ...]]:
-    from builder.pipeline import published_repository
+    from builder.pipeline import repository_for
     from builder.registry import Registries
     from builder.standing import standings
 
-    if published_repository(job) is None:
-        raise UsageError(
-            "there is no repository to push to",
-            hint='name one in the matrix (repository = "registry.example.com/acme/ci") or set CI_REGISTRY_IMAGE',
-        )
+    repository_for("push to", job.matrix)
     registries = Registries(job.mirrors, insecure=job.matrix.insecure, stopped=engine.processes.stopped)
     return registries, standings(rendered, registries)
 
@@ -296,7 +297,7 @@ def push_command(only_promote: bool, rollback: bool, dry_run: bool, as_json: boo
     """Push images that were built and verified earlier, and move the tags that jobs name."""
     from builder import terminal
     from builder.engine import DockerEngine
-    from builder.pipeline import Publication, push_earlier
+    from builder.pipeline import Publication, journal_for, push_earlier
     from builder.promote import rollback as put_back
 
     job, rendered = _render(**wish)
@@ -306,7 +307,7 @@ def push_command(only_promote: bool, rollback: bool, dry_run: bool, as_json: boo
         click.echo(terminal.dry_run_table(rendered, standing, "all"))
         return
     if rollback:
-        promotion = put_back(rendered[0].plan.repository, registries)
+        promotion = put_back(journal_for(rendered[0]), registries)
         done = Publication(results=(), promotion=promotion)
     else:
         done = push_earlier(standing, registries, None if only_promote else engine, job.matrix.compression)
@@ -330,7 +331,7 @@ def diff_command(old: str, new: str | None, as_json: bool, **wish: Any) -> None:
 
     job, rendered = _render(**wish)
     registries = Registries(job.mirrors, insecure=job.matrix.insecure)
-    repository = published_repository(job)
+    repository = published_repository(job.matrix)
     before = published(old, repository, registries)
     after = published(new, repository, registries) if new else planned(before, rendered)
     found = compare(before, after)
@@ -340,21 +341,31 @@ def diff_command(old: str, new: str | None, as_json: bool, **wish: Any) -> None:
 @cli.command("prune")
 @_choosing
 @click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Generations to keep.")
+@click.option(
+    "--branch-days",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    help="Days after its latest promotion that a branch's tags keep their images. The one named by --branch is gone.",
+)
 @click.option("--delete", is_flag=True, help="Delete; without it, show what would be deleted.")
-def prune_command(keep: int, delete: bool, **wish: Any) -> None:
+def prune_command(keep: int, branch_days: int, delete: bool, **wish: Any) -> None:
     """Remove immutable tags that no moving tag and none of the latest generations use."""
+    from datetime import datetime, timedelta, timezone
+
     from builder import terminal
-    from builder.pipeline import published_repository
-    from builder.prune import candidates, remove
+    from builder.pipeline import repository_for
+    from builder.prune import Wanted, candidates, remove
     from builder.registry import Registries
 
     job, rendered = _render(**wish)
-    repository = published_repository(job)
-    if repository is None:
-        raise UsageError("there is no repository to prune", hint="name one in the matrix, or set CI_REGISTRY_IMAGE")
+    repository = repository_for("prune", job.matrix)
     registries = Registries(job.mirrors, insecure=job.matrix.insecure)
-    keys = {each.key for each in rendered}
-    found = candidates(repository, registries, generations=keep, present_keys=keys)
+    wanted = Wanted(
+        generations=keep, keys={each.key for each in rendered},
+        since=datetime.now(timezone.utc) - timedelta(days=branch_days), gone=job.matrix.branch,
+    )  # fmt: skip
+    found = candidates(repository, registries, wanted)
     for each in found:
         click.echo(each.ref.familiar)
     if delete:
@@ -407,6 +418,73 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
         click.echo(terminal.checks_table(checks))
     if faults := failed(checks):
         raise VerifyError(f"{image} does not keep its promise: {', '.join(check.name for check in faults)}")
+
+
+@cli.group("ci")
+def ci() -> None:
+    """What GitLab needs of the images: jobs to extend, a child pipeline, an older file brought over."""
+
+
+@ci.command("images")
+@_choosing
+@click.option("--pin", is_flag=True, help="Name the images by digest, which nobody can move.")
+@click.option("--dotenv", "dotenv_path", type=_PATH, metavar="FILE", help="Write PREBUILT_<CELL>=<image> there too.")
+@click.option("-o", "--output", type=_PATH, metavar="FILE", help="Where to write the YAML.  [default: stdout]")
+def ci_images_command(pin: bool, dotenv_path: Path | None, output: Path | None, **wish: Any) -> None:
+    """Write the YAML that jobs include: a hidden job for each cell that is published, for them to extend."""
+    from builder.gitlab import dotenv, jobs_yaml
+    from builder.pipeline import Wish, default_cell, job_images, read_matrix, repository_for
+    from builder.registry import Registries
+
+    matrix, mirrors = read_matrix(Wish(**wish))
+    repository = repository_for("read the images from", matrix)
+    images = job_images(matrix, repository, Registries(mirrors, insecure=matrix.insecure))
+    default = default_cell(matrix).name
+    if dotenv_path:
+        _write(dotenv_path, dotenv(images, default, pin=pin))
+    _write(output, jobs_yaml(images, default, pin=pin))
+
+
+@ci.command("pipeline")
+@_choosing
+@click.option("--job", "keywords", type=_PATH, metavar="FILE", help="YAML: what each job has: image, tags, services, …")
+@click.option("-o", "--output", type=_PATH, metavar="FILE", help="Where to write the pipeline.  [default: stdout]")
+def ci_pipeline_command(keywords: Path | None, output: Path | None, **wish: Any) -> None:
+    """Write a child pipeline: a build job for each cell that the registry lacks, then one that moves the tags."""
+    from builder.gitlab import job_keywords, pipeline_yaml
+    from builder.pipeline import Wish, render_all, repository_for
+    from builder.pipeline import read as read_job
+    from builder.registry import Registries
+    from builder.standing import standings
+
+    asked = Wish(**wish)
+    table = job_keywords(_text(keywords), str(keywords)) if keywords else {}
+    job = read_job(asked)
+    repository_for("push to", job.matrix)
+    registries = Registries(job.mirrors, insecure=job.matrix.insecure)
+    _write(output, pipeline_yaml(standings(render_all(job), registries), table, only=asked.only, options=asked.options))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _write(path: Path | None, text: str) -> None:
+    """Write a file whole or not at all; without a path, to stdout."""
+    if path is None:
+        click.echo(text, nl=False)
+        return
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="name another file") from error
 
 
 @cli.command("schema")

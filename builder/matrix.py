@@ -266,6 +266,7 @@ class Matrix:
     insecure: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
+    branch: str = ""
 
     def only(self, texts: Iterable[str]) -> Matrix:
         """Narrow to the cells that match one of the `python=3.13,base=alpine` texts; none given keeps all."""
@@ -287,6 +288,24 @@ class Matrix:
     def on(self, platform: Platform) -> Matrix:
         """The same cells for another platform."""
         return replace(self, cells=tuple(replace(cell, platform=platform) for cell in self.cells))
+
+    def on_branch(self, name: str) -> Matrix:
+        """The same cells under a branch's own tags: `<tag>-<slug>`, the slug as GitLab's CI_COMMIT_REF_SLUG has it.
+
+        Raises UsageError where such a tag could be taken for another one.
+        """
+        slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+        tags = [*(cell.name for cell in self.cells), *(alias for alias, _ in self.aliases)]
+        taken = [tag for tag in tags if f"{tag}-{slug}" in tags]
+        if not slug or taken or re.fullmatch("[0-9a-f]{12}", slug):
+            why = f"{taken[0]}-{slug} is a tag already" if taken else "its tags could not be told from others"
+            raise UsageError(f"--branch {name!r}: {why}", hint="give it another name, such as mr-42")
+        return replace(self, branch=slug)
+
+    def moving_tags(self, cell: Cell) -> tuple[str, ...]:
+        """The tags that jobs name: `<python>-<base>` and the aliases, on a branch with its slug behind them."""
+        tags = (cell.name, *(alias for alias, name in self.aliases if name == cell.name))
+        return tuple(f"{tag}-{self.branch}" for tag in tags) if self.branch else tags
 
 
 def _coordinates(text: str) -> dict[str, str]:

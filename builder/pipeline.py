@@ -20,11 +20,12 @@ from builder.build import BuildSettings, BuiltImage, build
 from builder.checkout import Checkout
 from builder.command import uninterrupted
 from builder.engine import Engine
-from builder.errors import BuilderError, BuildError, InterruptedRun, LockError, PublishError, listed
+from builder.errors import BuilderError, BuildError, InterruptedRun, LockError, PublishError, UsageError, listed
+from builder.gitlab import JobImage
 from builder.lock import Lock
-from builder.matrix import Install, Matrix, Platform
+from builder.matrix import Cell, Install, Matrix, Platform
 from builder.plan import inputs, plan
-from builder.promote import Promotion, moves_for, promote
+from builder.promote import Promotion, journal_of, moves_for, promote
 from builder.publish import Compression, PublishedImage, push
 from builder.refs import ImageRef, Mirrors
 from builder.registry import Registries
@@ -47,6 +48,16 @@ class Wish:
     only: tuple[str, ...] = ()
     platform: str | None = None
     mirrors: tuple[str, ...] = ()
+    branch: str | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options by which another run of builder is asked for the same, but for the choice of cells."""
+        said = [
+            ("--file", self.matrix), ("--lock", self.lock), ("--platform", self.platform), ("--branch", self.branch),
+            *(("--mirror", mirror) for mirror in self.mirrors),
+        ]  # fmt: skip
+        return tuple(word for option, value in said if value for word in (option, str(value)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +103,39 @@ class Publication:
 def read(wish: Wish) -> Job:
     """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
     path = wish.lock or _lock_here()
+    file = _matrix_file(wish)
+    lock = locks.read(path, file.install if file else Install())
+    matrix = _as_wished(file or matrices.built_in(locks.newest_python(lock)), wish)
+    return Job(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, wish))
+
+
+def read_matrix(wish: Wish) -> tuple[Matrix, Mirrors]:
+    """Read the matrix alone, and the mirrors in force; where there is no matrix, the lock says which is meant."""
+    file = _matrix_file(wish)
+    if file is None:
+        job = read(wish)
+        return job.matrix, job.mirrors
+    matrix = _as_wished(file, wish)
+    return matrix, _mirrors(matrix, wish)
+
+
+def _matrix_file(wish: Wish) -> Matrix | None:
     if wish.matrix is None and not Path("matrix.toml").exists():
-        lock = locks.read(path, Install())
-        matrix = matrices.built_in(locks.newest_python(lock))
-    else:
-        matrix = matrices.read(wish.matrix or Path("matrix.toml"))
-        lock = locks.read(path, matrix.install)
+        return None
+    return matrices.read(wish.matrix or Path("matrix.toml"))
+
+
+def _as_wished(matrix: Matrix, wish: Wish) -> Matrix:
+    if wish.branch is not None:
+        matrix = matrix.on_branch(wish.branch)
     matrix = matrix.only(wish.only)
-    if wish.platform:
-        matrix = matrix.on(Platform.from_str(wish.platform))
+    return matrix.on(Platform.from_str(wish.platform)) if wish.platform else matrix
+
+
+def _mirrors(matrix: Matrix, wish: Wish) -> Mirrors:
     said = Mirrors.from_strs(wish.mirrors)
     of_environment = Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")])
-    return Job(matrix=matrix, lock=lock, mirrors=said.over(of_environment).over(matrix.mirrors))
+    return said.over(of_environment).over(matrix.mirrors)
 
 
 def checkout_for(matrix: Path | None, lock: Path | None) -> Checkout | None:
@@ -140,18 +172,29 @@ def today() -> date:
     return now.date()
 
 
-def published_repository(job: Job) -> ImageRef | None:
+def published_repository(matrix: Matrix) -> ImageRef | None:
     """Where the images are pushed: the matrix's repository, else $CI_REGISTRY_IMAGE/ci; None where neither is set."""
-    if job.matrix.repository:
-        return ImageRef.from_str(job.matrix.repository)
+    if matrix.repository:
+        return ImageRef.from_str(matrix.repository)
     if os.environ.get("CI_REGISTRY_IMAGE"):
         return ImageRef.from_str(f"{os.environ['CI_REGISTRY_IMAGE']}/ci")
     return None
 
 
+def repository_for(purpose: str, matrix: Matrix) -> ImageRef:
+    """Where the images are pushed; raise UsageError, which names the purpose, where they are pushed nowhere."""
+    repository = published_repository(matrix)
+    if repository is None:
+        raise UsageError(
+            f"there is no repository to {purpose}",
+            hint='name one in the matrix (repository = "registry.example.com/acme/ci") or set CI_REGISTRY_IMAGE',
+        )
+    return repository
+
+
 def _repository(job: Job) -> ImageRef:
     """The repository of the images, which has a local name after the project where they are pushed nowhere."""
-    return published_repository(job) or ImageRef.from_str(_local_name(job))
+    return published_repository(job.matrix) or ImageRef.from_str(_local_name(job))
 
 
 def _local_name(job: Job) -> str:
@@ -278,7 +321,12 @@ def promote_all(
     if not moves:
         return None
     with uninterrupted():  # a second or two, after which all tags are new
-        return promote(images[0].rendered.plan.repository, moves, registries)
+        return promote(journal_for(images[0].rendered), moves, registries)
+
+
+def journal_for(rendered: RenderedImage) -> ImageRef:
+    """The journal in which promotions of the image are noted."""
+    return journal_of(rendered.plan.repository, rendered.plan.branch)
 
 
 def _found(standing: Standing) -> CellResult:
@@ -302,13 +350,37 @@ class Status:
 
 def explain(job: Job, rendered: Sequence[RenderedImage]) -> dict[str, Status]:
     """Say for each cell, by name, how it stands at the registry; nothing where the images are pushed nowhere."""
-    if published_repository(job) is None:
+    if published_repository(job.matrix) is None:
         return {}
     registries = Registries(job.mirrors, insecure=job.matrix.insecure)
     return {
         each.rendered.plan.cell.name: Status(state=each.state, reasons=reasons(each, registries))
         for each in standings(rendered, registries)
     }
+
+
+def job_images(matrix: Matrix, repository: ImageRef, registries: Registries) -> tuple[JobImage, ...]:
+    """The images that the moving tags of the cells name now; raise PublishError that names the cells without one."""
+    tags = {cell: repository.with_tag(matrix.moving_tags(cell)[0]) for cell in matrix.cells}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = dict(zip(tags, pool.map(registries.find, tags.values()), strict=True))
+    missing = [tags[cell].familiar for cell, digest in found.items() if digest is None]
+    if missing:
+        raise PublishError(
+            f"not published: {listed(missing)}",
+            hint="`builder build --push` publishes them; --only leaves cells out",
+        )
+    return tuple(JobImage(cell=cell, tag=tags[cell], digest=digest) for cell, digest in found.items() if digest)
+
+
+def default_cell(matrix: Matrix) -> Cell:
+    """The cell for jobs that ask for none: that of the alias `latest`, or the newest Python on the first base."""
+    latest = dict(matrix.aliases).get("latest")
+    first = matrix.cells[0].base
+    return max(
+        matrix.cells,
+        key=lambda cell: (cell.name == latest, cell.base == first, [int(part) for part in cell.python.split(".")]),
+    )
 
 
 def push_earlier(

@@ -22,7 +22,8 @@ class LayerGroup:
 class ImagePlan:
     """One image: its cell, what goes in and how, from which pinned images, and the tags that jobs name.
 
-    `repository` has neither tag nor digest; `base` and `uv` have both. `beat` names the day, week or month whose system
+    `repository` has neither tag nor digest; `base` and `uv` have both. `branch` is the slug of the branch that the
+    moving tags belong to, empty for those of the project itself. `beat` names the day, week or month whose system
     packages the image has; it is empty where they are not refreshed, or there are none.
     """
 
@@ -34,6 +35,7 @@ class ImagePlan:
     layer_groups: tuple[LayerGroup, ...]
     link_mode: str
     moving_tags: tuple[str, ...]
+    branch: str
     beat: str
 
 
@@ -51,7 +53,8 @@ def plan(
         layer_groups=(LayerGroup(packages=selection.packages),),
         link_mode=matrix.link_mode,
         beat=_beat(matrix.refresh, today) if cell.packages else "",
-        moving_tags=(cell.name, *(alias for alias, name in matrix.aliases if name == cell.name)),
+        moving_tags=matrix.moving_tags(cell),
+        branch=matrix.branch,
     )
 
 

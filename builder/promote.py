@@ -1,7 +1,8 @@
 """Moving tags: put by manifest bytes when every cell has passed, all or none, with a journal in the registry.
 
 The journal is an image without layers under the tag `builder-journal`, whose label `io.gitlab.prebuilt.journal` lists
-the latest promotions, newest first: `[{"complete": bool, "moves": [{"tag", "old", "new"}, …]}, …]`, digests or null.
+the latest promotions, newest first: `[{"at": time, "complete": bool, "moves": [{"tag", "old", "new"}, …]}, …]`, digests
+or null. The tags of a branch have a journal of their own, `builder-journal-<branch>`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from builder.errors import BuilderError, PublishError, RegistryError
@@ -35,10 +37,16 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """A set of moves that belong together; `complete` once all of them are done."""
+    """A set of moves that belong together, begun at a time; `complete` once all of them are done."""
 
+    at: datetime
     moves: tuple[Move, ...]
     complete: bool
+
+
+def journal_of(repository: ImageRef, branch: str) -> ImageRef:
+    """The tag of the journal of a branch's tags, or of the project's own where `branch` is empty."""
+    return repository.with_tag(f"{JOURNAL_TAG}-{branch}" if branch else JOURNAL_TAG)
 
 
 def moves_for(images: Iterable[PublishedImage], standing: Mapping[str, Digest | None]) -> tuple[Move, ...]:
@@ -51,17 +59,18 @@ def moves_for(images: Iterable[PublishedImage], standing: Mapping[str, Digest | 
     )
 
 
-def promote(repository: ImageRef, moves: Sequence[Move], registries: Registries) -> Promotion:
-    """Carry out the moves, all or none.
+def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries) -> Promotion:
+    """Carry out the moves, all or none, in the repository of the journal.
 
     Raises PublishError where somebody else moved a tag meanwhile (nothing is moved), and where a move fails (those done
     are undone, and the message says what stands where).
     """
+    repository = replace(journal_tag, tag=None)
     todo = _unfinished(repository, moves, registries)
-    journal = read_journal(repository, registries)
-    entry = Promotion(moves=_since_last_complete(todo, journal), complete=False)
+    journal = read_journal(journal_tag, registries)
+    entry = Promotion(at=datetime.now(timezone.utc), moves=_since_last_complete(todo, journal), complete=False)
     past = [each for each in journal if each.complete]
-    write_journal(repository, [entry, *past], registries)
+    write_journal(journal_tag, [entry, *past], registries)
     done: list[Move] = []
     try:
         for move in todo:
@@ -71,13 +80,14 @@ def promote(repository: ImageRef, moves: Sequence[Move], registries: Registries)
         raise _undone(repository, done, todo, error, registries) from error
     finished = replace(entry, complete=True)
     with contextlib.suppress(RegistryError):  # the tags stand; the next run completes the journal
-        write_journal(repository, [finished, *past], registries)
+        write_journal(journal_tag, [finished, *past], registries)
     return finished
 
 
-def rollback(repository: ImageRef, registries: Registries) -> Promotion:
+def rollback(journal_tag: ImageRef, registries: Registries) -> Promotion:
     """Put back what the tags named before the latest promotion; raise PublishError where there is none to undo."""
-    journal = read_journal(repository, registries)
+    repository = replace(journal_tag, tag=None)
+    journal = read_journal(journal_tag, registries)
     if not journal:
         raise PublishError(f"{repository} has no promotion to undo", hint="nothing was promoted there by builder yet")
     back = [Move(tag=move.tag, old=move.new, new=move.old) for move in journal[0].moves if move.old is not None]
@@ -88,7 +98,7 @@ def rollback(repository: ImageRef, registries: Registries) -> Promotion:
         back = [move for move in back if standing[move.tag] == move.old]
     if not back:
         raise PublishError(f"{repository} stands as before its latest promotion already", hint="nothing was moved")
-    return promote(repository, back, registries)
+    return promote(journal_tag, back, registries)
 
 
 def _unfinished(repository: ImageRef, moves: Sequence[Move], registries: Registries) -> list[Move]:
@@ -154,22 +164,22 @@ def _undone(
     return PublishError(f"{what}; all of them stand as before", hint="run again: nothing needs to be built anew")
 
 
-def read_journal(repository: ImageRef, registries: Registries) -> list[Promotion]:
+def read_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
     """Return the promotions that the journal remembers, newest first; none where there is no journal."""
-    manifest = registries.manifest(repository.with_tag(JOURNAL_TAG))
+    manifest = registries.manifest(journal_tag)
     if manifest is None:
         return []
-    config = json.loads(registries.blob(repository, Digest.from_str(manifest.table["config"]["digest"])))
+    config = json.loads(registries.blob(journal_tag, Digest.from_str(manifest.table["config"]["digest"])))
     try:
         return [_promotion(entry) for entry in json.loads(config["config"]["Labels"][JOURNAL_LABEL])]
     except (KeyError, TypeError, ValueError) as error:
         raise PublishError(
-            f"{repository.with_tag(JOURNAL_TAG)} is no journal of builder",
+            f"{journal_tag} is no journal of builder",
             hint="somebody else uses that tag; choose another repository for the images",
         ) from error
 
 
-def write_journal(repository: ImageRef, promotions: Sequence[Promotion], registries: Registries) -> None:
+def write_journal(journal_tag: ImageRef, promotions: Sequence[Promotion], registries: Registries) -> None:
     """Replace the journal."""
     entries = [_entry(promotion) for promotion in promotions[:GENERATIONS]]
     config = json.dumps(
@@ -188,10 +198,8 @@ def write_journal(repository: ImageRef, promotions: Sequence[Promotion], registr
         "config": {"mediaType": CONFIG_TYPE, "digest": str(digest), "size": len(config)},
         "layers": [],
     }
-    registries.put_blob(repository, digest, lambda: io.BytesIO(config))
-    registries.put_manifest(
-        repository.with_tag(JOURNAL_TAG), Manifest(content=json.dumps(manifest).encode(), media_type=MANIFEST_TYPE)
-    )
+    registries.put_blob(journal_tag, digest, lambda: io.BytesIO(config))
+    registries.put_manifest(journal_tag, Manifest(content=json.dumps(manifest).encode(), media_type=MANIFEST_TYPE))
 
 
 def _entry(promotion: Promotion) -> dict[str, Any]:
@@ -199,11 +207,12 @@ def _entry(promotion: Promotion) -> dict[str, Any]:
         {"tag": move.tag, "old": str(move.old) if move.old else None, "new": str(move.new) if move.new else None}
         for move in promotion.moves
     ]
-    return {"complete": promotion.complete, "moves": moves}
+    return {"at": promotion.at.isoformat(timespec="seconds"), "complete": promotion.complete, "moves": moves}
 
 
 def _promotion(entry: Mapping[str, Any]) -> Promotion:
     return Promotion(
+        at=datetime.fromisoformat(entry["at"]),
         moves=tuple(
             Move(tag=str(move["tag"]), old=_digest(move["old"]), new=_digest(move["new"])) for move in entry["moves"]
         ),

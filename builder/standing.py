@@ -54,10 +54,14 @@ def reasons(standing: Standing, registries: Registries) -> tuple[str, ...]:
             f"{tag} names {digest or 'nothing'}" for tag, digest in standing.moving.items() if digest != standing.digest
         ]
         return tuple(f"built already; {each}" for each in there)
-    if standing.state != "moved":
+    plan = standing.rendered.plan
+    if standing.state == "up-to-date" or (standing.state == "new" and not plan.branch):
         return ()
-    tag = standing.rendered.moving_tags[0]
+    # A branch that has no image yet is told what it changes of the project's own.
+    tag = standing.rendered.moving_tags[0] if standing.state == "moved" else plan.repository.with_tag(plan.cell.name)
     old = image_inputs(tag, registries)
+    if old is None and standing.state == "new":
+        return ()
     if old is None:
         return (f"{tag.familiar} was not made by this version of builder",)
     return moved(old, Inputs.of(standing.rendered)) or ("a file of a package changed, its version did not",)

@@ -35,6 +35,7 @@ ORDER = (
     "promote",
     "diff",
     "prune",
+    "gitlab",
     "pipeline",
     "terminal",
     "cli",

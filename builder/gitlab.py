@@ -1,0 +1,141 @@
+"""Published images → what GitLab reads of them: the jobs that others extend, a dotenv file, a child pipeline.
+
+Everything here is text, the same for the same images, and valid by GitLab's schema of `.gitlab-ci.yml`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from builder.errors import UsageError
+from builder.matrix import Cell
+from builder.refs import Digest, ImageRef
+from builder.standing import Standing
+
+_BY: Final = "run that again rather than edit this"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobImage:
+    """A cell's image as jobs name it: the moving tag, and the digest that it named when asked."""
+
+    cell: Cell
+    tag: ImageRef
+    digest: Digest
+
+    @property
+    def pinned(self) -> ImageRef:
+        """The image by its digest alone, which nobody can move."""
+        return self.tag.with_digest(self.digest).without_tag()
+
+    @property
+    def variable(self) -> str:
+        """The name of the cell's variable in a dotenv file."""
+        return "PREBUILT_" + re.sub("[^A-Z0-9]", "_", self.cell.name.upper())
+
+
+def jobs_yaml(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
+    """One hidden job for each cell, and `.prebuilt` for the default cell, for jobs to extend.
+
+    A tag moves, so that a runner is to ask for it each time, and may run what it has where the registry does not
+    answer; a digest need not be asked for again. Runners that allow only one of the two policies take that one.
+    """
+    repository = images[0].tag.familiar.rpartition(":")[0]
+    lines = [f"# The images of {repository}, for jobs to extend.", f"# Written by `builder ci images`; {_BY}.", ""]
+    for image in images:
+        lines += [f".prebuilt-{image.cell.name}:", "  image:"]
+        if pin:
+            lines += [
+                f"    # {image.tag.tag}",
+                f"    name: {image.pinned}",
+                "    pull_policy: [if-not-present, always]",
+            ]
+        else:
+            lines += [f"    name: {image.tag}", "    pull_policy: [always, if-not-present]"]
+        lines += [""]
+    lines += [".prebuilt:", f"  extends: .prebuilt-{default}"]
+    return "\n".join(lines) + "\n"
+
+
+def dotenv(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
+    """`PREBUILT_<CELL>=<image>` for each cell, and `PREBUILT_DEFAULT`, for `artifacts: reports: dotenv`.
+
+    Raises UsageError where two cells would have one variable.
+    """
+    names: dict[str, str] = {}
+    for image in images:
+        other = names.setdefault(image.variable, image.cell.name)
+        if other != image.cell.name:
+            raise UsageError(
+                f"{other} and {image.cell.name} would both be {image.variable} in a dotenv file",
+                hint="give one of the bases another name in the matrix",
+            )
+    lines = [f"{image.variable}={image.pinned if pin else image.tag}" for image in images]
+    (chosen,) = [image for image in images if image.cell.name == default]
+    return "\n".join([*lines, f"PREBUILT_DEFAULT={chosen.pinned if pin else chosen.tag}"]) + "\n"
+
+
+def pipeline_yaml(
+    standings: Sequence[Standing], keywords: Mapping[str, Any], *, only: Sequence[str], options: Sequence[str]
+) -> str:
+    """A child pipeline: a build job for each cell that the registry lacks, then one that moves the tags of all.
+
+    `keywords` are what every job has (image, tags, services, …), `options` what every command is given; `only` is
+    the choice of cells, which the promotion is given too. Where nothing is to be done, the one job says so.
+    """
+    building = [each.rendered.plan.cell for each in standings if each.digest is None]
+    jobs: dict[str, Any] = {
+        f"build {cell.name}": {
+            "stage": "build",
+            **keywords,
+            "script": [_command("build", "--push", "--promote", "none", "--only", _only(cell), *options)],
+        }
+        for cell in building
+    }
+    if any(each.state != "up-to-date" for each in standings):
+        last, script = (
+            "promote",
+            _command("push", "--promote", *(word for text in only for word in ("--only", text)), *options),
+        )
+    else:
+        last, script = "nothing to do", f"echo '{len(standings)} cells are up to date'"
+    jobs[last] = {"stage": "promote", **keywords, "script": [script]}
+    head = f"# Written by `builder ci pipeline` for {len(building)} of {len(standings)} cells; {_BY}.\n"
+    parts = [
+        {"stages": ["build", "promote"] if building else ["promote"]},
+        *({name: job} for name, job in jobs.items()),
+    ]
+    return head + "\n".join(yaml.safe_dump(part, sort_keys=False, width=10_000, allow_unicode=True) for part in parts)
+
+
+def _only(cell: Cell) -> str:
+    return f"python={cell.python},base={cell.base}"
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["builder", *words])
+
+
+def job_keywords(text: str, source: str) -> dict[str, Any]:
+    """Parse the keywords that every job of a child pipeline has: a YAML mapping of GitLab's job keywords.
+
+    Raises UsageError on anything else, and on keywords that the pipeline sets itself.
+    """
+    try:
+        table = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+        raise UsageError(
+            f"{source} is no mapping of job keywords", hint="write image: …, tags: […], services: […] as in a job"
+        )
+    ours = sorted(table.keys() & {"script", "stage", "needs", "trigger"})
+    if ours:
+        raise UsageError(f"{source} has {', '.join(ours)}, which the pipeline sets itself", hint="leave that out")
+    return table

@@ -1,0 +1,178 @@
+"""What `builder ci images` and `builder ci pipeline` write, from a real registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.integration.nightly import TAGS, Nightly, standing
+from tests.integration.registries import Registry, an_open_registry
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["an_open_registry"]
+
+SCHEMA = json.loads(files("check_jsonschema.builtin_schemas.vendor").joinpath("gitlab-ci.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
+    """The project, with a repository of this test's own, nothing published."""
+    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{request.node.name.replace('_', '-')}", env={})
+    made.lock()
+    made.matrix(extra='aliases = { latest = "3.11-slim" }')
+    return made
+
+
+def read(text: str) -> dict[str, Any]:
+    """The YAML, valid as GitLab's own schema has it."""
+    table: dict[str, Any] = yaml.safe_load(text)
+    jsonschema.validate(table, SCHEMA)
+    return table
+
+
+def of(nightly: Nightly, *arguments: str) -> str:
+    """What `builder ci …` prints."""
+    done = nightly.builder("ci", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_images_are_what_is_published(nightly: Nightly) -> None:
+    """Jobs extend an image that is not there, or not the one that the tag names."""
+    nightly.outcomes()
+    host, _, path = nightly.repository.partition("/")
+    digests = standing(host, path)
+    jobs = read(of(nightly, "images", "--dotenv", "prebuilt.env"))
+    assert jobs == {
+        ".prebuilt-3.11-slim": {
+            "image": {"name": f"{nightly.repository}:3.11-slim", "pull_policy": ["always", "if-not-present"]}
+        },
+        ".prebuilt-3.13-slim": {
+            "image": {"name": f"{nightly.repository}:3.13-slim", "pull_policy": ["always", "if-not-present"]}
+        },
+        ".prebuilt": {"extends": ".prebuilt-3.11-slim"},
+    }
+    assert (nightly.folder / "prebuilt.env").read_text().splitlines() == [
+        f"PREBUILT_3_11_SLIM={nightly.repository}:3.11-slim",
+        f"PREBUILT_3_13_SLIM={nightly.repository}:3.13-slim",
+        f"PREBUILT_DEFAULT={nightly.repository}:3.11-slim",
+    ]
+    pinned = of(nightly, "images", "--pin")
+    for tag in TAGS:
+        assert read(pinned)[f".prebuilt-{tag}"]["image"]["name"] == f"{nightly.repository}@{digests[tag]}"
+        assert f"    # {tag}\n" in pinned
+    assert of(nightly, "images", "--pin") == pinned
+    of(nightly, "images", "--only", "python=3.13", "-o", "images.yml")
+    assert read((nightly.folder / "images.yml").read_text())[".prebuilt"] == {"extends": ".prebuilt-3.13-slim"}
+
+
+def test_cell_that_nobody_pushed_is_named(nightly: Nightly) -> None:
+    """A file is written whose jobs cannot start, or one that stood before is half replaced."""
+    never = nightly.builder("ci", "images")
+    assert (never.returncode, never.stdout) == (4, "")
+    assert f"not published: {nightly.repository}:3.11-slim, {nightly.repository}:3.13-slim" in never.stderr
+    nightly.outcomes("--only", "python=3.13")
+    (nightly.folder / "images.yml").write_text("before")
+    some = nightly.builder("ci", "images", "-o", "images.yml", "--dotenv", "prebuilt.env")
+    assert some.returncode == 4
+    assert f"not published: {nightly.repository}:3.11-slim\n" in some.stderr
+    assert "`builder build --push`" in some.stderr
+    assert (nightly.folder / "images.yml").read_text() == "before"
+    assert not (nightly.folder / "prebuilt.env").exists()
+
+
+def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly) -> None:
+    """A child pipeline builds what is there already, leaves a cell out, or moves the tags before all are built."""
+    keywords = "image: registry.example.com/cli:1\ntags: [docker]\nbefore_script:\n  - set -u\n"
+    (nightly.folder / "job.yml").write_text(keywords)
+    first = of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml")
+    jobs = read(first)
+    assert list(jobs) == ["stages", "build 3.11-slim", "build 3.13-slim", "promote"]
+    for name in list(jobs)[1:]:
+        assert jobs[name]["image"] == "registry.example.com/cli:1"
+        assert jobs[name]["tags"] == ["docker"]
+    assert of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml") == first
+
+    run(nightly, jobs["build 3.13-slim"])
+    second = read(of(nightly, "pipeline"))
+    assert list(second) == ["stages", "build 3.11-slim", "promote"]
+    host, _, path = nightly.repository.partition("/")
+    assert set(standing(host, path).values()) == {None}
+    run(nightly, second["build 3.11-slim"])
+    assert list(read(of(nightly, "pipeline"))) == ["stages", "promote"]
+    run(nightly, second["promote"])
+    assert all(standing(host, path).values())
+
+    last = read(of(nightly, "pipeline"))
+    assert list(last) == ["stages", "nothing to do"]
+    assert last["nothing to do"]["script"] == ["echo '2 cells are up to date'"]
+
+
+def run(nightly: Nightly, job: dict[str, Any]) -> None:
+    """Run a job's script as it stands, with `builder` on the PATH."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for line in job["script"]:
+        done = subprocess.run(
+            line, shell=True, cwd=nightly.folder, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_pipeline_keeps_what_was_asked(nightly: Nightly) -> None:
+    """A child pipeline works on another matrix, lock, branch or mirror than the one it was made from."""
+    (nightly.folder / "matrix.toml").rename(nightly.folder / "ci matrix.toml")
+    mirror = os.environ.get("BUILDER_MIRRORS", "docker.io=docker.io").split(",")[0]
+    said = ("-f", "ci matrix.toml", "--lock", "uv.lock", "--branch", "mr-7", "--mirror", mirror)
+    jobs = read(of(nightly, "pipeline", *said, "--only", "python=3.13"))
+    assert list(jobs) == ["stages", "build 3.13-slim", "promote"]
+    options = f"--file 'ci matrix.toml' --lock uv.lock --branch mr-7 --mirror {mirror}"
+    assert jobs["build 3.13-slim"]["script"] == [
+        f"builder build --push --promote none --only python=3.13,base=slim {options}"
+    ]
+    assert jobs["promote"]["script"] == [f"builder push --promote --only python=3.13 {options}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("image: [", "job.yml is not YAML"),
+        ("- image", "job.yml is no mapping of job keywords"),
+        ("", "job.yml is no mapping of job keywords"),
+        ("image: a\nscript: [b]\n", "job.yml has script, which the pipeline sets itself"),
+        (None, "cannot read job.yml: No such file or directory"),
+    ],
+)
+def test_job_keywords_that_are_none(tmp_path: Path, text: str | None, says: str) -> None:
+    """A mistake in the file of job keywords shows in GitLab only, in a pipeline that does not start."""
+    nightly = Nightly(folder=tmp_path, repository="registry.invalid/ci", env={})
+    nightly.lock()
+    nightly.matrix()
+    if text is not None:
+        (tmp_path / "job.yml").write_text(text)
+    done = nightly.builder("ci", "pipeline", "--job", "job.yml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("command", ["images", "pipeline"])
+def test_nowhere_to_publish(tmp_path: Path, command: str) -> None:
+    """Without a repository, and outside of a GitLab job, a file with images that do not exist is written."""
+    nightly = Nightly(folder=tmp_path, repository="x", env={"CI_REGISTRY_IMAGE": ""})
+    nightly.lock()
+    nightly.matrix()
+    (tmp_path / "matrix.toml").write_text((tmp_path / "matrix.toml").read_text().partition("\n")[2])
+    done = nightly.builder("ci", command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no repository to" in done.stderr
+    assert "CI_REGISTRY_IMAGE" in done.stderr
