@@ -16,10 +16,11 @@ from typing import IO, Any, Final
 
 from builder.archive import ImageArchive
 from builder.command import redact
-from builder.engine import BuildRequest, Engine
+from builder.credentials import configured_proxies
+from builder.engine import BuildRequest, Engine, Provenance
 from builder.errors import BuildError, UsageError
 from builder.inputs import INPUTS_LABEL, KEY_LABEL, Inputs
-from builder.refs import Digest, Mirrors
+from builder.refs import Digest, ImageRef, Mirrors
 from builder.render import CA_SECRET, KEY_LENGTH, NETRC_SECRET, RenderedImage
 
 # Docker's predefined build arguments: they reach RUN, and stay out of the image and its history.
@@ -40,6 +41,9 @@ _ADVICE: Final[Mapping[str, str]] = {
     'name a compiler under the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
 }
 
+# What `docker buildx build --sbom=true` takes, by the name that mirrors know.
+SBOM_GENERATOR: Final = ImageRef.from_str("docker.io/docker/buildkit-syft-scanner:stable-1")
+
 _SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC_SECRET: "NETRC"}
 
 
@@ -54,6 +58,13 @@ class BuildSettings:
     writes_cache: bool = False
     no_cache: bool = False
     pull: bool = False
+    provenance: Provenance | None = None
+    sbom: bool = False
+
+    @property
+    def attested(self) -> bool:
+        """Whether the images are to have attestations."""
+        return self.sbom or self.provenance is not None
 
     def log_of(self, rendered: RenderedImage) -> Path:
         """Where the log of the cell's build is kept."""
@@ -89,6 +100,19 @@ def secrets_of_environment() -> dict[str, Path]:
     if NETRC_SECRET in secrets:
         _check_netrc(secrets[NETRC_SECRET])
     return secrets
+
+
+def check_provenance(provenance: Provenance | None) -> None:
+    """Raise UsageError where provenance would say a secret: at its fullest it has the values of build arguments."""
+    if provenance != "max":
+        return
+    given = {name: os.environ.get(name, "") for name in PROXY_ARGS} | configured_proxies()
+    for name, value in given.items():
+        if redact(value) != value:
+            raise UsageError(
+                f"{name} has a password, which --provenance=max would publish",
+                hint="take --provenance=min, which leaves build arguments out",
+            )
 
 
 def _check_netrc(path: Path) -> None:
@@ -157,6 +181,8 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         cache_to=cache if settings.writes_cache else None,
         no_cache=settings.no_cache,
         pull=settings.pull,
+        provenance=settings.provenance,
+        sbom=str(settings.mirrors.locate(SBOM_GENERATOR)) if settings.sbom else None,
     )
 
 

@@ -209,14 +209,22 @@ def render_command(output: Path, **wish: Any) -> None:
 )
 @click.option("--push", is_flag=True, help="Push what the registry lacks, then move the tags that jobs name.")
 @_promoting
+@click.option(
+    "--provenance",
+    type=click.Choice(["min", "max"]),
+    is_flag=False,
+    flag_value="min",
+    help="Attest how each image was built; `max` says all of it.  [without a value: min]",
+)
+@click.option("--sbom", is_flag=True, help="Attest what is in each image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (docs/json.md).")
 def build_command(
     jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None, progress: Any, log_dir: Path,
-    push: bool, which: Any, dry_run: bool, as_json: bool, **wish: Any,
+    push: bool, which: Any, dry_run: bool, provenance: Any, sbom: bool, as_json: bool, **wish: Any,
 ) -> None:  # fmt: skip
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
     from builder import terminal
-    from builder.build import BuildSettings, secrets_of_environment
+    from builder.build import BuildSettings, check_provenance, secrets_of_environment
     from builder.checkout import Checkout
     from builder.engine import DockerEngine
     from builder.pipeline import Publication, Workshop, build_all, publish_all, published_repository
@@ -225,6 +233,7 @@ def build_command(
     if push and no_verify:
         raise UsageError("--push with --no-verify", hint="only what was verified is pushed; leave one of the two out")
     secrets = secrets_of_environment()
+    check_provenance(provenance)
     job, rendered = _render(**wish)
     engine = DockerEngine(builder=builder)
     registries, standing = _standing(job, rendered, engine) if push else (None, ())
@@ -234,7 +243,7 @@ def build_command(
     cached = job.matrix.cache == "registry" and published_repository(job) is not None
     settings = BuildSettings(
         mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull,
-        reads_cache=cached, writes_cache=cached and push,
+        reads_cache=cached, writes_cache=cached and push, provenance=provenance, sbom=sbom,
     )  # fmt: skip
     with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=_is_quiet()) as display:
         workshop = Workshop(

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, Literal, Protocol
 
 import docker
 import requests
@@ -22,6 +22,9 @@ from builder.errors import CommandError, EngineError, InterruptedRun
 
 OLDEST_BUILDX: Final = (0, 13)  # the first with --progress=rawjson
 _TIMEOUT: Final = 60  # seconds for an answer of the daemon
+
+
+Provenance = Literal["min", "max"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class BuildRequest:
     build_args: Sequence[str]  # names; the values are in the environment
     cache_from: str | None  # a registry reference that steps were cached under
     cache_to: str | None  # one to cache them under
+    provenance: Provenance | None  # how much is told of the build
+    sbom: str | None  # the image that lists what is in it, for an SBOM
     no_cache: bool
     pull: bool
 
@@ -55,6 +60,9 @@ class Engine(Protocol):
 
     def check(self) -> None:
         """Raise EngineError unless the engine answers and can build."""
+
+    def check_attestations(self) -> None:
+        """Raise EngineError unless the engine's store keeps attestations."""
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """Build into the engine's image store; hand over each line of progress (JSON), return the exit code."""
@@ -124,6 +132,17 @@ class DockerEngine:
                 hint=f"builder needs {OLDEST_BUILDX[0]}.{OLDEST_BUILDX[1]} or later",
             )
 
+    def check_attestations(self) -> None:
+        """See `Engine.check_attestations`."""
+        with self._answers():
+            status = dict(self._client.info().get("DriverStatus") or ())
+        if not status.get("driver-type", "").startswith("io.containerd.snapshotter"):
+            raise EngineError(
+                f"the Docker engine at {_host()} keeps no attestations: its image store is not containerd's",
+                hint='turn that on ("features": {"containerd-snapshotter": true} in daemon.json), '
+                "or leave --provenance and --sbom out",
+            )
+
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """See `Engine.build`."""
         options = [
@@ -133,7 +152,8 @@ class DockerEngine:
             "--metadata-file", str(request.metadata),
             "--load",
             # GitLab's registry rejects some attestations; plain manifests are taken everywhere.
-            "--provenance=false", "--sbom=false",
+            f"--provenance={f'mode={request.provenance}' if request.provenance else 'false'}",
+            f"--sbom={f'generator={request.sbom}' if request.sbom else 'false'}",
             "--tag", request.tag,
             *(["--no-cache"] if request.no_cache else []),
             *(["--pull"] if request.pull else []),
@@ -154,7 +174,8 @@ class DockerEngine:
                 "--cache-to",
                 f"type=registry,ref={request.cache_to},mode=max,image-manifest=true,ignore-error=true",
             ]
-        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        # A context that lies in somebody's repository would have that one's address in the provenance.
+        environment = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_GIT_INFO": "false"}
         argv = ["docker", "buildx", "build", *options, str(request.context)]
         return self.processes.stream(argv, env=environment, on_line=on_line)
 

@@ -176,6 +176,8 @@ def build_all(rendered: Iterable[RenderedImage], workshop: Workshop, *, jobs: in
     Raises InterruptedRun on Ctrl-C, with everything stopped.
     """
     workshop.engine.check()
+    if workshop.settings.attested:
+        workshop.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = [pool.submit(_make, each, workshop) for each in rendered]
         try:

@@ -57,6 +57,17 @@ class Manifest:
         parsed: Mapping[str, Any] = json.loads(self.content)
         return parsed
 
+    @property
+    def children(self) -> tuple[Digest, ...]:
+        """The manifests that an index refers to, the images first, then what is said of them; none of a manifest."""
+        entries = self.table.get("manifests") or [] if self.media_type in INDEX_TYPES else []
+        return tuple(Digest.from_str(entry["digest"]) for entry in sorted(entries, key=is_attestation))
+
+
+def is_attestation(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of an index is no image but what BuildKit says of one."""
+    return (entry.get("annotations") or {}).get("vnd.docker.reference.type") == "attestation-manifest"
+
 
 def digest_of(content: bytes) -> Digest:
     """Return the SHA-256 digest of the bytes."""

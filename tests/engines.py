@@ -49,6 +49,10 @@ class Recording:
         """Not used."""
         _unused()
 
+    def check_attestations(self) -> None:
+        """Not used."""
+        _unused()
+
     def tag(self, image: str, name: str) -> None:
         """Not used."""
         _unused()

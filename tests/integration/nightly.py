@@ -42,6 +42,7 @@ family = "debian"
 """
 
 SLIM = "docker.io/library/python:{python}-slim-bookworm"
+INDEX = "application/vnd.oci.image.index.v1+json"
 TAGS = ("3.11-slim", "3.13-slim")
 
 
@@ -92,7 +93,7 @@ class Nightly:
 
 def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str | None]:
     """What tags name at an open registry, asked without builder."""
-    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    accept = {"Accept": f"{INDEX}, application/vnd.oci.image.manifest.v1+json"}
     found = {}
     for tag in tags:
         response = requests.head(f"http://{host}/v2/{path}/manifests/{tag}", headers=accept, timeout=30)

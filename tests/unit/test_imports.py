@@ -26,6 +26,7 @@ ORDER = (
     "registry",
     "standing",
     "engine",
+    "attestation",
     "archive",
     "build",
     "secrets",
