@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from builder.inputs import CELL_LABEL, KEY_LABEL
@@ -36,16 +35,10 @@ def candidates(
     """
     tags = registries.tags(repository)
     immutable = [tag for tag in tags if _IMMUTABLE.fullmatch(tag)]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        found = pool.map(lambda tag: registries.manifest(repository.with_tag(tag)), tags)
-        manifests = {tag: manifest for tag, manifest in zip(tags, found, strict=True) if manifest}
-        labels = dict(
-            zip(
-                immutable,
-                pool.map(lambda tag: image_labels(repository.with_tag(tag), registries), immutable),
-                strict=True,
-            )
-        )
+    found = registries.each(lambda tag: registries.manifest(repository.with_tag(tag)), tags)
+    manifests = {tag: manifest for tag, manifest in zip(tags, found, strict=True) if manifest}
+    told = registries.each(lambda tag: image_labels(repository.with_tag(tag), registries), immutable)
+    labels = dict(zip(immutable, told, strict=True))
     ours = {tag for tag in immutable if _is_ours(tag, labels[tag].get(CELL_LABEL), labels[tag].get(KEY_LABEL))}
     kept = {each.digest for tag, each in manifests.items() if tag not in ours}
     kept |= {each.digest for tag, each in manifests.items() if tag in ours and labels[tag][KEY_LABEL] in present_keys}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,8 +34,7 @@ class Standing:
 def standings(rendered: Sequence[RenderedImage], registries: Registries) -> tuple[Standing, ...]:
     """Ask for each cell's tags, one request each: two for a cell without aliases."""
     tags = [tag for each in rendered for tag in each.tags]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        found = dict(zip(tags, pool.map(registries.find, tags), strict=True))
+    found = dict(zip(tags, registries.each(registries.find, tags), strict=True))
     return tuple(
         Standing(
             rendered=each,
