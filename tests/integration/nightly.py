@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from uv import find_uv_bin
 
@@ -89,6 +91,11 @@ class Nightly:
         done = self.builder("plan", "--json")
         assert done.returncode == 0, done.stderr
         return {cell["name"]: cell for cell in json.loads(done.stdout)["cells"]}
+
+
+def own_name(request: pytest.FixtureRequest) -> str:
+    """A repository's name that no other test has, nor the same one with other parameters."""
+    return re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
 
 
 def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str | None]:

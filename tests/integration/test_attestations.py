@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.integration.conftest import docker, images_of, second_engine
-from tests.integration.nightly import INDEX, Nightly, standing
+from tests.integration.nightly import INDEX, Nightly, own_name, standing
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.test_faults import stand_in
 from tests.integration.test_publish import NO_ENGINE
@@ -54,7 +54,7 @@ class Attested:
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Nightly]:
     """The project, with a repository of this test's own; its images are removed from the engine afterwards."""
-    name = request.node.name.partition("[")[0].replace("_", "-")
+    name = own_name(request)
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env={})
     made.lock()
     made.matrix()
@@ -112,11 +112,12 @@ def subjects(statement: Mapping[str, Any]) -> set[str]:
 def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str) -> None:
     """A provenance would be about an image that nobody can pull; an attested image would not be pulled at all."""
     nightly.matrix(extra=f'compression = "{compression}"')
-    nightly.outcomes(*CELL, "--provenance", "max")
+    assert nightly.outcomes(*CELL, "--provenance", "max") == {"3.13-slim": "pushed"}
     found = attested(nightly)
     statement = provenance(found)
     assert subjects(statement) == {found.digest}
     layers = {layer["digest"]: layer for layer in found.image["layers"]}
+    assert all(layer["mediaType"].endswith(compression) for layer in layers.values())
     told = statement["predicate"]["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["layers"]
     named = {layer["digest"]: layer for step in told.values() for stack in step for layer in stack}
     assert set(layers) <= set(named)
