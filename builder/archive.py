@@ -1,4 +1,4 @@
-"""A saved image (`docker save`): its manifest, its config and its layers, read from the tar without unpacking it.
+"""A saved image (`docker save`): its manifest, config, layers and attestations, read from the tar without unpacking it.
 
 Layouts: the OCI image layout, and where an engine writes none, Docker's own `manifest.json`.
 """
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
+
+from builder.attestation import SUBJECT, Attestation
+from builder.registry import Manifest, is_attestation
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _INDEX_TYPES: Final = {
@@ -29,22 +32,31 @@ class Layer:
     size: int
     is_gzipped: bool
 
+    @property
+    def digest(self) -> str:
+        """Its name in the OCI layout, `sha256:…`."""
+        return self.member.removeprefix("blobs/").replace("/", ":")
+
 
 class ImageArchive:
     """An open archive of one image; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._tar = tarfile.open(path)  # noqa: SIM115 - closed by __exit__
-        names = set(self._tar.getnames())
-        if "index.json" in names:
-            manifest = self._oci_manifest(self._json("index.json"))
+        self._names = set(self._tar.getnames())
+        self.entry: Mapping[str, Any] = {}  # the image's place in its index; empty in Docker's own layout
+        self.attestations: tuple[Attestation, ...] = ()
+        if "index.json" in self._names:
+            index = self._innermost(self._json("index.json"))
+            self.entry = self._images(index)[0]
+            self.attestations = tuple(self._attestations(index))
+            manifest = self._json(self._blob(self.entry["digest"]))
             config = self._blob(manifest["config"]["digest"])
             layers = [self._blob(layer["digest"]) for layer in manifest["layers"]]
         else:
             (entry,) = self._json("manifest.json")
             config, layers = entry["Config"], entry["Layers"]
-        with self._open(config) as file:
-            self.config_bytes = file.read()
+        self.config_bytes = self._bytes(config)
         self.config: Mapping[str, Any] = json.loads(self.config_bytes)
         self.layers = tuple(self._layer(name) for name in layers)
 
@@ -107,19 +119,33 @@ class ImageArchive:
             raise KeyError(name)
         return file
 
-    def _json(self, name: str) -> Any:
+    def _bytes(self, name: str) -> bytes:
         with self._open(name) as file:
-            return json.load(file)
+            return file.read()
 
-    def _oci_manifest(self, index: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Follow indexes to the image's manifest, past attestations, which have no platform."""
-        entries = [
-            entry for entry in index["manifests"]
-            if entry.get("annotations", {}).get("vnd.docker.reference.type") != "attestation-manifest"
-            and self._blob(entry["digest"]) in self._tar.getnames()
-        ]  # fmt: skip
-        inner: Mapping[str, Any] = self._json(self._blob(entries[0]["digest"]))
-        return self._oci_manifest(inner) if inner.get("mediaType") in _INDEX_TYPES else inner
+    def _json(self, name: str) -> Any:
+        return json.loads(self._bytes(name))
+
+    def _innermost(self, index: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Follow indexes to the one that names the image's manifest."""
+        inner: Mapping[str, Any] = self._json(self._blob(self._images(index)[0]["digest"]))
+        return self._innermost(inner) if inner.get("mediaType") in _INDEX_TYPES else index
+
+    def _images(self, index: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The entries that are here and no attestations: an engine keeps what it pulled of other platforms out."""
+        return [entry for entry in index["manifests"] if self._has(entry) and not is_attestation(entry)]
+
+    def _attestations(self, index: Mapping[str, Any]) -> Iterator[Attestation]:
+        for entry in index["manifests"]:
+            if is_attestation(entry) and self._has(entry) and entry["annotations"].get(SUBJECT) == self.entry["digest"]:
+                content = self._bytes(self._blob(entry["digest"]))
+                manifest = Manifest(content=content, media_type=entry["mediaType"])
+                digests = [each["digest"] for each in (*manifest.table["layers"], manifest.table["config"])]
+                blobs = {digest: self._bytes(self._blob(digest)) for digest in digests}
+                yield Attestation(entry=entry, manifest=manifest, blobs=blobs)
+
+    def _has(self, entry: Mapping[str, Any]) -> bool:
+        return self._blob(entry["digest"]) in self._names
 
     @staticmethod
     def _blob(digest: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import netrc
 import os
@@ -12,14 +11,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from builder.archive import ImageArchive
+from builder.buildx import BuildRequest, Printed, Progress, Provenance, Vertex
 from builder.command import redact
-from builder.engine import BuildRequest, Engine
+from builder.credentials import configured_proxies
+from builder.engine import Engine
 from builder.errors import BuildError, UsageError
 from builder.inputs import INPUTS_LABEL, KEY_LABEL, Inputs
-from builder.refs import Digest, Mirrors
+from builder.refs import Digest, ImageRef, Mirrors
 from builder.render import CA_SECRET, KEY_LENGTH, NETRC_SECRET, RenderedImage
 
 # Docker's predefined build arguments: they reach RUN, and stay out of the image and its history.
@@ -40,6 +41,9 @@ _ADVICE: Final[Mapping[str, str]] = {
     'name a compiler under the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
 }
 
+# What `docker buildx build --sbom=true` takes, by the name that mirrors know.
+SBOM_GENERATOR: Final = ImageRef.from_str("docker.io/docker/buildkit-syft-scanner:stable-1")
+
 _SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC_SECRET: "NETRC"}
 
 
@@ -54,6 +58,13 @@ class BuildSettings:
     writes_cache: bool = False
     no_cache: bool = False
     pull: bool = False
+    provenance: Provenance | None = None
+    sbom: bool = False
+
+    @property
+    def attested(self) -> bool:
+        """Whether the images are to have attestations."""
+        return self.sbom or self.provenance is not None
 
     def log_of(self, rendered: RenderedImage) -> Path:
         """Where the log of the cell's build is kept."""
@@ -91,6 +102,19 @@ def secrets_of_environment() -> dict[str, Path]:
     return secrets
 
 
+def check_provenance(provenance: Provenance | None) -> None:
+    """Raise UsageError where provenance would say a secret: at its fullest it has the values of build arguments."""
+    if provenance != "max":
+        return
+    given = {name: os.environ.get(name, "") for name in PROXY_ARGS} | configured_proxies()
+    for name, value in given.items():
+        if redact(value) != value:
+            raise UsageError(
+                f"{name} has a password, which --provenance=max would publish",
+                hint="take --provenance=min, which leaves build arguments out",
+            )
+
+
 def _check_netrc(path: Path) -> None:
     try:
         netrc.netrc(str(path))
@@ -110,7 +134,7 @@ def build(
         context, metadata = Path(scratch, "context"), Path(scratch, "metadata.json")
         context.mkdir()
         rendered.write(context)
-        progress = _Progress(file=file, packages=len(rendered.plan.selection.packages), on_step=on_step)
+        progress = _Log(file=file, packages=len(rendered.plan.selection.packages), on_step=on_step)
         returncode = engine.build(_request(rendered, settings, context, metadata), on_line=progress.read)
         progress.finish()
         if returncode:
@@ -157,10 +181,12 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         cache_to=cache if settings.writes_cache else None,
         no_cache=settings.no_cache,
         pull=settings.pull,
+        provenance=settings.provenance,
+        sbom=str(settings.mirrors.locate(SBOM_GENERATOR)) if settings.sbom else None,
     )
 
 
-def _failure(rendered: RenderedImage, progress: _Progress, returncode: int, log: Path) -> BuildError:
+def _failure(rendered: RenderedImage, progress: _Log, returncode: int, log: Path) -> BuildError:
     said = redact(progress.last_words() or f"docker buildx build ended with {returncode}")
     hints = [advice for sign, advice in _ADVICE.items() if re.search(sign, said, re.IGNORECASE)]
     hint = "\n  ".join([*hints, f"log: {log}"])
@@ -168,8 +194,8 @@ def _failure(rendered: RenderedImage, progress: _Progress, returncode: int, log:
 
 
 @dataclass(kw_only=True)
-class _Progress:
-    """Reads buildx's `--progress=rawjson` (BuildKit's SolveStatus as JSON objects) into a readable log."""
+class _Log:
+    """Reads the progress of a build into a readable log."""
 
     file: IO[str]
     packages: int
@@ -180,39 +206,31 @@ class _Progress:
     tails: dict[str, list[str]] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
-    object: list[str] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
 
     def read(self, line: str) -> None:
         """Take one line of progress; what is not JSON is buildx speaking for itself."""
-        if line == "{" or self.object:
-            # buildx writes its objects indented, over many lines.
-            self.object.append(line)
-            if line != "}":
-                return
-            line, self.object = "".join(self.object), []
-        status = _status(line)
-        if status is None:
-            self.plain.append(line)
-            self._write(line)
-            return
-        for vertex in status.get("vertexes") or ():
-            self._read_vertex(vertex)
-        for entry in status.get("logs") or ():
-            self._read_output(entry["vertex"], base64.b64decode(entry["data"]))
+        for news in self.progress.read(line):
+            if isinstance(news, Vertex):
+                self._read_vertex(news)
+            elif isinstance(news, Printed):
+                self._read_output(news.vertex, news.data)
+            else:
+                self.plain.append(news)
+                self._write(news)
 
-    def _read_vertex(self, vertex: Mapping[str, Any]) -> None:
-        digest, name = vertex["digest"], vertex.get("name", "")
-        self.names[digest] = name
-        if vertex.get("started") and digest not in self.begun:
-            self.begun.add(digest)
-            self._write(f"=== {name}{' (cached)' if vertex.get('cached') else ''}")
-            step = _step(name, self.packages)
+    def _read_vertex(self, vertex: Vertex) -> None:
+        self.names[vertex.digest] = vertex.name
+        if vertex.has_begun and vertex.digest not in self.begun:
+            self.begun.add(vertex.digest)
+            self._write(f"=== {vertex.name}{' (cached)' if vertex.is_cached else ''}")
+            step = _step(vertex.name, self.packages)
             if step:
                 self.on_step(step)
-        if vertex.get("error"):
-            error = _SCRIPT.sub("", vertex["error"])
-            self.failed.append((digest, error))
-            self._write(f"=== {name}: {error}")
+        if vertex.error:
+            error = _SCRIPT.sub("", vertex.error)
+            self.failed.append((vertex.digest, error))
+            self._write(f"=== {vertex.name}: {error}")
 
     def _read_output(self, digest: str, data: bytes) -> None:
         # A program that does not buffer sends its lines in pieces.
@@ -244,14 +262,6 @@ class _Progress:
     def _write(self, text: str) -> None:
         self.file.write(redact(text) + "\n")
         self.file.flush()
-
-
-def _status(line: str) -> Mapping[str, Any] | None:
-    try:
-        status = json.loads(line)
-    except ValueError:
-        return None
-    return status if isinstance(status, dict) else None
 
 
 def _step(vertex: str, packages: int) -> str:

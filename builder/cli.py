@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -26,6 +27,7 @@ from builder.errors import (
 )
 
 if TYPE_CHECKING:
+    from builder.buildx import Buildx
     from builder.pipeline import Job, Publication, Wish
     from builder.render import RenderedImage
     from builder.standing import Standing
@@ -197,7 +199,9 @@ def render_command(output: Path, **wish: Any) -> None:
 @click.option("--no-verify", is_flag=True, help="Do not try the contract on the images.")
 @click.option("--no-cache", is_flag=True, help="Build every step anew.")
 @click.option("--pull", is_flag=True, help="Look for newer bases even where the engine has them.")
-@click.option("--builder", metavar="NAME", help="The buildx builder to use; also $BUILDX_BUILDER.")
+@click.option(
+    "--builder", envvar="BUILDX_BUILDER", metavar="NAME", help="The buildx builder to use; also $BUILDX_BUILDER."
+)
 @click.option(
     "--progress",
     type=click.Choice(["auto", "plain", "tty"]),
@@ -214,53 +218,66 @@ def render_command(output: Path, **wish: Any) -> None:
 )
 @click.option("--push", is_flag=True, help="Push what the registry lacks, then move the tags that jobs name.")
 @_promoting
+@click.option(
+    "--provenance",
+    type=click.Choice(["min", "max"]),
+    is_flag=False,
+    flag_value="min",
+    help="Attest how each image was built; `max` says all of it.  [without a value: min]",
+)
+@click.option("--sbom", is_flag=True, help="Attest what is in each image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (docs/json.md).")
 def build_command(
     jobs: int, no_verify: bool, no_cache: bool, pull: bool, builder: str | None, progress: Any, log_dir: Path,
-    push: bool, which: Any, dry_run: bool, as_json: bool, **wish: Any,
+    push: bool, which: Any, dry_run: bool, provenance: Any, sbom: bool, as_json: bool, **wish: Any,
 ) -> None:  # fmt: skip
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
     from builder import terminal
-    from builder.build import BuildSettings, secrets_of_environment
+    from builder.build import BuildSettings, check_provenance, secrets_of_environment
+    from builder.buildx import Buildx
     from builder.checkout import Checkout
     from builder.engine import DockerEngine
     from builder.pipeline import Publication, Workshop, build_all, publish_all, published_repository
     from builder.publish import push as push_image
+    from builder.remote import engine_for_push
 
     if push and no_verify:
         raise UsageError("--push with --no-verify", hint="only what was verified is pushed; leave one of the two out")
     secrets = secrets_of_environment()
+    check_provenance(provenance)
     job, rendered = _render(**wish)
-    engine = DockerEngine(builder=builder)
-    registries, standing = _standing(job, rendered, engine) if push else (None, ())
+    buildx = Buildx(builder=builder)
+    registries, standing = _standing(job, rendered, buildx) if push else (None, ())
     if dry_run:
         click.echo(terminal.dry_run_table(rendered, standing, which))
         return
     cached = job.matrix.cache == "registry" and published_repository(job.matrix) is not None
     settings = BuildSettings(
         mirrors=job.mirrors, secrets=secrets, logs=log_dir, no_cache=no_cache, pull=pull,
-        reads_cache=cached, writes_cache=cached and push,
+        reads_cache=cached, writes_cache=cached and push, provenance=provenance, sbom=sbom,
     )  # fmt: skip
     with terminal.Display([each.plan.cell.name for each in rendered], progress=progress, quiet=_is_quiet()) as display:
-        workshop = Workshop(
-            engine=engine, settings=settings, checkout=None if no_verify else Checkout.of(job.lock),
-            on_news=display.show,
-            send=(lambda image: push_image(image, engine, registries, job.matrix.compression)) if registries else None,
+        workshop = partial(
+            Workshop, settings=settings, checkout=None if no_verify else Checkout.of(job.lock), on_news=display.show,
+            send=partial(push_image, registries=registries, compression=job.matrix.compression) if registries else None,
         )  # fmt: skip
         if registries:
-            done = publish_all(standing, workshop, registries, jobs=jobs, which=which)
+            done = publish_all(
+                standing, lambda: workshop(engine=engine_for_push(buildx)), registries, jobs=jobs, which=which
+            )
         else:
-            done = Publication(results=build_all(rendered, workshop, jobs=jobs), promotion=None)
+            here = workshop(engine=DockerEngine(buildx=buildx))
+            done = Publication(results=build_all(rendered, here, jobs=jobs), promotion=None)
     _report(done, as_json=as_json, pushed=push)
 
 
-def _standing(job: Job, rendered: tuple[RenderedImage, ...], engine: Any) -> tuple[Any, tuple[Standing, ...]]:
+def _standing(job: Job, rendered: tuple[RenderedImage, ...], buildx: Buildx) -> tuple[Any, tuple[Standing, ...]]:
     from builder.pipeline import repository_for
     from builder.registry import Registries
     from builder.standing import standings
 
     repository_for("push to", job.matrix)
-    registries = Registries(job.mirrors, insecure=job.matrix.insecure, stopped=engine.processes.stopped)
+    registries = Registries(job.mirrors, insecure=job.matrix.insecure, stopped=buildx.processes.stopped)
     return registries, standings(rendered, registries)
 
 
@@ -302,7 +319,7 @@ def push_command(only_promote: bool, rollback: bool, dry_run: bool, as_json: boo
 
     job, rendered = _render(**wish)
     engine = DockerEngine()
-    registries, standing = _standing(job, rendered, engine)
+    registries, standing = _standing(job, rendered, engine.buildx)
     if dry_run:
         click.echo(terminal.dry_run_table(rendered, standing, "all"))
         return

@@ -39,6 +39,17 @@ def credentials_for(registry: str) -> tuple[str, str] | None:
     return None
 
 
+def configured_proxies() -> dict[str, str]:
+    """Return the proxies that Docker's config file gives to builds, by where they stand there."""
+    tables = _docker_config().get("proxies", {})
+    return {
+        f"proxies.{engine}.{name} in Docker's config file": str(value)
+        for engine, proxies in tables.items()
+        if isinstance(proxies, dict)
+        for name, value in proxies.items()
+    }
+
+
 def _decoded(encoded: str, registry: str) -> tuple[str, str]:
     try:
         user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
@@ -58,7 +69,7 @@ def _docker_config() -> Mapping[str, Any]:
         config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RegistryError(f"cannot read {path}: {error}", hint="mend it, or log in anew with docker login") from error
-    tables = ("auths", "credHelpers")
+    tables = ("auths", "credHelpers", "proxies")
     if not isinstance(config, dict) or not all(isinstance(config.get(name, {}), dict) for name in tables):
         raise RegistryError(f"{path} is no config file of Docker", hint="mend it, or log in anew with docker login")
     return config

@@ -14,9 +14,9 @@ import zstandard
 from builder.errors import UsageError
 from builder.inputs import Inputs, packages_moved
 from builder.refs import Digest, ImageRef, is_tag
-from builder.registry import INDEX_TYPES, Manifest, Registries
+from builder.registry import Manifest, Registries
 from builder.render import RenderedImage
-from builder.standing import image_inputs
+from builder.standing import image_inputs, image_manifest
 
 _DATABASES = ("var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed")
 _DEBIAN = re.compile(r"^Package: (?P<name>\S+)$(?:(?!^$).)*?^Version: (?P<version>\S+)$", re.MULTILINE | re.DOTALL)
@@ -60,7 +60,7 @@ def published(text: str, repository: ImageRef | None, registries: Registries) ->
         ref = repository.with_digest(Digest.from_str(text))
     else:
         ref = ImageRef.from_str(text)
-    manifest = _image_manifest(ref, registries)
+    manifest = image_manifest(ref, registries)
     inputs = image_inputs(ref, registries) if manifest else None
     if manifest is None or inputs is None:
         why = "there is no such image" if manifest is None else "it was not made by this version of builder"
@@ -107,13 +107,6 @@ def compare(old: Side, new: Side) -> Difference:
 
 def _changed(old: str, new: str) -> tuple[str, ...]:
     return () if old == new else (f"{old} → {new}",)
-
-
-def _image_manifest(ref: ImageRef, registries: Registries) -> Manifest | None:
-    manifest = registries.manifest(ref)
-    if manifest is not None and manifest.media_type in INDEX_TYPES:
-        return registries.manifest(ref.with_digest(Digest.from_str(manifest.table["manifests"][0]["digest"])))
-    return manifest
 
 
 def _system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -17,29 +17,10 @@ from docker.context import ContextAPI
 from docker.models.containers import Container
 from docker.types import Mount
 
-from builder.command import ProcessGroup, run
-from builder.errors import CommandError, EngineError, InterruptedRun
+from builder.buildx import BuildRequest, Buildx
+from builder.errors import EngineError, InterruptedRun
 
-OLDEST_BUILDX: Final = (0, 13)  # the first with --progress=rawjson
 _TIMEOUT: Final = 60  # seconds for an answer of the daemon
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildRequest:
-    """What buildx is asked for; `contexts` say where an image named in the Dockerfile really comes from."""
-
-    context: Path
-    tag: str
-    platform: str
-    metadata: Path
-    labels: Mapping[str, str]
-    contexts: Mapping[str, str]
-    secrets: Mapping[str, Path]
-    build_args: Sequence[str]  # names; the values are in the environment
-    cache_from: str | None  # a registry reference that steps were cached under
-    cache_to: str | None  # one to cache them under
-    no_cache: bool
-    pull: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +37,9 @@ class Engine(Protocol):
     def check(self) -> None:
         """Raise EngineError unless the engine answers and can build."""
 
+    def check_attestations(self) -> None:
+        """Raise EngineError unless the engine's store keeps attestations."""
+
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """Build into the engine's image store; hand over each line of progress (JSON), return the exit code."""
 
@@ -64,9 +48,6 @@ class Engine(Protocol):
 
     def image_id(self, image: str) -> str:
         """The id of an image in the store, `sha256:…`; raise EngineError where it is not there."""
-
-    def labels(self, image: str) -> Mapping[str, str]:
-        """The labels of an image in the store."""
 
     def save(self, image: str, path: Path) -> None:
         """Write the image as a tar."""
@@ -95,68 +76,50 @@ class Engine(Protocol):
 class DockerEngine:
     """The Docker daemon that DOCKER_HOST, DOCKER_CONTEXT or the current context names, with buildx."""
 
-    builder: str | None = None
-    processes: ProcessGroup = field(default_factory=ProcessGroup)
+    buildx: Buildx = field(default_factory=Buildx)
     _containers: set[Container] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _connected: Any = None
+
+    def answers(self) -> bool:
+        """Whether there is an engine at all."""
+        try:
+            with self._answers():
+                self._client.ping()
+        except EngineError:
+            return False
+        return True
 
     def check(self) -> None:
         """See `Engine.check`."""
         with self._answers():
             self._client.ping()
-        try:
-            answer = run(["docker", "buildx", "version"])
-        except CommandError as error:
+        self.buildx.check()
+        _ = self.buildx.is_elsewhere  # raises where there is no such builder
+
+    def check_attestations(self) -> None:
+        """See `Engine.check_attestations`."""
+        with self._answers():
+            status = dict(self._client.info().get("DriverStatus") or ())
+        if not status.get("driver-type", "").startswith("io.containerd.snapshotter"):
             raise EngineError(
-                "no docker command in PATH",
-                hint="builds go through docker buildx; install Docker's command line",
-            ) from error
-        found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", answer.stdout)
-        if answer.returncode or not found:
-            raise EngineError(
-                "docker has no buildx",
-                hint="install the package docker-buildx-plugin (Debian: docker-buildx)",
-            )
-        if (int(found[1]), int(found[2])) < OLDEST_BUILDX:
-            raise EngineError(
-                f"docker buildx is {found[1]}.{found[2]}, too old",
-                hint=f"builder needs {OLDEST_BUILDX[0]}.{OLDEST_BUILDX[1]} or later",
+                f"the Docker engine at {_host()} keeps no attestations: its image store is not containerd's",
+                hint='turn that on ("features": {"containerd-snapshotter": true} in daemon.json), '
+                "or leave --provenance and --sbom out",
             )
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """See `Engine.build`."""
-        options = [
-            *(["--builder", self.builder] if self.builder else []),
-            "--platform", request.platform,
-            "--progress", "rawjson",
-            "--metadata-file", str(request.metadata),
-            "--load",
-            # GitLab's registry rejects some attestations; plain manifests are taken everywhere.
-            "--provenance=false", "--sbom=false",
-            "--tag", request.tag,
-            *(["--no-cache"] if request.no_cache else []),
-            *(["--pull"] if request.pull else []),
-        ]  # fmt: skip
-        for name, value in request.labels.items():
-            options += ["--label", f"{name}={value}"]
-        for name, value in request.contexts.items():
-            options += ["--build-context", f"{name}={value}"]
-        for name, path in request.secrets.items():
-            options += ["--secret", f"id={name},src={path}"]
-        for name in request.build_args:
-            options += ["--build-arg", name]
-        if request.cache_from:
-            options += ["--cache-from", f"type=registry,ref={request.cache_from}"]
-        if request.cache_to:
-            # As an image manifest, which registries take that know no other kind; a fault of the cache fails no build.
-            options += [
-                "--cache-to",
-                f"type=registry,ref={request.cache_to},mode=max,image-manifest=true,ignore-error=true",
-            ]
-        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
-        argv = ["docker", "buildx", "build", *options, str(request.context)]
-        return self.processes.stream(argv, env=environment, on_line=on_line)
+        if not self.buildx.is_elsewhere:
+            return self.buildx.build(request, ["--load"], on_line=on_line)
+        with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+            saved = Path(scratch, "image.tar")
+            kind = "oci" if request.attested else "docker"  # the latter is read by every store, and knows no indexes
+            returncode = self.buildx.build(request, ["--output", f"type={kind},dest={saved}"], on_line=on_line)
+            if not returncode:
+                with self._answers(), saved.open("rb") as file:
+                    self._client.images.load(file)
+            return returncode
 
     def tag(self, image: str, name: str) -> None:
         """See `Engine.tag`."""
@@ -166,18 +129,9 @@ class DockerEngine:
 
     def image_id(self, image: str) -> str:
         """See `Engine.image_id`."""
-        return str(self._image(image)["Id"])
-
-    def labels(self, image: str) -> Mapping[str, str]:
-        """See `Engine.labels`."""
-        labels: Mapping[str, str] = self._image(image)["Config"].get("Labels") or {}
-        return labels
-
-    def _image(self, image: str) -> Mapping[str, Any]:
         try:
             with self._answers():
-                inspected: Mapping[str, Any] = self._client.api.inspect_image(image)  # type: ignore[no-untyped-call]
-                return inspected
+                return str(self._client.api.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
         except docker.errors.ImageNotFound as error:
             raise EngineError(f"no image {image} in the engine", hint="build it, or docker pull it") from error
 
@@ -236,7 +190,7 @@ class DockerEngine:
                     return Ran(exit_code=124, output=f"not done within {seconds:.0f} seconds")
                 # Apart, for the daemon does not keep the order between the two streams.
                 output = b"".join(container.logs(stdout=not err, stderr=err) for err in (True, False))
-            if self.processes.stopped.is_set():
+            if self.buildx.processes.stopped.is_set():
                 raise InterruptedRun("interrupted")
             return Ran(exit_code=status["StatusCode"], output=output.decode(errors="replace"))
         finally:
@@ -247,14 +201,14 @@ class DockerEngine:
 
     def _start(self, container: Container) -> None:
         with self._lock:
-            if self.processes.stopped.is_set():
+            if self.buildx.processes.stopped.is_set():
                 raise InterruptedRun("interrupted")
             self._containers.add(container)
         container.start()
 
     def stop(self) -> None:
         """See `Engine.stop`."""
-        self.processes.stop()
+        self.buildx.processes.stop()
         with self._lock:
             running = list(self._containers)
         for container in running:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,10 +55,10 @@ def find_files(wanted: Sequence[Wanted], indexes: Sequence[str]) -> list[tuple[I
     `indexes` are simple-API URLs in order of preference, with credentials where needed; none means the public one.
     Raises LockError for projects of which no file matches, RegistryError where an index cannot be asked.
     """
-    session = network.session()
+    stopped = threading.Event()
+    session = network.session(stopped=stopped)
     clients = [PyPISimple(endpoint=url, session=session) for url in (indexes or [PYPI_SIMPLE_ENDPOINT])]
-    with ThreadPoolExecutor(LANES) as pool:
-        found = list(pool.map(lambda each: _find(each, clients), wanted))
+    found = network.side_by_side(lambda each: _find(each, clients), wanted, stopped, lanes=LANES)
     missing = [f"{each.name}=={each.version}" for each, files in zip(wanted, found, strict=True) if not files]
     if missing:
         asked = listed([without_credentials(client.endpoint) for client in clients])

@@ -210,7 +210,7 @@ class Workshop:
     settings: BuildSettings
     checkout: Checkout | None
     on_news: Callable[[News], None]
-    send: Callable[[VerifiedImage], PublishedImage] | None = None
+    send: Callable[[VerifiedImage, Engine], PublishedImage] | None = None
 
 
 def build_all(rendered: Iterable[RenderedImage], workshop: Workshop, *, jobs: int) -> tuple[CellResult, ...]:
@@ -219,6 +219,8 @@ def build_all(rendered: Iterable[RenderedImage], workshop: Workshop, *, jobs: in
     Raises InterruptedRun on Ctrl-C, with everything stopped.
     """
     workshop.engine.check()
+    if workshop.settings.attested:
+        workshop.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = [pool.submit(_make, each, workshop) for each in rendered]
         try:
@@ -279,7 +281,7 @@ def _stages(result: CellResult, workshop: Workshop) -> Iterator[CellResult]:
     if workshop.send and verified:
         yield replace(result, outcome="push-failed")
         workshop.on_news(News(cell=name, stage="push", text=rendered.immutable_tag.familiar))
-        yield replace(result, published=workshop.send(verified), outcome="pushed")
+        yield replace(result, published=workshop.send(verified, workshop.engine), outcome="pushed")
 
 
 def _examine(built: BuiltImage, workshop: Workshop, checkout: Checkout) -> tuple[Check, ...]:
@@ -296,15 +298,20 @@ def _examine(built: BuiltImage, workshop: Workshop, checkout: Checkout) -> tuple
 
 
 def publish_all(
-    standings: Sequence[Standing], workshop: Workshop, registries: Registries, *, jobs: int, which: Which
+    standings: Sequence[Standing],
+    workshop: Callable[[], Workshop],
+    registries: Registries,
+    *,
+    jobs: int,
+    which: Which,
 ) -> Publication:
     """Build and push the cells that the registry lacks, then move the tags, as `which` says of failed cells.
 
-    Nothing is started, and no engine asked, where every cell is up to date. Raises PublishError where tags stand in
-    part or in conflict.
+    The workshop is not opened, and no engine asked, where every cell is up to date. Raises PublishError where tags
+    stand in part or in conflict.
     """
     todo = [each.rendered for each in standings if each.digest is None]
-    made = {each.rendered.key: each for each in build_all(todo, workshop, jobs=jobs)} if todo else {}
+    made = {each.rendered.key: each for each in build_all(todo, workshop(), jobs=jobs)} if todo else {}
     results = tuple(made.get(each.rendered.key) or _found(each) for each in standings)
     promotion = None
     if which == "passed" or (which == "all" and all(each.error is None for each in results)):

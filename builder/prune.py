@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,40 +37,47 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An immutable tag, or the journal of a branch, that may go, and the digest by which it goes."""
+    """An immutable tag, or a branch's journal, that may go: by its digest, and with those manifests of an index."""
 
     ref: ImageRef
     digest: Digest
+    children: tuple[Digest, ...]
 
 
 def candidates(repository: ImageRef, registries: Registries, wanted: Wanted) -> tuple[Candidate, ...]:
-    """Return the immutable tags of ours that nothing keeps, and the journals of branches that have none left."""
+    """Return the immutable tags of ours that nothing keeps, and the journals of branches that have none left.
+
+    What keeps an index keeps the manifests that it refers to.
+    """
     tags = registries.tags(repository)
     branches = _left_branches(repository, tags, registries, wanted)
     left = {tag for promotions in branches.values() for tag in _tags_of(promotions)} | set(branches)
     immutable = [tag for tag in tags if _IMMUTABLE.fullmatch(tag)]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        digests = dict(zip(tags, pool.map(lambda tag: registries.find(repository.with_tag(tag)), tags), strict=True))
-        labels = dict(
-            zip(
-                immutable,
-                pool.map(lambda tag: image_labels(repository.with_tag(tag), registries), immutable),
-                strict=True,
-            )
-        )
-    ours = [tag for tag in immutable if _is_ours(tag, labels[tag].get(CELL_LABEL), labels[tag].get(KEY_LABEL))]
-    kept = {digests[tag] for tag in tags if tag not in ours and tag not in left}
-    kept |= {digests[tag] for tag in ours if labels[tag][KEY_LABEL] in wanted.keys}
+    found = registries.each(lambda tag: registries.manifest(repository.with_tag(tag)), tags)
+    manifests = {tag: manifest for tag, manifest in zip(tags, found, strict=True) if manifest}
+    told = registries.each(lambda tag: image_labels(repository.with_tag(tag), registries), immutable)
+    labels = dict(zip(immutable, told, strict=True))
+    ours = {tag for tag in immutable if _is_ours(tag, labels[tag].get(CELL_LABEL), labels[tag].get(KEY_LABEL))}
+    kept = {each.digest for tag, each in manifests.items() if tag not in ours and tag not in left}
+    kept |= {each.digest for tag, each in manifests.items() if tag in ours and labels[tag][KEY_LABEL] in wanted.keys}
     kept |= _named_by_generations(repository, registries, wanted.generations)
+    known = {each.digest: each for each in manifests.values()}
+    for digest in tuple(kept):
+        manifest = known.get(digest) or registries.manifest(repository.with_digest(digest))
+        kept |= set(manifest.children if manifest else ())
     # A tag goes with its digest and not otherwise, so that a branch's tag on an image that stays, stays too.
-    done = [
+    going = ours | {
         journal for journal, promotions in branches.items()
-        if all(digests.get(tag) not in kept for tag in _tags_of(promotions))
-    ]  # fmt: skip
+        if not any(tag in manifests and manifests[tag].digest in kept for tag in _tags_of(promotions))
+    }  # fmt: skip
     return tuple(
-        Candidate(ref=repository.with_tag(tag), digest=digest)
-        for tag in [*ours, *done]
-        if (digest := digests[tag]) is not None and digest not in kept
+        Candidate(
+            ref=repository.with_tag(tag),
+            digest=each.digest,
+            children=tuple(child for child in each.children if child not in kept),
+        )
+        for tag, each in manifests.items()
+        if tag in going and each.digest not in kept
     )
 
 
@@ -99,16 +105,22 @@ def _is_ours(tag: str, cell: str | None, key: str | None) -> bool:
     return cell is not None and key is not None and tag == f"{cell}-{key[:KEY_LENGTH]}"
 
 
-def _named_by_generations(repository: ImageRef, registries: Registries, generations: int) -> set[Digest | None]:
+def _named_by_generations(repository: ImageRef, registries: Registries, generations: int) -> set[Digest]:
     """The digests that moving tags named in the latest promotions, the present set among them."""
-    named: set[Digest | None] = set()
-    for promotion in read_journal(journal_of(repository, ""), registries)[:generations]:
-        for move in promotion.moves:
-            named |= {move.old, move.new}
-    return named
+    return {
+        digest
+        for promotion in read_journal(journal_of(repository, ""), registries)[:generations]
+        for move in promotion.moves
+        for digest in (move.old, move.new)
+        if digest is not None
+    }
 
 
 def remove(found: Iterable[Candidate], registries: Registries) -> None:
-    """Delete the candidates' manifests; raise RegistryError where the registry does not offer that."""
+    """Delete the candidates' manifests; raise RegistryError where the registry does not offer that.
+
+    An index goes before what it refers to, which some registries refuse to delete from under it.
+    """
     for each in found:
-        registries.delete(each.ref.with_digest(each.digest))
+        for digest in (each.digest, *each.children):
+            registries.delete(each.ref.with_digest(digest))

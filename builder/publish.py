@@ -1,5 +1,7 @@
 """`VerifiedImage` → `PublishedImage`: layers and manifest to the registry under the immutable tag, read back.
 
+An image with attestations has an index under its tag; its manifest and theirs go before, by digest.
+
 The layers are sent from here, not by the engine: with the credentials, the CA bundle and the patience of this program,
 and compressed as the matrix says, whatever store the engine has.
 """
@@ -9,17 +11,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 import zstandard
 
 from builder.archive import ImageArchive, Layer
+from builder.attestation import as_json, descriptor
 from builder.engine import Engine
 from builder.errors import PublishError, RegistryError
 from builder.refs import Digest, ImageRef
@@ -30,6 +33,7 @@ from builder.verify import VerifiedImage
 Compression = Literal["gzip", "zstd"]
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 _ZSTD_LEVEL: Final = 3  # 5 to 25 % smaller than gzip, and much quicker both ways
@@ -82,8 +86,27 @@ def push(verified: VerifiedImage, engine: Engine, registries: Registries, compre
             for blob in [*layers, config]:
                 registries.put_blob(ref, blob.digest, blob.opened)
             manifest = _manifest(config, layers)
+            if archive.attestations:
+                manifest = _attested(archive, manifest, layers, ref, registries)
     _put_once(ref, manifest, registries)
     return PublishedImage(rendered=rendered, digest=manifest.digest)
+
+
+def _attested(
+    archive: ImageArchive, image: Manifest, layers: list[_Blob], ref: ImageRef, registries: Registries
+) -> Manifest:
+    """Send the image's manifest and what is said of it, all by digest; return the index that is to have the tag."""
+    changes = {old.digest: new.descriptor for old, new in zip(archive.layers, layers, strict=True)}
+    changes[archive.entry["digest"]] = {"mediaType": image.media_type, **descriptor(image.content)}
+    told = [attestation.retold(changes) for attestation in archive.attestations]
+    for attestation in told:
+        for digest, content in attestation.blobs.items():
+            registries.put_blob(ref, Digest.from_str(digest), partial(io.BytesIO, content))
+    for manifest in (image, *(attestation.manifest for attestation in told)):
+        registries.put_manifest(ref.with_digest(manifest.digest).without_tag(), manifest)
+    entries = [{**archive.entry, **changes[archive.entry["digest"]]}, *(attestation.entry for attestation in told)]
+    table = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
+    return Manifest(content=as_json(table), media_type=INDEX_TYPE)
 
 
 def _put_once(ref: ImageRef, manifest: Manifest, registries: Registries) -> None:
@@ -107,7 +130,7 @@ def _manifest(config: _Blob, layers: list[_Blob]) -> Manifest:
         "config": config.descriptor,
         "layers": [layer.descriptor for layer in layers],
     }
-    return Manifest(content=json.dumps(table, separators=(",", ":")).encode(), media_type=MANIFEST_TYPE)
+    return Manifest(content=as_json(table), media_type=MANIFEST_TYPE)
 
 
 def _bytes(content: bytes, media_type: str) -> _Blob:

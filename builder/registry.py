@@ -11,9 +11,8 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 from urllib.parse import urljoin
 
 import requests
@@ -38,6 +37,9 @@ _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LONGEST_PAUSE: Final = 60.0  # seconds, whatever Retry-After says
 _CHUNK: Final = 1 << 20
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -57,6 +59,17 @@ class Manifest:
         parsed: Mapping[str, Any] = json.loads(self.content)
         return parsed
 
+    @property
+    def children(self) -> tuple[Digest, ...]:
+        """The manifests that an index refers to, the images first, then what is said of them; none of a manifest."""
+        entries = self.table.get("manifests") or [] if self.media_type in INDEX_TYPES else []
+        return tuple(Digest.from_str(entry["digest"]) for entry in sorted(entries, key=is_attestation))
+
+
+def is_attestation(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of an index is no image but what BuildKit says of one."""
+    return (entry.get("annotations") or {}).get("vnd.docker.reference.type") == "attestation-manifest"
+
 
 def digest_of(content: bytes) -> Digest:
     """Return the SHA-256 digest of the bytes."""
@@ -67,7 +80,7 @@ class Registries:
     """The registries that a run asks, with one connection pool and one token for each repository and kind of access.
 
     `resolve` goes through the mirrors; everything else goes to where the reference says. `insecure` registries are
-    asked over plain HTTP, as those on this machine always are. `stopped` ends waits and uploads early.
+    asked over plain HTTP, as those on this machine always are. `stopped` ends whatever they are waited for.
     """
 
     def __init__(
@@ -76,14 +89,17 @@ class Registries:
         self.mirrors = mirrors
         self._insecure = frozenset(insecure)
         self._stopped = stopped or threading.Event()
-        self._session = network.session(retries=0)  # `_persist` repeats, as it can be stopped
+        self._session = network.session(retries=0, stopped=self._stopped)  # `_persist` repeats
         self._authorization: dict[tuple[str, str, str], str] = {}
 
     def resolve_all(self, refs: Iterable[ImageRef]) -> dict[ImageRef, Digest]:
         """Return the digest of each reference; one request for each, several at a time."""
         refs = list(refs)
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            return dict(zip(refs, pool.map(self.resolve, refs), strict=True))
+        return dict(zip(refs, self.each(self.resolve, refs), strict=True))
+
+    def each(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+        """Call a function that asks these registries for each item, several at a time; return the results in order."""
+        return network.side_by_side(function, items, self._stopped)
 
     def resolve(self, ref: ImageRef) -> Digest:
         """Return the digest of the manifest, or index, that the reference names now.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from builder.inputs import INPUTS_LABEL, Inputs, moved
 from builder.refs import Digest, ImageRef
-from builder.registry import INDEX_TYPES, Registries
+from builder.registry import INDEX_TYPES, Manifest, Registries
 from builder.render import RenderedImage
 
 State = Literal["up-to-date", "to-promote", "moved", "new"]
@@ -35,8 +34,7 @@ class Standing:
 def standings(rendered: Sequence[RenderedImage], registries: Registries) -> tuple[Standing, ...]:
     """Ask for each cell's tags, one request each: two for a cell without aliases."""
     tags = [tag for each in rendered for tag in each.tags]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        found = dict(zip(tags, pool.map(registries.find, tags), strict=True))
+    found = dict(zip(tags, registries.each(registries.find, tags), strict=True))
     return tuple(
         Standing(
             rendered=each,
@@ -48,7 +46,7 @@ def standings(rendered: Sequence[RenderedImage], registries: Registries) -> tupl
 
 
 def reasons(standing: Standing, registries: Registries) -> tuple[str, ...]:
-    """Say which inputs moved since the image that the cell's moving tag names; three requests where any did."""
+    """Say which inputs moved since the image that the cell's moving tag names; a few requests where any did."""
     if standing.state == "to-promote":
         there = [
             f"{tag} names {digest or 'nothing'}" for tag, digest in standing.moving.items() if digest != standing.digest
@@ -67,6 +65,14 @@ def reasons(standing: Standing, registries: Registries) -> tuple[str, ...]:
     return moved(old, Inputs.of(standing.rendered)) or ("a file of a package changed, its version did not",)
 
 
+def image_manifest(ref: ImageRef, registries: Registries) -> Manifest | None:
+    """Return the manifest of the image that a tag or digest names: of an index, that of its first image."""
+    manifest = registries.manifest(ref)
+    if manifest is not None and manifest.media_type in INDEX_TYPES:
+        return registries.manifest(ref.with_digest(manifest.children[0])) if manifest.children else None
+    return manifest
+
+
 def image_inputs(ref: ImageRef, registries: Registries) -> Inputs | None:
     """Return the inputs that an image carries in its label; None where it has none."""
     return Inputs.from_label(image_labels(ref, registries).get(INPUTS_LABEL, ""))
@@ -74,14 +80,8 @@ def image_inputs(ref: ImageRef, registries: Registries) -> Inputs | None:
 
 def image_labels(ref: ImageRef, registries: Registries) -> Mapping[str, str]:
     """Return the labels of an image at the registry; none where there is no such image, or it is none."""
-    manifest = registries.manifest(ref)
-    if manifest is None:
-        return {}
-    if manifest.media_type in INDEX_TYPES:
-        entries = manifest.table.get("manifests") or [{}]
-        inner = entries[0].get("digest")
-        return image_labels(ref.with_digest(Digest.from_str(inner)), registries) if inner else {}
-    config = manifest.table.get("config", {}).get("digest")
+    manifest = image_manifest(ref, registries)
+    config = manifest.table.get("config", {}).get("digest") if manifest else None
     if not config:
         return {}
     labels: Mapping[str, str] = (

@@ -318,8 +318,10 @@ def _searched(archive: ImageArchive, given: Given) -> str:
     needles = secrets.needles(given.secrets, _ca_bundles(archive, base))
     if not needles:
         return "all that the build was given is public: no certificate that is not in certifi or in the base image"
-    for place, text in (("the config or history", json.dumps(archive.config)), ("the build log", given.log)):
-        if found := secrets.first_found(needles, text.encode()):
+    places = [("the config or history", json.dumps(archive.config).encode()), ("the build log", given.log.encode())]
+    places += [("an attestation", said) for each in archive.attestations for said in each.blobs.values()]
+    for place, content in places:
+        if found := secrets.first_found(needles, content):
             raise _Failed(f"{found} is in {place}")
     count = 0
     vouched: set[str] = set()

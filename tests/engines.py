@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
 
-from builder.engine import BuildRequest, Ran
+from builder.buildx import BuildRequest
+from builder.engine import Ran
 from tests import archives
 
 DIGEST = "sha256:" + "d1" * 32
@@ -49,15 +50,15 @@ class Recording:
         """Not used."""
         _unused()
 
+    def check_attestations(self) -> None:
+        """Not used."""
+        _unused()
+
     def tag(self, image: str, name: str) -> None:
         """Not used."""
         _unused()
 
     def image_id(self, image: str) -> str:
-        """Not used."""
-        _unused()
-
-    def labels(self, image: str) -> Mapping[str, str]:
         """Not used."""
         _unused()
 

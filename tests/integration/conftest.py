@@ -152,18 +152,22 @@ def scratch_repository(tmp_path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def second_engine(*, megabytes: int) -> Iterator[str]:
-    """A Docker engine of its own, empty, with so much disk and a bridge without a way out; yields its address."""
+def second_engine(*, megabytes: int, containerd: bool = True) -> Iterator[str]:
+    """A Docker engine of its own, empty, with so much disk and a bridge without a way out; yields its address.
+
+    Its image store is containerd's, or else Docker's own older one.
+    """
     if os.geteuid() or not shutil.which("dockerd"):
         pytest.skip("starting a second engine takes root and dockerd")
     folder = Path(tempfile.mkdtemp(prefix="engine-"))  # a short name: a socket's path has 107 characters at most
-    disk, bridge = folder / "disk", "builder-second0"
+    number = os.getpid() % 200  # another run of the tests may have one too
+    disk, bridge = folder / "disk", f"builder-{number}"
     disk.mkdir()
     address = f"unix://{disk}/docker.sock"
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)], check=True)
     subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
-    subprocess.run(["ip", "address", "add", "172.31.250.1/24", "dev", bridge], check=True)
-    (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}}')
+    subprocess.run(["ip", "address", "add", f"172.31.{number}.1/24", "dev", bridge], check=True)
+    (folder / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd}}))
     argv = ["dockerd", "--data-root", f"{disk}/data", "--exec-root", f"{disk}/exec", "--pidfile", f"{disk}/pid"]
     argv += ["--host", address, "--bridge", bridge, "--iptables=false", "--config-file", str(folder / "daemon.json")]
     with (folder / "dockerd.log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as engine:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from uv import find_uv_bin
 
@@ -42,6 +44,7 @@ family = "debian"
 """
 
 SLIM = "docker.io/library/python:{python}-slim-bookworm"
+INDEX = "application/vnd.oci.image.index.v1+json"
 TAGS = ("3.11-slim", "3.13-slim")
 
 
@@ -90,9 +93,14 @@ class Nightly:
         return {cell["name"]: cell for cell in json.loads(done.stdout)["cells"]}
 
 
+def own_name(request: pytest.FixtureRequest) -> str:
+    """A repository's name that no other test has, nor the same one with other parameters."""
+    return re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+
+
 def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str | None]:
     """What tags name at an open registry, asked without builder."""
-    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    accept = {"Accept": f"{INDEX}, application/vnd.oci.image.manifest.v1+json"}
     found = {}
     for tag in tags:
         response = requests.head(f"http://{host}/v2/{path}/manifests/{tag}", headers=accept, timeout=30)

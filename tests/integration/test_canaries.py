@@ -282,6 +282,43 @@ def test_nothing_secret_leaves_the_machine(registry: Registry, planted: Planted,
     search.check()
 
 
+@pytest.mark.parametrize("provenance", ["min", "max"])
+def test_attestations_and_cache_say_nothing_secret(
+    registry: Registry, planted: Planted, tmp_path: Path, provenance: str
+) -> None:
+    """What is told of a build, or kept of its steps for the next runner, would tell its secrets too."""
+    nightly = planted.nightly
+    assert registry.ca
+    assert registry.data
+    nightly.matrix(extra='cache = "registry"')
+    if provenance == "max":  # which is refused as long as a proxy has a password
+        nightly.env = {**nightly.env, "FTP_PROXY": ""}
+        config = tmp_path / "docker" / "config.json"
+        config.write_text(json.dumps({"auths": json.loads(config.read_text())["auths"]}))
+    search = Search(
+        needles=passwords() | certificate_needles(planted.ca) | certificate_needles(registry.ca.read_bytes()),
+        markers={
+            "attestation": b"https://slsa.dev/provenance/",
+            "cache": b"application/vnd.buildkit.cacheconfig.v0",
+            "layer": b'name = "idna"\nversion = "3.10"',
+            "saved image": b"https://slsa.dev/provenance/",
+        },
+    )
+    logs = tmp_path / "logs"
+    argv = ("-v", "build", "--push", "--no-cache", "--json", *CELL, "--provenance", provenance, "--log-dir", str(logs))
+    built = nightly.builder(*argv)
+    assert built.returncode == 0, built.stderr
+    search.look_below("layer", registry.data)
+    for path in registry.data.rglob("data"):
+        if path.is_file() and path.stat().st_size < 1 << 20:  # no layer, then
+            search.look("attestation", path.read_bytes())
+            search.look("cache", path.read_bytes())
+    image = json.loads(built.stdout)["cells"][0]["tags"][1]
+    docker("save", "--output", str(tmp_path / "image.tar"), image)
+    search.look("saved image", (tmp_path / "image.tar").read_bytes())
+    search.check()
+
+
 def _blob(data: Path, digest: str) -> bytes:
     """What a registry keeps under a digest."""
     algorithm, _, hexadecimal = digest.partition(":")

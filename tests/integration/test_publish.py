@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import docker, second_engine
 from tests.integration.faults import between
-from tests.integration.nightly import SLIM, TAGS, Nightly, put_foreign, standing
+from tests.integration.nightly import SLIM, TAGS, Nightly, own_name, put_foreign, standing
 from tests.integration.registries import Registry, a_guarded_registry, a_keeping_registry, an_open_registry
 from tests.integration.test_faults import stand_in
 
@@ -24,7 +24,7 @@ NO_ENGINE = {"DOCKER_HOST": "unix:///run/no-such-docker.sock"}
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
     """The project, with a repository of this test's own."""
-    name = request.node.name.partition("[")[0].replace("_", "-")
+    name = own_name(request)
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env={})
     made.lock()
     made.matrix()
@@ -153,7 +153,7 @@ def test_push_of_images_built_earlier(nightly: Nightly, open_registry: Registry)
 def test_pushed_image_is_the_verified_one(nightly: Nightly, compression: str) -> None:
     """What a runner pulls passes the contract too, however its layers are compressed."""
     nightly.matrix(extra=f'compression = "{compression}"')
-    nightly.outcomes("--only", "python=3.13")
+    assert nightly.outcomes("--only", "python=3.13") == {"3.13-slim": "pushed"}
     image = f"{nightly.repository}:3.13-slim"
     for name in (
         image,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import docker
-from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, between
+from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, Hold, between
 from tests.integration.nightly import TAGS, Nightly, put_foreign, standing
 from tests.integration.registries import Registry, an_open_registry, asking_for_tokens
 from tests.integration.test_publish import NO_ENGINE
@@ -247,6 +248,34 @@ def test_interrupted(case: Case, when: str, all_new: bool) -> None:
     assert "Traceback" not in stderr
     assert case.is_new() if all_new else case.is_old()
     assert case.repaired()
+
+
+HELD: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "planning": (("build", "--push"), "HEAD", IMMUTABLE),
+    "pushing what was built earlier": (("push",), "POST", "/blobs/uploads/"),
+    "pushing what is built": (("build", "--push", "--only", "python=3.13"), "POST", "/blobs/uploads/"),
+}
+
+
+@pytest.mark.parametrize("stage", HELD)
+def test_interrupted_while_the_registry_does_not_answer(case: Case, stage: str) -> None:
+    """Ctrl-C would wait for a registry that took a request and keeps it, for a minute or more."""
+    arguments, method, path = HELD[stage]
+    process = case.nightly.start(*arguments)
+    interrupted: list[float] = []
+
+    def hold(_: Exchange) -> Hold:
+        if not interrupted:
+            interrupted.append(time.monotonic())
+            process.send_signal(signal.SIGINT)
+        return Hold()
+
+    case.proxy.on(method, path, Call(hold), times=None)
+    _, stderr = process.communicate(timeout=180)
+    assert time.monotonic() - interrupted[0] < 5  # 0.5 where nothing else runs on the machine
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert case.is_old()
 
 
 def test_one_cell_fails_while_the_other_is_pushed(open_registry: Registry, tmp_path: Path) -> None:

@@ -1,0 +1,259 @@
+"""`--provenance` and `--sbom`: an index under the tag whose statements are about the image that was pushed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.integration.conftest import docker, images_of, second_engine
+from tests.integration.nightly import INDEX, Nightly, own_name, standing
+from tests.integration.registries import Registry, an_open_registry
+from tests.integration.test_faults import stand_in
+from tests.integration.test_publish import NO_ENGINE
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["an_open_registry"]
+
+CELL = ("--only", "python=3.13")
+SCANNER = r"""#!/bin/sh
+# As docs/attestations/sbom-protocol.md of BuildKit has it.
+set -eu
+cd "$BUILDKIT_SCAN_SOURCE"/opt/uv/venv/lib/python*/site-packages
+version=$(cat idna-*.dist-info/METADATA | sed -n 's/^Version: //p')
+cat > "$BUILDKIT_SCAN_DESTINATION/sbom.spdx.json" << EOF
+{"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://spdx.dev/Document",
+ "predicate": {"SPDXID": "SPDXRef-DOCUMENT", "spdxVersion": "SPDX-2.3",
+ "packages": [{"SPDXID": "SPDXRef-idna", "name": "idna", "versionInfo": "$version"}]}}
+EOF
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attested:
+    """What a registry has under a tag: the index, the image's manifest, and the statements about it by their type."""
+
+    index: Mapping[str, Any]
+    image: Mapping[str, Any]
+    statements: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        """The image's own digest."""
+        return str(self.index["manifests"][0]["digest"])
+
+
+@pytest.fixture
+def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Nightly]:
+    """The project, with a repository of this test's own; its images are removed from the engine afterwards."""
+    name = own_name(request)
+    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env={})
+    made.lock()
+    made.matrix()
+    yield made
+    for tag in images_of(made.repository):
+        docker("image", "rm", "--force", f"{made.repository}:{tag}")
+
+
+def fetched(nightly: Nightly, kind: str, name: str) -> bytes:
+    """A blob or manifest, as bytes that have the digest by which they were asked for."""
+    host, _, path = nightly.repository.partition("/")
+    accept = {"Accept": f"{INDEX}, application/vnd.oci.image.manifest.v1+json"}
+    answer = requests.get(f"http://{host}/v2/{path}/{kind}/{name}", headers=accept, timeout=30)
+    answer.raise_for_status()
+    if name.startswith("sha256:"):
+        assert name == f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+    return answer.content
+
+
+def attested(nightly: Nightly, tag: str = "3.13-slim") -> Attested:
+    """Read all of it, asked without builder; every descriptor on the way has the size of what it names."""
+    index = json.loads(fetched(nightly, "manifests", tag))
+    assert index["mediaType"] == INDEX
+    image, said = index["manifests"]
+    manifests = []
+    for entry in (image, said):
+        content = fetched(nightly, "manifests", entry["digest"])
+        assert len(content) == entry["size"]
+        manifests.append(json.loads(content))
+    assert said["annotations"]["vnd.docker.reference.digest"] == image["digest"]
+    config = json.loads(fetched(nightly, "blobs", manifests[1]["config"]["digest"]))
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifests[1]["layers"]]
+    statements = {}
+    for layer in manifests[1]["layers"]:
+        content = fetched(nightly, "blobs", layer["digest"])
+        assert len(content) == layer["size"]
+        statement = json.loads(content)
+        assert statement["predicateType"] == layer["annotations"]["in-toto.io/predicate-type"]
+        statements[statement["predicateType"]] = statement
+    return Attested(index=index, image=manifests[0], statements=statements)
+
+
+def provenance(found: Attested) -> Mapping[str, Any]:
+    """The one statement of how the image was built."""
+    (statement,) = [each for kind, each in found.statements.items() if "/provenance/" in kind]
+    return statement
+
+
+def subjects(statement: Mapping[str, Any]) -> set[str]:
+    """The digests that a statement is about."""
+    return {f"sha256:{subject['digest']['sha256']}" for subject in statement["subject"]}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str) -> None:
+    """A provenance would be about an image that nobody can pull; an attested image would not be pulled at all."""
+    nightly.matrix(extra=f'compression = "{compression}"')
+    assert nightly.outcomes(*CELL, "--provenance", "max") == {"3.13-slim": "pushed"}
+    found = attested(nightly)
+    statement = provenance(found)
+    assert subjects(statement) == {found.digest}
+    layers = {layer["digest"]: layer for layer in found.image["layers"]}
+    assert all(layer["mediaType"].endswith(compression) for layer in layers.values())
+    told = statement["predicate"]["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["layers"]
+    named = {layer["digest"]: layer for step in told.values() for stack in step for layer in stack}
+    assert set(layers) <= set(named)
+    assert all(named[digest] == layer for digest, layer in layers.items())
+    image = f"{nightly.repository}:3.13-slim"
+    for tag in images_of(nightly.repository):
+        docker("image", "rm", "--force", f"{nightly.repository}:{tag}")
+    docker("pull", "--quiet", image)
+    done = nightly.builder("verify", image)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nights_with_attestations(nightly: Nightly, open_registry: Registry) -> None:
+    """With an index under the tag, a command that reads or moves tags would do something else than with an image."""
+    path = nightly.repository.partition("/")[2]
+    nightly.outcomes(*CELL, "--provenance")
+    old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
+    before = standing(open_registry.host, path)
+    again = nightly.builder("build", "--push", *CELL, "--provenance=max", "--sbom", env=NO_ENGINE)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stderr
+    assert standing(open_registry.host, path) == before
+
+    nightly.lock(idna="3.11")
+    assert nightly.plan()["3.13-slim"]["reasons"] == ["package idna: 3.10 → 3.11"]
+    assert nightly.builder("build", *CELL, "--provenance").returncode == 0
+    pushed = nightly.builder("push", *CELL)
+    assert pushed.returncode == 0, pushed.stderr
+    after = standing(open_registry.host, path)
+    found = attested(nightly)
+    assert subjects(provenance(found)) == {found.digest}
+    difference = json.loads(nightly.builder("diff", old, "3.13-slim", "--json").stdout)
+    assert difference["packages"] == ["package idna: 3.10 → 3.11"]
+    assert difference["shared_bytes"] > difference["new_bytes"] > 0
+
+    assert nightly.builder("push", *CELL, "--rollback", env=NO_ENGINE).returncode == 0
+    assert standing(open_registry.host, path) == before
+    assert attested(nightly)
+    assert nightly.builder("push", *CELL, "--promote", env=NO_ENGINE).returncode == 0
+    assert standing(open_registry.host, path) == after
+
+
+def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, open_registry: Registry) -> None:
+    """Half an index would be left, or what a kept tag needs would go."""
+    host, _, path = nightly.repository.partition("/")
+    nightly.outcomes(*CELL, "--provenance")
+    old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
+    gone = attested(nightly)
+    nightly.lock(idna="3.11")
+    nightly.outcomes(*CELL, "--provenance")
+    kept = attested(nightly)
+    # Somebody names the old image's manifest, past its index, by a tag of their own.
+    put = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+    content = fetched(nightly, "manifests", gone.digest)
+    requests.put(f"http://{host}/v2/{path}/manifests/kept", data=content, headers=put, timeout=30).raise_for_status()
+    done = nightly.builder("prune", *CELL, "--keep", "0", "--delete")
+    assert (done.returncode, done.stdout.split()) == (0, [f"{nightly.repository}:{old}"]), done.stderr
+    assert standing(host, path, [old, "kept"]) == {old: None, "kept": gone.digest}
+    assert attested(nightly) == kept
+    said = gone.index["manifests"][1]["digest"]
+    asked = requests.get(
+        f"http://{host}/v2/{path}/manifests/{said}", headers={"Accept": put["Content-Type"]}, timeout=30
+    )
+    assert asked.status_code == 404
+
+
+def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, open_registry: Registry) -> None:
+    """Somebody's index of our images would name what is no longer there."""
+    host, _, path = nightly.repository.partition("/")
+    nightly.outcomes(*CELL)
+    old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
+    content = fetched(nightly, "manifests", old)
+    digest = str(standing(host, path, [old])[old])
+    entry = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": len(content)}
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]})
+    url = f"http://{host}/v2/{path}/manifests/theirs"
+    requests.put(url, data=index, headers={"Content-Type": INDEX}, timeout=30).raise_for_status()
+    nightly.lock(idna="3.11")
+    nightly.outcomes(*CELL)
+    assert nightly.builder("prune", *CELL, "--keep", "0", "--delete").stdout == ""
+    assert fetched(nightly, "manifests", digest) == content
+
+
+@pytest.fixture
+def scanner(open_registry: Registry, tmp_path: Path) -> str:
+    """A registry's path that has a generator of SBOMs in place of Docker's own; it follows BuildKit's protocol."""
+    folder, name = tmp_path / "scanner", f"{open_registry.host}/scanners/buildkit-syft-scanner:stable-1"
+    folder.mkdir()
+    (folder / "scan").write_text(SCANNER)
+    (folder / "scan").chmod(0o755)
+    base = stand_in("python:3.13-slim-bookworm")
+    (folder / "Dockerfile").write_text(f'FROM {base}\nCOPY scan /scan\nENTRYPOINT ["/scan"]\n')
+    argv = ["docker", "build", "--quiet", "--provenance=false", "--tag", name, str(folder)]
+    subprocess.run(argv, check=True, capture_output=True)
+    docker("push", "--quiet", name)
+    docker("image", "rm", "--force", name)
+    return f"{open_registry.host}/scanners"
+
+
+def test_sbom(nightly: Nightly, scanner: str) -> None:
+    """An SBOM would not be about the pushed image, or its generator would be fetched past the mirrors."""
+    nightly.outcomes(*CELL, "--sbom", "--provenance", "--mirror", f"docker.io/docker={scanner}")
+    found = attested(nightly)
+    assert len(found.statements) == 2
+    statement = found.statements["https://spdx.dev/Document"]
+    assert subjects(statement) == subjects(provenance(found)) == {found.digest}
+    (package,) = statement["predicate"]["packages"]
+    assert (package["name"], package["versionInfo"]) == ("idna", "3.10")
+
+
+def test_sbom_without_its_generator(nightly: Nightly) -> None:
+    """An image without the SBOM that was asked for would be published, or the error would not name the generator."""
+    done = nightly.builder("build", "--push", *CELL, "--sbom", "--mirror", "docker.io/docker=localhost:1")
+    assert done.returncode == 1
+    assert "localhost:1/buildkit-syft-scanner:stable-1" in done.stderr
+    host, _, path = nightly.repository.partition("/")
+    assert set(standing(host, path).values()) == {None}
+
+
+def test_engine_that_keeps_no_attestations(nightly: Nightly) -> None:
+    """All cells would be built before somebody learns that the engine cannot do what was asked."""
+    with second_engine(megabytes=500, containerd=False) as address:
+        done = nightly.builder("build", *CELL, "--provenance", "--log-dir", "logs", env={"DOCKER_HOST": address})
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "containerd-snapshotter" in done.stderr
+    assert not (nightly.folder / "logs").exists()
+
+
+def test_password_of_a_proxy_is_not_told(nightly: Nightly, tmp_path: Path) -> None:
+    """The fullest provenance has the values of build arguments, and would publish a proxy's password."""
+    variable = {"FTP_PROXY": "http://jane:open-sesame@proxy.invalid:1"}
+    config = tmp_path / "docker" / "config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"proxies": {"default": {"ftpProxy": variable["FTP_PROXY"]}}}))
+    for env, said in ((variable, "FTP_PROXY"), ({"DOCKER_CONFIG": str(config.parent)}, "proxies.default.ftpProxy")):
+        done = nightly.builder("build", *CELL, "--provenance=max", env={**NO_ENGINE, **env})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+        assert "open-sesame" not in done.stderr
