@@ -4,6 +4,7 @@
 
 SANDBOX_CACHE=$(realpath -m "${BUILDER_SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/builder-sandbox}")
 SANDBOX_UV=${SANDBOX_UV:-0.13.8}
+GITLAB_CI_LOCAL=4.65.0            # the last one that runs on Node.js 18 and 20
 SANDBOX_PORT=${SANDBOX_PORT:-5000}
 export BUILDER_SANDBOX_CACHE=$SANDBOX_CACHE SANDBOX_UV SANDBOX_PORT
 
@@ -13,6 +14,7 @@ BUILD=$SANDBOX_CACHE/build        # what compiling leaves behind
 LOGS=$SANDBOX_CACHE/logs          # one per step, and the daemons'
 STATE=$SANDBOX_CACHE/state        # configuration, environment, what was pushed
 ENGINE=$SANDBOX_CACHE/engine      # dockerd's own data
+GITLAB=$SANDBOX_CACHE/gitlab-ci-local-$GITLAB_CI_LOCAL
 EXEC_ROOT=/run/builder-sandbox    # dockerd's sockets and pids
 SOCKET=/var/run/docker.sock
 REGISTRY=localhost:$SANDBOX_PORT
