@@ -1,8 +1,13 @@
 # Every target sets up what it needs. PYTHON is the interpreter of the tools' environment (3.10 or later).
 PYTHON ?= python3
 SANDBOX := sandbox/run
+# Where the tools are. `make lint TOOLS=` takes those on PATH, which a baked image has, and sets nothing up.
+TOOLS := .venv/bin/
+READY := $(if $(TOOLS),.venv/ready)
+# What `make image` calls its image.
+IMAGE := builder-cli
 
-.PHONY: help demo test lint bench golden pins sandbox-up sandbox-down clean
+.PHONY: help demo test lint wheel image bench golden pins sandbox-up sandbox-down clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -13,10 +18,18 @@ demo: .venv/ready       ## a real lock file becomes four verified images, and a 
 test: .venv/ready       ## all tests, on a real engine and a real registry
 	$(SANDBOX) .venv/bin/pytest
 
-lint: .venv/ready       ## formatting, lint and types
-	.venv/bin/ruff format --check .
-	.venv/bin/ruff check .
-	.venv/bin/mypy
+lint: $(READY)          ## formatting, lint, types, and GitLab's schema
+	$(TOOLS)ruff format --check .
+	$(TOOLS)ruff check .
+	$(TOOLS)mypy
+	$(TOOLS)check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+
+wheel: $(READY)         ## sdist and wheel into dist/, nothing fetched
+	rm -rf dist
+	$(TOOLS)uv build --quiet --offline --no-build-isolation $(if $(TOOLS),--python .venv)
+
+image: wheel            ## the command line tool as an image, for the jobs of the GitLab component
+	$(SANDBOX) .ci/image $(IMAGE)
 
 bench: .venv/ready      ## sizes and times, side by side
 	$(SANDBOX) .venv/bin/python -m bench

@@ -87,8 +87,8 @@ our_registry() { [ -n "$(pids_of docker-registry "$STATE/registry.yml")" ]; }
 
 ########################################################################## apt
 
-# archives: "URI SUITE" of each part of the Debian release that this machine's
-# own apt uses; no address is written down here
+# archives [RELEASE]: "URI SUITE" of each part of the Debian release that this machine's
+# own apt uses, or of another one in the same archives; no address is written down here
 archives() {
     local lines
     lines=$(apt_targets)
@@ -97,7 +97,7 @@ archives() {
         lines=$(apt_targets)
     fi
     [ -n "$lines" ] || die "apt on this machine has no source for '$CODENAME main', or there is no network"
-    echo "$lines"
+    echo "${lines// $CODENAME/ ${1:-$CODENAME}}"
 }
 
 apt_targets() {
@@ -167,7 +167,8 @@ python_tree() {
         while read -r tree; do
             # its libc must be bookworm's, which it is when bookworm itself can run it
             if [ -e "$tree/include/python$1/Python.h" ] && "$tree/bin/python$1" -ISEc '' 2>/dev/null; then
-                realpath "$tree"; break
+                realpath "$tree"
+                cat >/dev/null      # the rest: whoever still writes it must not fail
             fi
         done
 }
