@@ -138,4 +138,4 @@ def job_keywords(text: str, source: str) -> dict[str, Any]:
     ours = sorted(table.keys() & {"script", "stage", "needs", "trigger"})
     if ours:
         raise UsageError(f"{source} has {', '.join(ours)}, which the pipeline sets itself", hint="leave that out")
-    return table
+    return {key: value for key, value in table.items() if value != []}  # GitLab's schema wants no empty list of tags

@@ -93,7 +93,7 @@ def test_cell_that_nobody_pushed_is_named(nightly: Nightly) -> None:
 
 def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly) -> None:
     """A child pipeline builds what is there already, leaves a cell out, or moves the tags before all are built."""
-    keywords = "image: registry.example.com/cli:1\ntags: [docker]\nbefore_script:\n  - set -u\n"
+    keywords = "image: registry.example.com/cli:1\ntags: [docker]\nservices: []\nbefore_script:\n  - set -u\n"
     (nightly.folder / "job.yml").write_text(keywords)
     first = of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml")
     jobs = read(first)
@@ -101,6 +101,7 @@ def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly) -> None:
     for name in list(jobs)[1:]:
         assert jobs[name]["image"] == "registry.example.com/cli:1"
         assert jobs[name]["tags"] == ["docker"]
+        assert "services" not in jobs[name]
     assert of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml") == first
 
     run(nightly, jobs["build 3.13-slim"])

@@ -1,0 +1,167 @@
+"""The GitLab component in a consumer's project, from its schedule to the jobs that run on the images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import docker, images_of
+from tests.integration.gitlab import REGISTRY, Ran, run_pipeline
+from tests.integration.nightly import Nightly, standing
+
+pytestmark = pytest.mark.integration
+
+HERE = Path(__file__).parents[2]
+CLI = f"{REGISTRY}/acme/builder/cli:test"
+SOCKET = "/var/run/docker.sock"
+
+PIPELINE = """\
+include:
+  - component: $CI_SERVER_FQDN/acme/builder/prebuilt@1.0.0
+    inputs:
+      image: {cli}
+      services: []
+      tags: [docker]
+{inputs}
+stages: [test]
+
+test:
+  stage: test
+  image: $CI_REGISTRY_IMAGE/ci:3.13-slim$PREBUILT
+  script:
+    - prebuilt-status --fail
+    - uv sync --frozen --offline
+    - python -c "import idna; print('idna', idna.__version__)"
+"""
+
+
+@pytest.fixture(scope="session")
+def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the component, released as 1.0.0, and its image in the registry."""
+    made = subprocess.run(["make", "image", f"IMAGE={CLI}"], cwd=HERE, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    docker("push", "--quiet", CLI)
+    folder = tmp_path_factory.mktemp("component")
+    shutil.copytree(HERE / "templates", folder / "templates")
+    git = ["git", "-C", str(folder), "-c", "user.name=Acme", "-c", "user.email=acme@example.com"]
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Component"], ["tag", "1.0.0"]):
+        subprocess.run([*git, *command], check=True)
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumer:
+    """A project that includes the component, and the repository of its images."""
+
+    project: Nightly
+    component: Path
+    path: str
+
+    def write(self, *, idna: str, inputs: str = "") -> None:
+        """Write and lock the project, with an idna of its own."""
+        self.project.lock(idna=idna)
+        text = PIPELINE.format(cli=CLI, inputs=inputs)
+        (self.project.folder / ".gitlab-ci.yml").write_text(text)
+
+    def run(self, **variables: str) -> Ran:
+        """Run a pipeline as GitLab would on a runner whose jobs have the engine's socket."""
+        said = {
+            "CI_REGISTRY_IMAGE": f"{REGISTRY}/{self.path}", "CI_DEFAULT_BRANCH": "main",
+            "DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": "",
+            **{name: os.environ[name] for name in ("BUILDER_MIRRORS",) if name in os.environ},
+        }  # fmt: skip
+        return run_pipeline(
+            self.project.folder, variables=said | variables, volumes={SOCKET: SOCKET},
+            projects={"acme/builder": self.component}, options=["--network", "host"],
+        )  # fmt: skip
+
+    def scheduled(self) -> Ran:
+        """The night's pipeline on the default branch."""
+        return self.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main")
+
+    def merge_request(self, source_project: str = "1") -> Ran:
+        """The pipeline of merge request 7 from this project, or from a fork."""
+        return self.run(
+            CI_PIPELINE_SOURCE="merge_request_event", CI_COMMIT_BRANCH="", CI_MERGE_REQUEST_IID="7",
+            CI_MERGE_REQUEST_PROJECT_ID="1", CI_MERGE_REQUEST_SOURCE_PROJECT_ID=source_project,
+        )  # fmt: skip
+
+    def named(self, *tags: str) -> dict[str, str | None]:
+        """What tags name at the registry."""
+        return standing(REGISTRY, f"{self.path}/ci", tags)
+
+
+@pytest.fixture
+def consumer(component: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Consumer]:
+    """The project, with images of this test's own, none built yet."""
+    path = f"acme/{request.node.name.replace('_', '-')}-{os.getpid()}"
+    project = Nightly(folder=tmp_path, repository="", env={})
+    project.matrix()
+    matrix = (tmp_path / "matrix.toml").read_text().replace('repository = ""\n', "")
+    (tmp_path / "matrix.toml").write_text(matrix.replace('"3.11", ', ""))
+    made = Consumer(project=project, component=component, path=path)
+    made.write(idna="3.9")
+    yield made
+    for tag in images_of(f"{REGISTRY}/{path}/ci"):
+        docker("image", "rm", "--force", f"{REGISTRY}/{path}/ci:{tag}")
+
+
+def names(ran: Ran) -> list[str]:
+    """The jobs that ran, all of which passed."""
+    assert ran.exit_code == 0, ran.text
+    assert all(job.passed for job in ran.jobs), ran.text
+    return [job.name for job in ran.jobs]
+
+
+def test_from_schedule_to_jobs(consumer: Consumer) -> None:
+    """A team that adds the include and a schedule has no images, or jobs that do not run on them."""
+    first = consumer.scheduled()
+    assert names(first) == ["prebuilt", "test"]
+    assert "idna 3.9" in first["test"].output
+    assert first["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
+    before = consumer.named("3.13-slim")
+    second = consumer.scheduled()
+    assert "nothing to do: 1 cells are up to date" in second["prebuilt"].output
+    assert consumer.named("3.13-slim") == before
+
+
+def test_merge_request_runs_on_images_of_its_own(consumer: Consumer) -> None:
+    """A merge request that changes the lock waits for the default branch, or changes what everybody runs on."""
+    consumer.scheduled()
+    before = consumer.named("3.13-slim")
+    unchanged = consumer.merge_request()
+    assert names(unchanged) == ["test"]
+    assert unchanged["test"].image.endswith("/ci:3.13-slim")
+
+    consumer.write(idna="3.10")
+    changed = consumer.merge_request()
+    assert names(changed) == ["prebuilt-merge-request", "test"]
+    assert changed["test"].image.endswith("/ci:3.13-slim-mr-7")
+    assert "idna 3.10" in changed["test"].output
+    assert consumer.named("3.13-slim") == before
+    assert consumer.named("3.13-slim-mr-7")["3.13-slim-mr-7"] not in {None, before["3.13-slim"]}
+
+    fork = consumer.merge_request(source_project="2")
+    assert [job.name for job in fork.jobs] == ["test"]
+    assert "1 package differs" in fork["test"].output  # the lock moved on, and the job is told
+
+
+def test_a_job_for_each_image(consumer: Consumer) -> None:
+    """Images are built one after another although there are runners, or tags move before all of them are built."""
+    consumer.write(idna="3.9", inputs="      parallel: true\n")
+    ran = consumer.scheduled()
+    assert names(ran) == [
+        "prebuilt-plan",
+        "[prebuilt-parallel] -> build 3.13-slim",
+        "[prebuilt-parallel] -> promote",
+        "test",
+    ]
+    assert consumer.named("3.13-slim")["3.13-slim"]
+    again = consumer.scheduled()
+    assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]
