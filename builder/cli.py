@@ -523,6 +523,48 @@ def completion_command(shell: str) -> None:
         click.echo(found(cli, {}, "builder", "_BUILDER_COMPLETE").source())
 
 
+@cli.group("ci")
+def ci() -> None:
+    """What GitLab needs: files and changes of files for its pipelines."""
+
+
+@ci.command("adopt")
+@click.argument("file", type=_PATH, default=".gitlab-ci.yml", metavar="[FILE]")
+@click.option(
+    "-f",
+    "--file",
+    "matrix",
+    type=_PATH,
+    default="matrix.toml",
+    show_default=True,
+    metavar="MATRIX",
+    help="The matrix: which images there are.",
+)
+@_talking
+def adopt_command(file: Path, matrix: Path) -> None:
+    r"""Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
+
+    FILE is .gitlab-ci.yml when not given. What is left alone, and why, is on stderr.
+
+    \b
+    builder ci adopt | git apply
+    """
+    from builder import gitlabfile
+    from builder import matrix as matrices
+    from builder.adopt import adopt, patch
+    from builder.terminal import say
+
+    read = gitlabfile.read(file)
+    adoption = adopt(read, matrices.read(matrix))
+    here = file.resolve()
+    name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
+    click.echo(patch(name.as_posix(), read.text, adoption.text), nl=False)
+    for remark in adoption.remarks if not _is_quiet() else ():
+        say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
+    if adoption.text == read.text and not _is_quiet():
+        say(f"builder: nothing to change in {file}")
+
+
 def _render(**said: Any) -> tuple[Job, tuple[RenderedImage, ...]]:
     from builder.pipeline import Wish, read, render_all
 

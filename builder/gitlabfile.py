@@ -248,6 +248,11 @@ def _content(roots: list[Node], text: str, source: str) -> Collection:
     return roots[0]
 
 
+def _span(event: yaml.Event) -> tuple[int, int]:
+    assert event.start_mark and event.end_mark  # noqa: PT018, S101 - every event of a text has them
+    return event.start_mark.index, event.end_mark.index
+
+
 class _Builder:
     """Makes nodes of PyYAML's events. An anchor is known once its node is complete, so that nothing holds itself."""
 
@@ -264,7 +269,7 @@ class _Builder:
                 yield self._node(next(self._events), depth=0)
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
-        start, end = event.start_mark.index, event.end_mark.index
+        start, end = _span(event)
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise self._error(start, f"*{event.anchor} has no anchor &{event.anchor} before it")
@@ -277,7 +282,7 @@ class _Builder:
         return node
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
-        start, end = event.start_mark.index, event.end_mark.index
+        start, end = _span(event)
         properties = _PROPERTIES.match(self._text, start, end) if event.anchor or event.tag else None
         return Scalar(
             start=start,
@@ -298,9 +303,10 @@ class _Builder:
             slots.append(Slot(key=key, value=self._node(next(self._events) if is_mapping else inner, depth + 1)))
         is_flow = bool(event.flow_style)
         # A block ends, for the parser, where the next token begins.
-        end = inner.end_mark.index if is_flow else slots[-1].end if slots else event.start_mark.index
+        start = _span(event)[0]
+        end = _span(inner)[1] if is_flow else slots[-1].end if slots else start
         return Collection(
-            start=event.start_mark.index, end=end, slots=tuple(slots), is_mapping=is_mapping, is_flow=is_flow,
+            start=start, end=end, slots=tuple(slots), is_mapping=is_mapping, is_flow=is_flow,
             tag=event.tag, anchor=event.anchor,
         )  # fmt: skip
 

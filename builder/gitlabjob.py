@@ -1,7 +1,7 @@
 """The jobs of a GitLab file, each with what it inherits: by `extends`, merge keys, `!reference`, `default:`, globals.
 
-The rules are those of GitLab's CI/CD YAML reference: a job's own words go before those that it extends, the last of these
-first, and before `default:`; mappings are merged, everything else is replaced.
+The rules are those of GitLab's CI/CD YAML reference: a job's own words go before those that it extends, the last of
+these first, and before `default:`; mappings are merged, everything else is replaced.
 """
 
 from __future__ import annotations
@@ -131,12 +131,12 @@ class _Reader:
             is_foreign=bool(missing),
             is_trigger=any("trigger" in self._table(each) for each in chain),
             bases=tuple(missing),
-            lines=tuple(line for script in SCRIPTS for each in inherited[script][:1] for line in self._lines(script, each)),
+            lines=tuple(line for key in SCRIPTS for each in inherited[key][:1] for line in self._lines(key, each)),
             stores=tuple(group for key in STORES for group in self._stores(own_words[key] or inherited[key])),
             inherited=inherited,
             variables=variables,
             environments=tuple(self._environments(variables, matrix, chain)),
-        )  # fmt: skip
+        )
 
     def table_names(self, mapping: Collection) -> set[str]:
         """The keys of a mapping, merged ones too."""
@@ -247,7 +247,9 @@ class _Reader:
             yield tuple(group)
 
     def _variables(self, chain: Sequence[Collection]) -> dict[str, Slot]:
-        tables = [self._table(self._table(each)["variables"].value) for each in chain if "variables" in self._table(each)]
+        tables = [
+            self._table(self._table(each)["variables"].value) for each in chain if "variables" in self._table(each)
+        ]
         if "variables" in self._tops:
             everywhere = self._table(self._tops["variables"].value)
             tables.append({name: slot for name, slot in everywhere.items() if self._inherits(name, "variables", chain)})
@@ -262,8 +264,8 @@ class _Reader:
             options = self._table(slot.value).get("options")
             if options:
                 choices.append({name: [self._value(each) for each in scalars(options.value)]})
-        for table in self._rules(chain):
-            choices.append({name: [self._value(slot.value)] for name, slot in table.items()})
+        rules = self._rules(chain)
+        choices += [{name: [self._value(slot.value)] for name, slot in table.items()} for table in rules]
         for combination in self._matrix(parallel) or [{}]:
             for choice in choices:
                 wanted = {**choice, **combination}

@@ -1,7 +1,7 @@
 """Image names of Python jobs, as people write them in `image:`, and the cells of a matrix that take their place.
 
-Known are the official images (`python:3.12-slim-bookworm`) and uv's (`ghcr.io/astral-sh/uv:0.9-python3.12-alpine`), also
-through GitLab's dependency proxy or a mirror, with variables anywhere.
+Known are the official images (`python:3.12-slim-bookworm`) and uv's (`ghcr.io/astral-sh/uv:0.9-python3.12-alpine`),
+also through GitLab's dependency proxy or a mirror, with variables anywhere.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tag:
-    """A Python version, and the words behind it: slim, bookworm, alpine …"""
+    """A Python version, and the words behind it, such as slim, bookworm, alpine."""
 
     python: str
     base: str
@@ -69,7 +69,8 @@ def replacement(
 ) -> Replacement | Refusal | None:
     """The image of a cell for a template, in each environment that it is expanded in; None where it has no Python.
 
-    A variable stays in the tag where its values are what the cells' names have in its place; else the tag is written out.
+    A variable stays in the tag where its values are what the cells' names have in its place; else the tag is written
+    out.
     """
     cells: list[Cell] = []
     notes: dict[str, None] = {}
@@ -93,9 +94,7 @@ def replacement(
             "name Python and base in variables of their own, as the cells do"
         )
     image = f"{repository}:{python}-{base}"
-    return Replacement(
-        image=image, freed=frozenset(variables_in(template) - variables_in(image)), notes=tuple(notes)
-    )
+    return Replacement(image=image, freed=frozenset(variables_in(template) - variables_in(image)), notes=tuple(notes))
 
 
 def _at_home(text: str, matrix: Matrix) -> str:
@@ -132,12 +131,18 @@ def _cell(tag: _Tag, matrix: Matrix, template: str) -> Cell | Refusal:
     if not of_python:
         return Refusal(why=f'{template}: no cell of {matrix.source} has Python {minor}; add "{minor}" to its python')
     same = [cell for cell in of_python if _words(cell.base) == tag.words or _tag_words(cell) == tag.words]
-    near = [cell for cell in of_python if cell.family == tag.family and _releases(tag) <= _words(cell.base) | _tag_words(cell)]
+    near = [
+        cell
+        for cell in of_python
+        if cell.family == tag.family and _releases(tag) <= _words(cell.base) | _tag_words(cell)
+    ]
     for choice in (same, near):
         if len(choice) == 1:
             return choice[0]
         if choice:
-            return Refusal(why=f"{template}: several cells would do: {listed([cell.name for cell in choice])}; write one")
+            return Refusal(
+                why=f"{template}: several cells would do: {listed([cell.name for cell in choice])}; write one"
+            )
     return Refusal(
         why=f"{template}: no cell of {matrix.source} with Python {minor} has such a base; "
         f"add one under [bases] and in base (cells: {listed([cell.name for cell in of_python])})"
@@ -175,7 +180,7 @@ def _pieces(template: str) -> Mapping[str, str]:
 
 
 def _kept(piece: str | None, environments: Sequence[Mapping[str, str]], values: Sequence[str]) -> str | None:
-    """The piece itself where it expands to the value in each environment; else the one value; None where they differ."""
+    """The piece itself where it expands to the value in each environment; else the one value; None for several."""
     if piece and variables_in(piece) and [expand(piece, each) for each in environments] == list(values):
         return piece
     return values[0] if len(set(values)) == 1 else None

@@ -72,7 +72,9 @@ def _along(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Iterato
 def _refers_into(reference: Collection, file: GitLabFile, removed: Set[Slot]) -> bool:
     at: Node = file.root
     for word in scalars(reference):
-        slot = next((each for each in at.slots if each.name == word.value), None) if isinstance(at, Collection) else None
+        slot = (
+            next((each for each in at.slots if each.name == word.value), None) if isinstance(at, Collection) else None
+        )
         if slot is None:
             return False
         if slot in removed:

@@ -10,7 +10,9 @@ from typing import Final, Literal
 
 from builder.gitlabjob import expand
 
-Kind = Literal["creates", "activates", "deactivates", "runs", "uses", "tool", "uv", "uv-path", "prunes", "python", "sets"]
+Kind = Literal[
+    "creates", "activates", "deactivates", "runs", "uses", "tool", "uv", "uv-path", "prunes", "python", "sets"
+]
 
 # Variables that take the place of those of the image.
 OVERRIDES: Final = frozenset(
@@ -18,11 +20,14 @@ OVERRIDES: Final = frozenset(
 )
 INSTALLS: Final = re.compile(r"\b(?:pip3?|uv|uvx|virtualenv|poetry|pipenv|pdm|tox|nox)\b|-m venv\b")
 ONLY_INSTALLS: Final = re.compile(
-    r"(?:(?:python[\d.]* -m )?pip3? install (?:.*(?:-r|--requirement|--upgrade pip|-U pip)\b.*)|uv sync\b[^&;]*(?:\|\| uv sync\b.*)?"
-    r"|uv pip (?:sync|install -r)\b.*|(?:python[\d.]*|pip3?|uv) (?:--version|-V)|pip3? (?:freeze|list))"
+    r"(?:python[\d.]* -m )?pip3? install .*(?:-r|--requirement|--upgrade pip|-U pip)\b.*"
+    r"|uv sync\b[^&;|]*(?:\|\| uv sync\b[^&;|]*)?|uv pip (?:sync|install -r)\b[^&;|]*"
+    r"|(?:python[\d.]*|pip3?|uv) (?:--version|-V)|pip3? (?:freeze|list)"
 )
 _COMPOUND: Final = re.compile(r"&&|\|\||;|\||\n|&(?=\s|$)")
-_UV_INSTALLER: Final = re.compile(r"(?:curl|wget)\b[^|;&]*astral\.sh/uv/[^|;&]*install\.sh[^|;&]*\|\s*(?:env \S+ )*(?:ba)?sh(?:\s-\S*)*")
+_UV_INSTALLER: Final = re.compile(
+    r"(?:curl|wget)\b[^|;&]*astral\.sh/uv/[^|;&]*install\.sh[^|;&]*\|\s*(?:env \S+ )*(?:ba)?sh(?:\s-\S*)*"
+)
 _UV_PATHS: Final = re.compile(r"(?:source|\.) [\"']?(?:\$HOME|\$\{HOME\}|~)/\.(?:local/bin|cargo)/env[\"']?")
 _PROJECT: Final = re.compile(r"^(?:\$\{?CI_PROJECT_DIR\}?/|\./)+")
 _RUNS: Final = re.compile(r"(?P<venv>[^\s;|&'\"=]*?[^\s;|&'\"=/]+)/bin/(?=\w)")
@@ -73,8 +78,8 @@ def deeds_inside(text: str, environment: Mapping[str, str]) -> list[tuple[int, s
     for number, line in enumerate(text.split("\n")):
         parts = [line] if _UV_INSTALLER.fullmatch(line.strip()) else _COMPOUND.split(line)
         for part in parts:
-            if each := deed(part, environment):
-                found.append((number, part.strip(), each))
+            each = deed(part, environment)
+            found += [(number, part.strip(), each)] if each else []
     return found
 
 
