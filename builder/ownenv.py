@@ -1,4 +1,4 @@
-"""Environments that jobs make for themselves, which would hide the baked one, and other work that the image has done."""
+"""Environments that jobs make for themselves, which would hide the baked one, and work that the image has done."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def faults(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
         if use.deed.kind in {"uses", "runs"} and use.deed.venv not in created and not use.is_editable:
             yield (
                 use.at,
-                f"`{use.text}` names {use.deed.venv}, which a baked image has not; write programs without path",
+                f"`{use.text}` names {use.deed.venv}, which is not there on a baked image; write no path",
             )
         if use.deed.kind == "creates" and use.text.startswith("uv venv") and not use.is_editable:
             yield use.at, f"`{use.text}` would replace the baked environment; take it out"
@@ -74,9 +74,8 @@ def _is_kept(draft: Draft, venv: str, uses: Sequence[Use]) -> bool:
     is_shared = _is_shared(uses, draft.baked)
     if is_shared:
         others = listed(sorted(job.name for job in users - draft.baked))
-        draft.say(
-            uses[0].at, uses[0].job, f"the lines of {venv} stay: {others}, with them too, is not on a baked image"
-        )
+        why = f"{others}, which needs them too, does not run on a baked image"
+        draft.say(uses[0].at, uses[0].job, f"the lines of {venv} stay: {why}")
     return bool(stuck or named or is_shared)
 
 

@@ -166,10 +166,16 @@ def _difference(tag: _Tag, cell: Cell) -> str:
     """What is to be said where a cell is not quite what the image was."""
     if tag.words not in {_words(cell.base), _tag_words(cell)}:
         was = f"-{tag.base}" if tag.base else " without a base in its name"
-        return f"{tag.python}{was} becomes {cell.name}, the one cell of this Python and family ({cell.family})"
+        slim = "; git, compilers and the like go into its packages" if _is_slimmer(tag, cell) else ""
+        return f"{tag.python}{was} becomes {cell.name}, the one cell of this Python and family ({cell.family}){slim}"
     if tag.python != cell.python:
         return f"Python {tag.python} becomes the cell {cell.name}"
     return ""
+
+
+def _is_slimmer(tag: _Tag, cell: Cell) -> bool:
+    """Whether an image of a whole distribution gives way to a slim one."""
+    return tag.family == "debian" and "slim" not in tag.words and "slim" in _words(cell.base) | _tag_words(cell)
 
 
 def _pieces(template: str) -> Mapping[str, str]:
