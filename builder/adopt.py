@@ -15,7 +15,7 @@ from typing import Final
 
 from builder.draft import Draft, Remark, environment
 from builder.errors import listed
-from builder.gitlabfile import Alias, Collection, Edits, GitLabFile, Node, Scalar, Slot
+from builder.gitlabfile import Alias, Collection, Edits, GitLabFile, Node, Scalar, Slot, walk
 from builder.gitlabjob import Job, jobs
 from builder.matrix import Matrix
 from builder.ownenv import directories, drop_environments, drop_lines, faults
@@ -49,6 +49,7 @@ def adopt(file: GitLabFile, matrix: Matrix) -> Adoption:
     _drop_stores(draft)
     _drop_variables(draft)
     _look_back(draft)
+    _look_for_doubles(draft)
     text = file.edit(Edits(removed=draft.removed, replaced=draft.replaced))
     return Adoption(text=text, remarks=tuple(sorted(draft.remarks)))
 
@@ -193,6 +194,16 @@ def _is_overriding(slot: Slot, job: Job) -> bool:
     if slot.name == "UV_PYTHON":
         return is_inside(path) and "/" in f"{path.removeprefix('.venv')}"
     return slot.name in OVERRIDES and is_inside(path)
+
+
+def _look_for_doubles(draft: Draft) -> None:
+    """Say which keys are there twice: of those nothing but the last was read."""
+    for mapping in walk(draft.file.root):
+        last = {slot.name: slot for slot in mapping.slots}
+        for slot in mapping.slots:
+            if mapping.is_mapping and slot.name != "<<" and slot is not (again := last[slot.name]):
+                line = draft.file.line(again.start)
+                draft.say(slot.start, None, f"{slot.name} is there again in line {line}, which is what GitLab takes")
 
 
 def _look_back(draft: Draft) -> None:

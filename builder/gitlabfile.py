@@ -14,7 +14,7 @@ from typing import Final
 
 import yaml
 
-from builder.errors import GitLabFileError
+from builder.errors import BuilderError, GitLabFileError
 
 DEEPEST: Final = 100  # levels of nesting, GitLab's own limit for a pipeline
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(#[^\n]*)?\r?(\n|\Z)")
@@ -138,7 +138,7 @@ class GitLabFile:
         return None if "#" in between or "\n" in between else (start, end)
 
     def edit(self, edits: Edits) -> str:
-        """The text with the edits made; raises AssertionError when it does not read as intended."""
+        """The text with the edits made; raises BuilderError when it does not read as intended."""
         spans = [span for slot in edits.removed if (span := self.span(slot, edits.removed))]
         cuts = _merged(spans, self.text)
         for scalar, value in edits.replaced.items():
@@ -152,7 +152,10 @@ class GitLabFile:
         intended = _plain(self.root, edits)
         found = _plain(parse(edited, source=self.source).root, Edits(removed=frozenset(), replaced={}))
         if found != intended:
-            raise AssertionError(f"{self.source}: the edited text does not read as intended")
+            raise BuilderError(
+                f"{self.source}: the edited text would not read as intended",
+                hint="a fault of builder; please report it",
+            )
         return edited
 
 
