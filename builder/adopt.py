@@ -18,7 +18,7 @@ from builder.errors import listed
 from builder.gitlabfile import Alias, Collection, Edits, GitLabFile, Node, Scalar, Slot, walk
 from builder.gitlabjob import Job, jobs
 from builder.matrix import Matrix
-from builder.ownenv import directories, drop_environments, drop_lines, faults
+from builder.ownenv import broken, directories, drop_environments, drop_lines, faults
 from builder.pythonimage import Refusal, Replacement, replacement
 from builder.removal import inside, outermost
 from builder.scriptline import ONLY_INSTALLS, OVERRIDES, in_project, is_inside
@@ -42,9 +42,14 @@ class Adoption:
 
 def adopt(file: GitLabFile, matrix: Matrix) -> Adoption:
     """Rewrite a GitLab file so that the jobs that use Python run on the images of a matrix."""
-    draft = Draft(file, jobs(file), matrix, matrix.repository or REPOSITORY)
-    _replace_images(draft)
-    drop_environments(draft)
+    refused: frozenset[str] = frozenset()
+    while True:  # what an environment that stays breaks shows only when the images are chosen
+        draft = Draft(file, jobs(file), matrix, matrix.repository or REPOSITORY, refused)
+        _replace_images(draft)
+        drop_environments(draft)
+        if broken(draft) <= refused:
+            break
+        refused |= broken(draft)
     drop_lines(draft)
     _drop_stores(draft)
     _drop_variables(draft)

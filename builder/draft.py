@@ -36,11 +36,14 @@ class Use:
 class Draft:
     """The edits so far. Jobs are `baked` once their image is, `with_venv` where an environment of their own stays."""
 
-    def __init__(self, file: GitLabFile, jobs: Sequence[Job], matrix: Matrix, repository: str) -> None:
+    def __init__(
+        self, file: GitLabFile, jobs: Sequence[Job], matrix: Matrix, repository: str, refused: Set[str]
+    ) -> None:
         self.file = file
         self.jobs = tuple(job for job in jobs if not job.is_trigger)
         self.matrix = matrix
         self.repository = repository
+        self.refused = refused  # names of jobs that would fail on a baked image
         self.uses = tuple(use for job in self.jobs for line in job.lines for use in _uses(file, job, line))
         self.baked: set[Job] = set()
         self.with_venv: set[Job] = set()

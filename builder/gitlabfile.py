@@ -211,7 +211,7 @@ def parse(text: str, *, source: str) -> GitLabFile:
         roots = list(_Builder(text, source).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
+        line = text.count("\n", 0, mark.index) + 1 if mark else 1
         hint = "YAML is indented with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
         raise GitLabFileError(f"{source}:{line}: not YAML: {error.problem or error.context}", hint=hint) from error
     except yaml.reader.ReaderError as error:

@@ -13,6 +13,7 @@ from builder.removal import inside
 from builder.scriptline import in_project
 
 _VENV: Final = frozenset({"creates", "activates", "runs", "uses"})
+_UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")
 _WHY: Final[Mapping[str, str]] = {
     "creates": "an environment of its own hides the baked one",
     "activates": "an environment of its own hides the baked one",
@@ -35,19 +36,29 @@ def directories(draft: Draft) -> set[str]:
 
 def faults(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
     """What of a job would fail on a baked image and cannot be edited: where, and what to do."""
-    uses = [use for use in draft.uses if use.job is job]
-    created = {use.deed.venv for use in uses if use.deed.kind == "creates"}
-    for use in uses:
-        if use.deed.kind in {"uses", "runs"} and use.deed.venv not in created and not use.is_editable:
-            yield (
-                use.at,
-                f"`{use.text}` names {use.deed.venv}, which is not there on a baked image; write no path",
-            )
-        if use.deed.kind == "creates" and use.text.startswith("uv venv") and not use.is_editable:
+    created = {use.deed.venv for use in draft.uses if use.deed.kind == "creates"}
+    for use in (each for each in draft.uses if each.job is job and each.deed.kind in _VENV and not each.is_editable):
+        if use.deed.kind == "creates" and use.text.startswith("uv venv"):
             yield use.at, f"`{use.text}` would replace the baked environment; take it out"
+        elif use.deed.venv not in created:
+            yield use.at, f"`{use.text}` names {use.deed.venv}, which is not there on a baked image; {_advice(use)}"
+        elif job.name in draft.refused:
+            yield use.at, f"{_advice(use)}; {_WHY[use.deed.kind]}"
     for line in job.lines:
+        if job.name in draft.refused and (found := _UV.search(line.scalar.value)):
+            why = "works on the baked environment, and the job has one of its own that cannot be taken out"
+            yield line.scalar.start, f"`{found[0]}` {why}"
         if re.search(r"\bpip3? install\b.*\s--user\b", line.scalar.value):
             yield line.scalar.start, "`pip install --user` fails in an environment; take --user out"
+
+
+def broken(draft: Draft) -> set[str]:
+    """The names of baked jobs that keep an environment of their own and fill it with uv, which fills the baked one."""
+    return {job.name for job in draft.with_venv if any(_UV.search(line.scalar.value) for line in job.lines)}
+
+
+def _advice(use: Use) -> str:
+    return f"write `{use.text.replace(use.deed.prefix, '', 1)}`" if use.deed.kind == "runs" else f"mend `{use.text}`"
 
 
 def drop_environments(draft: Draft) -> None:
@@ -64,9 +75,7 @@ def _is_kept(draft: Draft, venv: str, uses: Sequence[Use]) -> bool:
     """Whether something needs the environment that cannot be edited; says what."""
     stuck = [use for use in uses if use.job in draft.baked and not use.is_editable]
     for use in stuck:
-        shorter = f"write `{use.text.replace(use.deed.prefix, '', 1)}`" if use.deed.kind == "runs" else ""
-        advice = shorter or f"mend `{use.text}`"
-        draft.say(use.at, use.job, f"left alone, with all lines of {venv}: {advice}; {_WHY[use.deed.kind]}")
+        draft.say(use.at, use.job, f"left alone, with all lines of {venv}: {_advice(use)}; {_WHY[use.deed.kind]}")
     named = list(_mentions(draft, venv, uses))
     for job, line in named:
         draft.say(line.scalar.start, job, f"left alone, with all lines of {venv}: it names a path in there")

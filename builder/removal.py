@@ -98,6 +98,9 @@ def _obstacles(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Ite
     for slot in outermost(file, removed):
         if file.owners[slot] is file.root and not slot.name.startswith(".") and slot.name not in NO_JOBS:
             yield Obstacle(slot=slot, why="nothing of the job would be left")
+        twins = [each for each in file.owners[slot].slots if each.name == slot.name and each not in removed]
+        if slot.key and twins:
+            yield Obstacle(slot=slot, why=f"{slot.name} of line {file.line(twins[0].start)} would take its place")
         if file.span(slot, removed) is None:
             yield Obstacle(slot=slot, why="it shares its line with something else")
     if all(slot in removed for slot in file.root.slots):

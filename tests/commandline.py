@@ -8,7 +8,7 @@ import signal
 from dataclasses import dataclass
 from unittest import mock
 
-import builder.terminal  # noqa: F401 - urllib3 binds a socket when it is first imported, to see whether there is IPv6
+import builder.terminal
 from builder import cli
 
 

@@ -93,7 +93,7 @@ def _assert_valid(before: str, after: str) -> None:
     schema: Any = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/gitlab-ci.json").read_bytes())
     validator = jsonschema.Draft7Validator(schema)
     for text in (before, after):
-        read = list(yaml.load_all(text, Loader=_Loader))[-1]  # noqa: S506
+        read = list(yaml.load_all(text, Loader=_Loader))[-1]
         whole = _resolved(read, read)
         assert validator.is_valid(whole), next(validator.iter_errors(whole)).message
 
@@ -281,7 +281,7 @@ def test_repository_of_the_matrix(adopt: Adopt) -> None:
         ("'python:3.12-alpine'  # ours", "'$CI_REGISTRY_IMAGE/ci:3.12-alpine'  # ours"),
         ("&python python:3.12-alpine", "&python $CI_REGISTRY_IMAGE/ci:3.12-alpine"),
         ('!!str "python:3.12-alpine"', '!!str "$CI_REGISTRY_IMAGE/ci:3.12-alpine"'),
-        ('{ name: python:3.12-alpine, entrypoint: [""] }', '{ name: $CI_REGISTRY_IMAGE/ci:3.12-alpine, entrypoint: [""] }'),
+        ("{name: python:3.12-alpine, entrypoint: []}", "{name: $CI_REGISTRY_IMAGE/ci:3.12-alpine, entrypoint: []}"),
     ],
 )  # fmt: skip
 def test_how_an_image_is_written_stays(adopt: Adopt, image: str, becomes: str) -> None:
@@ -634,6 +634,8 @@ def test_commands_inside_longer_lines(adopt: Adopt, line: str, at: int, words: s
     [
         ("cd web && ../.venv/bin/pytest", "names ../.venv, which is not there on a baked image"),
         ("uv venv && uv sync", "`uv venv` would replace the baked environment; take it out"),
+        ("uv sync && . .venv/bin/activate", "`. .venv/bin/activate` names .venv, which is not there on a baked image"),
+        ("uv sync && .venv/bin/pytest", "which is not there on a baked image; write `pytest`"),
         ("pip install --user -r requirements.txt", "`pip install --user` fails in an environment; take --user out"),
     ],
 )
@@ -644,6 +646,26 @@ def test_job_that_would_fail_on_a_baked_image(adopt: Adopt, line: str, words: st
     assert changed == ""
     assert said.startswith(".gitlab-ci.yml:5: test: left alone, and so is its image python:3.12-alpine: ")
     assert words in said
+
+
+def test_environment_that_stays_and_uv(adopt: Adopt) -> None:
+    """Broken: uv installs into the baked environment, and the job looks for it in one of its own."""
+    text = """\
+test:
+  image: python:3.12-alpine
+  script:
+    - python -m venv venv
+    - set -e; . venv/bin/activate
+    - uv pip install -r requirements.txt
+    - pytest
+"""
+    changed, said = adopt(text)
+    assert changed == ""
+    assert (
+        ".gitlab-ci.yml:5: test: left alone, and so is its image python:3.12-alpine: mend `. venv/bin/activate`" in said
+    )
+    assert ".gitlab-ci.yml:6: test: left alone, and so is its image python:3.12-alpine: `uv pip` works on" in said
+    assert "image" in adopt(text.replace("uv pip", "pip"))[0]
 
 
 def test_program_by_path_that_uv_would_have_made(adopt: Adopt) -> None:
@@ -984,6 +1006,13 @@ def test_key_that_is_there_twice(adopt: Adopt) -> None:
     changed, said = adopt(text)
     assert changed == "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
     assert ".gitlab-ci.yml:2: image is there again in line 3, which is what GitLab takes" in said
+
+
+def test_removal_that_would_uncover_a_twin(adopt: Adopt) -> None:
+    """Broken: of two equal keys the last goes, and the first, which GitLab did not take, comes to be."""
+    changed, said = adopt(f"variables:\n  UV_CACHE_DIR: a\n  X: y\n  UV_CACHE_DIR: b\n{PYTHON}  script: uv sync\n")
+    assert changed == ""
+    assert ".gitlab-ci.yml:4: UV_CACHE_DIR stays: UV_CACHE_DIR of line 2 would take its place" in said
 
 
 # Bad input
