@@ -281,7 +281,7 @@ def test_repository_of_the_matrix(adopt: Adopt) -> None:
         ("'python:3.12-alpine'  # ours", "'$CI_REGISTRY_IMAGE/ci:3.12-alpine'  # ours"),
         ("&python python:3.12-alpine", "&python $CI_REGISTRY_IMAGE/ci:3.12-alpine"),
         ('!!str "python:3.12-alpine"', '!!str "$CI_REGISTRY_IMAGE/ci:3.12-alpine"'),
-        ("{name: python:3.12-alpine, entrypoint: []}", "{name: $CI_REGISTRY_IMAGE/ci:3.12-alpine, entrypoint: []}"),
+        ("{name: python:3.12-alpine, entrypoint: ['']}", "{name: $CI_REGISTRY_IMAGE/ci:3.12-alpine, entrypoint: ['']}"),
     ],
 )  # fmt: skip
 def test_how_an_image_is_written_stays(adopt: Adopt, image: str, becomes: str) -> None:
