@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,7 @@ from builder.errors import listed
 from builder.gitlabfile import Alias, Collection, Edits, GitLabFile, Node, Scalar, Slot, walk
 from builder.gitlabjob import Job, jobs
 from builder.matrix import Matrix
-from builder.ownenv import broken, directories, drop_environments, drop_lines, faults
+from builder.ownenv import broken, drop_environments, drop_lines, faults
 from builder.pythonimage import Refusal, Replacement, replacement
 from builder.removal import inside, outermost
 from builder.scriptline import ONLY_INSTALLS, OVERRIDES, in_project, is_inside
@@ -75,7 +75,7 @@ def _replace_images(draft: Draft) -> None:
             by_image.setdefault(job.image, []).append(job)
         elif any(_BAKED_JOB.fullmatch(base) for base in job.bases):
             draft.baked.add(job)
-        elif line := draft.installing(job):
+        elif line := draft.installing[job]:
             draft.say(line.scalar.start, job, f"left alone: {_without_image(draft, job)}")
     for image, users in by_image.items():
         if image.value.startswith((f"{draft.repository}:", f"{draft.repository}@")):
@@ -96,7 +96,7 @@ def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
     found = replacement(image.value, environments, draft.matrix, draft.repository)
     if found is None:
         for job in users:
-            if draft.installing(job):
+            if draft.installing[job]:
                 draft.say(image.start, job, f"left alone: {image.value} is not a Python image that builder knows")
     elif isinstance(found, Refusal):
         draft.say(image.start, users[0], f"left alone: {found.why}")
@@ -127,15 +127,16 @@ def _drop_stores(draft: Draft) -> None:
         for group in job.stores:
             for member in group:
                 users.setdefault(member, []).append(job)
+    proposals: list[tuple[Set[Slot], Collection]] = []
     for store, its in sorted(users.items(), key=lambda pair: pair[0].start):
         baked = [job for job in its if job in draft.baked]
         dependencies = {slot for slot in _paths(store) if baked and _is_dependency(slot.value, baked[0], draft)}
-        if not dependencies:
-            continue
-        if blocked := draft.blocked(its):
+        if dependencies and (blocked := draft.blocked(its)):
             draft.say(store.start, its[0], f"what it stores stays: {blocked}")
-        elif obstacle := draft.remove(dependencies):
-            draft.say(store.start, its[0], f"what it stores stays: {obstacle.why}")
+        elif dependencies:
+            proposals.append((dependencies, store))
+    for store, why in draft.remove_each(proposals):
+        draft.say(store.start, users[store][0], f"what it stores stays: {why}")
 
 
 def _paths(store: Collection) -> Iterator[Slot]:
@@ -152,7 +153,7 @@ def _is_dependency(node: Node, job: Job, draft: Draft) -> bool:
         return False
     path = in_project(node.value, environment(job))
     places = {name: in_project(value, environment(job)) for name, value in environment(job).items()}
-    if path in {*_STORED, *directories(draft), *(places[name] for name in _CACHES & places.keys())}:
+    if path in {*_STORED, *draft.venvs, *(places[name] for name in _CACHES & places.keys())}:
         return True
     inner = {name for name, place in places.items() if f"{place}/".startswith(f"{path}/")}
     return bool(inner) and inner <= _CACHES
@@ -164,31 +165,36 @@ def _drop_variables(draft: Draft) -> None:
     for job in draft.jobs:
         for slot in job.variables.values():
             users.setdefault(slot, []).append(job)
-    before = None
+    before, stays = None, dict[Slot, str]()
     while before != draft.removed:  # one that is gone may have named another
-        before = draft.removed
+        before, stays = draft.removed, {}
+        gone, naming = inside(draft.removed), draft.naming()
+        proposals: list[tuple[Set[Slot], Slot]] = []
         for slot, its in users.items():
-            if slot not in inside(draft.removed) and any(job in draft.baked for job in its):
-                _drop_variable(draft, slot, its)
+            wanted = _wanted(draft, slot, its, naming) if slot not in gone else None
+            if wanted is True:
+                proposals.append(({slot}, slot))
+            elif wanted:
+                stays[slot] = wanted
+        stays.update(draft.remove_each(proposals))
+    for slot, why in stays.items():
+        draft.say(slot.start, None, f"{slot.name} stays: {why}")
 
 
-def _drop_variable(draft: Draft, slot: Slot, users: Sequence[Job]) -> None:
-    """Take a variable out if it is to go, and nothing needs it."""
-    name = slot.name
-    is_overriding = _is_overriding(slot, next(job for job in users if job in draft.baked))
-    if name == "UV_PYTHON" and not is_overriding:
-        draft.say(slot.start, None, "UV_PYTHON stays and hides the image's; without it, jobs use the baked Python")
-    if not is_overriding and name not in draft.freed - OVERRIDES:
-        return
-    named, blocked = draft.naming(name), draft.blocked(users) if is_overriding else ""
-    if named and is_overriding:
-        draft.say(slot.start, None, f"{name} stays: line {draft.file.line(named.start)} names it")
-    elif blocked:
-        draft.say(slot.start, None, f"{name} stays: {blocked}")
-    elif not named and not is_overriding and any(each.name == "include" for each in draft.file.root.slots):
-        draft.say(slot.start, None, f"{name} stays: nothing here names it any more, but an included file might")
-    elif not named and (obstacle := draft.remove({slot})):
-        draft.say(slot.start, None, f"{name} stays: {obstacle.why}")
+def _wanted(draft: Draft, slot: Slot, users: Sequence[Job], naming: Mapping[str, Scalar]) -> bool | str:
+    """Whether a variable is to go, or why not where one would expect it to."""
+    baked = [job for job in users if job in draft.baked]
+    if not baked:
+        return False
+    if _is_overriding(slot, baked[0]):
+        named = naming.get(slot.name)
+        return f"line {draft.file.line(named.start)} names it" if named else draft.blocked(users) or True
+    if slot.name == "UV_PYTHON":
+        return "it may be meant; without it, jobs use the Python of the image"
+    if slot.name not in draft.freed - OVERRIDES or slot.name in naming:
+        return False
+    is_alone = not any(each.name == "include" for each in draft.file.root.slots)
+    return is_alone or "nothing here names it any more, but an included file might"
 
 
 def _is_overriding(slot: Slot, job: Job) -> bool:
@@ -197,7 +203,7 @@ def _is_overriding(slot: Slot, job: Job) -> bool:
         return True
     path = in_project(environment(job).get(slot.name, ""), environment(job))
     if slot.name == "UV_PYTHON":
-        return is_inside(path) and "/" in f"{path.removeprefix('.venv')}"
+        return is_inside(path) and (path == ".venv" or "/" in path)
     return slot.name in OVERRIDES and is_inside(path)
 
 
@@ -223,4 +229,4 @@ def _look_back(draft: Draft) -> None:
     for job in draft.baked:
         left = [line for line in job.lines if line.scalar not in gone]
         if left and all(ONLY_INSTALLS.fullmatch(line.scalar.value.strip()) for line in left):
-            draft.say(job.slot.start, job, "it only installs what the image has; it may go, and what needs it be told")
+            draft.say(job.slot.start, job, "it only installs what the image has; it may go, with each `needs` of it")

@@ -535,13 +535,11 @@ def ci() -> None:
     "--file",
     "matrix",
     type=_PATH,
-    default="matrix.toml",
-    show_default=True,
     metavar="MATRIX",
-    help="The matrix: which images there are.",
+    help="The matrix: which images there are.  [default: matrix.toml]",
 )
 @_talking
-def adopt_command(file: Path, matrix: Path) -> None:
+def adopt_command(file: Path, matrix: Path | None) -> None:
     r"""Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
 
     FILE is .gitlab-ci.yml when not given. What is left alone, and why, is on stderr.
@@ -554,8 +552,11 @@ def adopt_command(file: Path, matrix: Path) -> None:
     from builder.adopt import adopt, patch
     from builder.terminal import say
 
+    if matrix is None and not Path("matrix.toml").exists():
+        hint = "its cells are the images that jobs can run on: write one (docs/matrix.md), or name it with -f"
+        raise UsageError("no matrix.toml here", hint=hint)
     read = gitlabfile.read(file)
-    adoption = adopt(read, matrices.read(matrix))
+    adoption = adopt(read, matrices.read(matrix or Path("matrix.toml")))
     here = file.resolve()
     name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
     click.echo(patch(name.as_posix(), read.text, adoption.text), nl=False)

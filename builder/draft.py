@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import TypeVar
 
 from builder.gitlabfile import GitLabFile, Scalar, Slot, walk
 from builder.gitlabjob import Job, Line, variables_in
 from builder.matrix import Matrix
 from builder.removal import Obstacle, inside, removal
-from builder.scriptline import INSTALLS, Deed, deed, deeds_inside, is_compound
+from builder.scriptline import INSTALLS, VENV_DEEDS, Deed, deed, deeds_inside, is_compound
+
+Subject = TypeVar("Subject")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -45,6 +48,8 @@ class Draft:
         self.repository = repository
         self.refused = refused  # names of jobs that would fail on a baked image
         self.uses = tuple(use for job in self.jobs for line in job.lines for use in _uses(file, job, line))
+        self.venvs = frozenset(use.deed.venv for use in self.uses if use.deed.kind in VENV_DEEDS)
+        self.installing = {job: _installing(job) for job in self.jobs}
         self.baked: set[Job] = set()
         self.with_venv: set[Job] = set()
         self.freed: set[str] = set()  # variables that edited words named
@@ -66,35 +71,46 @@ class Draft:
         self.removed = found
         return None
 
-    def installing(self, job: Job) -> Line | None:
-        """The first line of a job that has to do with Python packages."""
-        return next((line for line in job.lines if INSTALLS.search(line.scalar.value)), None)
+    def remove_each(self, proposals: Sequence[tuple[Set[Slot], Subject]]) -> Iterator[tuple[Subject, str]]:
+        """Take out each of several sets of slots, together where that can be; yield what stays, and why."""
+        obstacle = self.remove(frozenset().union(*(slots for slots, _ in proposals))) if proposals else None
+        if obstacle and len(proposals) == 1:
+            yield proposals[0][1], obstacle.why
+        elif obstacle:
+            middle = len(proposals) // 2
+            yield from self.remove_each(proposals[:middle])
+            yield from self.remove_each(proposals[middle:])
 
     def blocked(self, users: Iterable[Job]) -> str:
         """Why what these jobs use has to stay; '' where it has not."""
         for job in users:
             if job in self.with_venv:
                 return f"{job.name} keeps an environment of its own"
-            if job not in self.baked and self.installing(job):
+            if job not in self.baked and self.installing[job]:
                 return f"{job.name} does not run on a baked image"
         return ""
 
-    def naming(self, name: str) -> Scalar | None:
-        """Something in the file, as edited so far, that names a variable otherwise than to set it."""
+    def naming(self) -> dict[str, Scalar]:
+        """Of each variable that the file, as edited so far, names otherwise than to set it: the first such place."""
         gone = inside(self.removed)
+        found: dict[str, Scalar] = {}
         for collection in walk(self.file.root):
             for slot in collection.slots:
-                if slot in gone or slot.name == name:
-                    continue
                 for scalar in (slot.key, slot.value):
-                    if isinstance(scalar, Scalar) and _names(self.replaced.get(scalar, scalar.value), name):
-                        return scalar
-        return None
+                    if slot not in gone and isinstance(scalar, Scalar):
+                        names = variables_in(self.replaced.get(scalar, scalar.value)) - {slot.name}
+                        found = {**dict.fromkeys(names, scalar), **found} if names else found
+        return found
 
 
 def environment(job: Job) -> Mapping[str, str]:
     """The values of a job's variables in the first of its combinations, to expand paths with."""
     return job.environments[0]
+
+
+def _installing(job: Job) -> Line | None:
+    """The first line of a job that has to do with Python packages."""
+    return next((line for line in job.lines if INSTALLS.search(line.scalar.value)), None)
 
 
 def _uses(file: GitLabFile, job: Job, line: Line) -> Iterator[Use]:
@@ -128,7 +144,3 @@ def _texts(slot: Slot) -> Iterator[Scalar]:
         for each in collection.slots:
             if isinstance(each.value, Scalar):
                 yield each.value
-
-
-def _names(text: str, variable: str) -> bool:
-    return variable in variables_in(text) or f"%{variable}%" in text

@@ -25,6 +25,7 @@ STORED: Final = frozenset({"paths", "untracked", "reports"})  # what makes a cac
 MOST_COMBINATIONS: Final = 200  # of one job's parallel:matrix, GitLab's own limit
 
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_NAMED: Final = re.compile(rf"{_VARIABLE.pattern}|%(\w+)%")
 _FLOAT: Final = re.compile(r"[-+]?[0-9]+\.[0-9]+")
 
 
@@ -60,8 +61,8 @@ class Job:
 
 
 def variables_in(text: str) -> set[str]:
-    """The names of the variables that a text expands."""
-    return {braced or bare for braced, bare in _VARIABLE.findall(text)}
+    """The names of the variables that a text expands, as `%NAME%` too."""
+    return {name for names in _NAMED.findall(text) for name in names if name}
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:

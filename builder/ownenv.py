@@ -8,11 +8,11 @@ from typing import Final
 
 from builder.draft import Draft, Use, environment
 from builder.errors import listed
+from builder.gitlabfile import Scalar, Slot
 from builder.gitlabjob import Job, Line
 from builder.removal import inside
-from builder.scriptline import in_project
+from builder.scriptline import VENV_DEEDS, in_project
 
-_VENV: Final = frozenset({"creates", "activates", "runs", "uses"})
 _UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")
 _WHY: Final[Mapping[str, str]] = {
     "creates": "an environment of its own hides the baked one",
@@ -29,15 +29,12 @@ _WHY: Final[Mapping[str, str]] = {
 }
 
 
-def directories(draft: Draft) -> set[str]:
-    """The environments that the file's jobs make or use, by their paths in the project."""
-    return {use.deed.venv for use in draft.uses if use.deed.kind in _VENV}
-
-
 def faults(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
     """What of a job would fail on a baked image and cannot be edited: where, and what to do."""
     created = {use.deed.venv for use in draft.uses if use.deed.kind == "creates"}
-    for use in (each for each in draft.uses if each.job is job and each.deed.kind in _VENV and not each.is_editable):
+    for use in (
+        each for each in draft.uses if each.job is job and each.deed.kind in VENV_DEEDS and not each.is_editable
+    ):
         if use.deed.kind == "creates" and use.text.startswith("uv venv"):
             yield use.at, f"`{use.text}` would replace the baked environment; take it out"
         elif use.deed.venv not in created:
@@ -63,8 +60,8 @@ def _advice(use: Use) -> str:
 
 def drop_environments(draft: Draft) -> None:
     """Take out the lines that make, enter and leave environments of the jobs' own: all lines of one, or none."""
-    for venv in sorted(directories(draft)):
-        own = [use for use in draft.uses if use.deed.kind in _VENV and use.deed.venv == venv]
+    for venv in sorted(draft.venvs):
+        own = [use for use in draft.uses if use.deed.kind in VENV_DEEDS and use.deed.venv == venv]
         users = {use.job for use in own}
         also = [use for use in draft.uses if use.job in users and use.deed.kind in {"deactivates", "tool"}]
         if users & draft.baked and (_is_kept(draft, venv, [*own, *also]) or not _cut(draft, venv, [*own, *also])):
@@ -126,9 +123,23 @@ def _cut(draft: Draft, venv: str, uses: Sequence[Use]) -> bool:
 
 def drop_lines(draft: Draft) -> None:
     """Take out the lines that do what the image has done: uv's installation, pruning of the cache and the like."""
+    users: dict[Scalar, list[Job]] = {}
+    for job in draft.jobs:
+        for line in job.lines:
+            users.setdefault(line.scalar, []).append(job)
+    proposals: list[tuple[Set[Slot], Use]] = []
     for use in draft.uses:
-        if use.job in draft.baked and use.deed.kind not in {*_VENV, "deactivates"} and not _is_needed(draft, use):
-            _drop_line(draft, use)
+        if use.job not in draft.baked or use.deed.kind in {*VENV_DEEDS, "deactivates"} or _is_needed(draft, use):
+            continue
+        blocked = draft.blocked(job for job in users[use.line.scalar] if job not in draft.with_venv)
+        if not use.is_editable or use.line.slot is None:
+            draft.say(use.at, use.job, f"left alone: take `{use.text}` out: {_WHY[use.deed.kind]}")
+        elif blocked:
+            draft.say(use.at, use.job, f"left alone: {blocked}, and has this line too")
+        else:
+            proposals.append(({use.line.slot}, use))
+    for use, why in draft.remove_each(proposals):
+        draft.say(use.at, use.job, f"left alone, as {why}; take `{use.text}` out: {_WHY[use.deed.kind]}")
 
 
 def _is_needed(draft: Draft, use: Use) -> bool:
@@ -137,14 +148,3 @@ def _is_needed(draft: Draft, use: Use) -> bool:
         return True
     has_rust = any("rustup" in line.scalar.value for line in use.job.lines)
     return use.line.slot in draft.removed or (use.deed.kind == "uv-path" and has_rust)
-
-
-def _drop_line(draft: Draft, use: Use) -> None:
-    users = [job for job in draft.jobs if any(use.line.scalar is line.scalar for line in job.lines)]
-    why = f"take `{use.text}` out: {_WHY[use.deed.kind]}"
-    if not use.is_editable or use.line.slot is None:
-        draft.say(use.at, use.job, f"left alone: {why}")
-    elif blocked := draft.blocked(job for job in users if job not in draft.with_venv):
-        draft.say(use.at, use.job, f"left alone: {blocked}, and has this line too")
-    elif obstacle := draft.remove({use.line.slot}):
-        draft.say(use.at, use.job, f"left alone, as {obstacle.why}; {why}")

@@ -14,6 +14,8 @@ Kind = Literal[
     "creates", "activates", "deactivates", "runs", "uses", "tool", "uv", "uv-path", "prunes", "python", "sets"
 ]
 
+VENV_DEEDS: Final = frozenset({"creates", "activates", "runs", "uses"})  # those that have to do with one environment
+
 # Variables that take the place of those of the image.
 OVERRIDES: Final = frozenset(
     {"UV_CACHE_DIR", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "PIP_CACHE_DIR", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}

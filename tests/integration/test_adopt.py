@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.gitlab import MATRIX, WAYS
 
 pytestmark = pytest.mark.integration
 
-ENDS = {
+ENDS: Mapping[str, Callable[[str], str]] = {
     "lf": lambda text: text,
     "crlf": lambda text: text.replace("\n", "\r\n"),
     "no-last-end": lambda text: text.removesuffix("\n"),

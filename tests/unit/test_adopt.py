@@ -73,7 +73,12 @@ class _Loader(yaml.SafeLoader):
     """Reads `!reference`."""
 
 
-_Loader.add_constructor("!reference", lambda loader, node: _Reference(loader.construct_sequence(node)))
+def _reference(loader: _Loader, node: yaml.Node) -> _Reference:
+    assert isinstance(node, yaml.SequenceNode)
+    return _Reference(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("!reference", _reference)
 
 
 def _resolved(value: Any, root: Any, seen: tuple[_Reference, ...] = ()) -> Any:
@@ -961,7 +966,7 @@ def test_uv_python_by_version(adopt: Adopt) -> None:
     """Broken: UV_PYTHON, which may name another interpreter on purpose, goes or is not spoken of."""
     changed, said = adopt(f"variables:\n  UV_PYTHON: '3.12'\n{PYTHON}  script: uv sync\n")
     assert changed == ""
-    assert ".gitlab-ci.yml:2: UV_PYTHON stays and hides the image's" in said
+    assert ".gitlab-ci.yml:2: UV_PYTHON stays: it may be meant; without it" in said
 
 
 # The text
@@ -1049,6 +1054,16 @@ def test_bad_file(content: bytes, words: str, tmp_path: Path, monkeypatch: pytes
     assert ended.stderr.startswith("builder: .gitlab-ci.yml:")
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) <= 2
+
+
+def test_no_matrix_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: people are told of a built-in matrix, which has no part in this."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".gitlab-ci.yml").write_text(job("python:3.12-alpine"), encoding="utf-8")
+    ended = builder("ci", "adopt")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("builder: no matrix.toml here\n")
+    assert "docs/matrix.md" in ended.stderr
 
 
 @pytest.mark.parametrize(
