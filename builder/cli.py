@@ -482,6 +482,44 @@ def ci_pipeline_command(keywords: Path | None, output: Path | None, **wish: Any)
     _write(output, pipeline_yaml(standings(render_all(job), registries), table, only=asked.only, options=asked.options))
 
 
+@ci.command("adopt")
+@click.argument("file", type=_PATH, default=".gitlab-ci.yml", metavar="[FILE]")
+@click.option(
+    "-f",
+    "--file",
+    "matrix",
+    type=_PATH,
+    metavar="MATRIX",
+    help="The matrix: which images there are.  [default: matrix.toml]",
+)
+@_talking
+def ci_adopt_command(file: Path, matrix: Path | None) -> None:
+    r"""Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
+
+    FILE is .gitlab-ci.yml when not given. What is left alone, and why, is on stderr.
+
+    \b
+    builder ci adopt | git apply
+    """
+    from builder import gitlabfile
+    from builder import matrix as matrices
+    from builder.adopt import adopt, patch
+    from builder.terminal import say
+
+    if matrix is None and not Path("matrix.toml").exists():
+        hint = "its cells are the images that jobs can run on: write one (docs/matrix.md), or name it with -f"
+        raise UsageError("no matrix.toml here", hint=hint)
+    read = gitlabfile.read(file)
+    adoption = adopt(read, matrices.read(matrix or Path("matrix.toml")))
+    here = file.resolve()
+    name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
+    click.echo(patch(name.as_posix(), read.text, adoption.text), nl=False)
+    for remark in adoption.remarks if not _is_quiet() else ():
+        say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
+    if adoption.text == read.text and not _is_quiet():
+        say(f"builder: nothing to change in {file}")
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -521,49 +559,6 @@ def completion_command(shell: str) -> None:
     found = get_completion_class(shell)
     if found:
         click.echo(found(cli, {}, "builder", "_BUILDER_COMPLETE").source())
-
-
-@cli.group("ci")
-def ci() -> None:
-    """What GitLab needs: files and changes of files for its pipelines."""
-
-
-@ci.command("adopt")
-@click.argument("file", type=_PATH, default=".gitlab-ci.yml", metavar="[FILE]")
-@click.option(
-    "-f",
-    "--file",
-    "matrix",
-    type=_PATH,
-    metavar="MATRIX",
-    help="The matrix: which images there are.  [default: matrix.toml]",
-)
-@_talking
-def adopt_command(file: Path, matrix: Path | None) -> None:
-    r"""Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
-
-    FILE is .gitlab-ci.yml when not given. What is left alone, and why, is on stderr.
-
-    \b
-    builder ci adopt | git apply
-    """
-    from builder import gitlabfile
-    from builder import matrix as matrices
-    from builder.adopt import adopt, patch
-    from builder.terminal import say
-
-    if matrix is None and not Path("matrix.toml").exists():
-        hint = "its cells are the images that jobs can run on: write one (docs/matrix.md), or name it with -f"
-        raise UsageError("no matrix.toml here", hint=hint)
-    read = gitlabfile.read(file)
-    adoption = adopt(read, matrices.read(matrix or Path("matrix.toml")))
-    here = file.resolve()
-    name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
-    click.echo(patch(name.as_posix(), read.text, adoption.text), nl=False)
-    for remark in adoption.remarks if not _is_quiet() else ():
-        say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
-    if adoption.text == read.text and not _is_quiet():
-        say(f"builder: nothing to change in {file}")
 
 
 def _render(**said: Any) -> tuple[Job, tuple[RenderedImage, ...]]:

@@ -181,6 +181,17 @@ def test_uv_pip_on_alpine(adopt: Adopt) -> None:
     assert said == ""
 
 
+@pytest.mark.parametrize("name", ["pip-cache-and-venv", "pip-on-a-long-lived-machine", "uv-cache", "uv-system-python"])
+def test_examples(name: str, repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: the pipelines that examples/gitlab shows, and tests run, are not what `builder ci adopt` makes."""
+    folder = repository_root / "examples/gitlab" / name
+    before, after, matrix = (
+        (folder / each).read_text(encoding="utf-8")
+        for each in ("before.gitlab-ci.yml", "after.gitlab-ci.yml", "matrix.toml")
+    )
+    assert _applied(before, _run(tmp_path, monkeypatch, before, matrix).stdout) == after
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_adopting_twice_changes_nothing_more(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: what was adopted is not recognised, and is changed again."""
