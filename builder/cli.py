@@ -140,7 +140,7 @@ def _promoting(command: _Command) -> _Command:
 @_talking
 @click.version_option(__version__, prog_name="builder")
 def cli() -> None:
-    r"""Bake a project's locked dependencies into the images that its CI jobs run on.
+    """Bake a project's locked dependencies into the images that its CI jobs run on.
 
     \b
     A first look, nothing is built:      builder plan --lock uv.lock
@@ -149,7 +149,7 @@ def cli() -> None:
 
     Without a matrix.toml one image is made: the Python of .python-version, or the newest that the
     lock admits, on Debian bookworm.
-    """
+    """  # noqa: D301 - click takes the character, not the backslash
 
 
 @cli.command("plan")
@@ -494,13 +494,13 @@ def ci_pipeline_command(keywords: Path | None, output: Path | None, **wish: Any)
 )
 @_talking
 def ci_adopt_command(file: Path, matrix: Path | None) -> None:
-    r"""Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
+    """Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
 
     FILE is .gitlab-ci.yml when not given. What is left alone, and why, is on stderr.
 
     \b
     builder ci adopt | git apply
-    """
+    """  # noqa: D301 - click takes the character, not the backslash
     from builder import gitlabfile
     from builder import matrix as matrices
     from builder.adopt import adopt, patch
