@@ -13,6 +13,7 @@ from builder.gitlabjob import Job, Line
 from builder.removal import inside
 from builder.scriptline import VENV_DEEDS, in_project
 
+_USUAL: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})  # of a project's environment
 _UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")
 _WHY: Final[Mapping[str, str]] = {
     "creates": "an environment of its own hides the baked one",
@@ -35,7 +36,7 @@ def faults(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
     for use in (
         each for each in draft.uses if each.job is job and each.deed.kind in VENV_DEEDS and not each.is_editable
     ):
-        if use.deed.kind == "creates" and use.text.startswith("uv venv"):
+        if use.deed.kind == "creates" and use.deed.variable:
             yield use.at, f"`{use.text}` would replace the baked environment; take it out"
         elif use.deed.venv not in created:
             yield use.at, f"`{use.text}` names {use.deed.venv}, which is not there on a baked image; {_advice(use)}"
@@ -63,9 +64,20 @@ def drop_environments(draft: Draft) -> None:
     for venv in sorted(draft.venvs):
         own = [use for use in draft.uses if use.deed.kind in VENV_DEEDS and use.deed.venv == venv]
         users = {use.job for use in own}
+        if venv.rpartition("/")[2] not in _USUAL:
+            draft.with_venv |= _beside(draft, venv, own)
+            continue
         also = [use for use in draft.uses if use.job in users and use.deed.kind in {"deactivates", "tool"}]
         if users & draft.baked and (_is_kept(draft, venv, [*own, *also]) or not _cut(draft, venv, [*own, *also])):
             draft.with_venv |= users & draft.baked
+
+
+def _beside(draft: Draft, venv: str, uses: Sequence[Use]) -> set[Job]:
+    """The baked jobs that enter an environment which, by its name, is meant to be apart from that of the project."""
+    makers = [use for use in uses if use.job in draft.baked and use.deed.kind == "creates"]
+    for use in makers:
+        draft.say(use.at, use.job, f"left alone, with all lines of {venv}: by its name it is an environment apart")
+    return {use.job for use in uses if use.job in draft.baked and use.deed.kind == "activates"}
 
 
 def _is_kept(draft: Draft, venv: str, uses: Sequence[Use]) -> bool:

@@ -39,7 +39,10 @@ _TAKES_VALUE: Final = frozenset({"-p", "--python", "--prompt", "--seeder", "--in
 
 @dataclass(frozen=True, kw_only=True)
 class Deed:
-    """What a command does; `venv` is the environment's directory from the project's, `prefix` how the line names it."""
+    """What a command does; `venv` is the environment's directory from the project's, `prefix` how the line names it.
+
+    `variable` is the one that it sets, or that says where the environment is.
+    """
 
     kind: Kind
     venv: str = ""
@@ -96,8 +99,10 @@ def _of_venv(words: list[str], environment: Mapping[str, str]) -> Deed | None:
             directory = _last_argument(rest)
         case ["virtualenv", *rest]:
             directory = _last_argument(rest)
+        case ["uv", "venv", *rest] if not _last_argument(rest):
+            return Deed(kind="creates", venv=".venv", variable="UV_PROJECT_ENVIRONMENT")
         case ["uv", "venv", *rest]:
-            directory = _last_argument(rest) or ".venv"
+            directory = _last_argument(rest)
         case ["source" | ".", path] if path.endswith("/bin/activate"):
             return Deed(kind="activates", venv=in_project(path.removesuffix("/bin/activate"), environment))
         case ["deactivate"]:

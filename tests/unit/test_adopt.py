@@ -649,6 +649,10 @@ def test_commands_inside_longer_lines(adopt: Adopt, line: str, at: int, words: s
     ("line", "words"),
     [
         ("cd web && ../.venv/bin/pytest", "names ../.venv, which is not there on a baked image"),
+        (
+            "uv venv --python 3.12 && uv sync",
+            "`uv venv --python 3.12` would replace the baked environment; take it out",
+        ),
         ("uv venv && uv sync", "`uv venv` would replace the baked environment; take it out"),
         ("uv sync && . .venv/bin/activate", "`. .venv/bin/activate` names .venv, which is not there on a baked image"),
         ("uv sync && .venv/bin/pytest", "which is not there on a baked image; write `pytest`"),
@@ -688,6 +692,19 @@ def test_program_by_path_that_uv_would_have_made(adopt: Adopt) -> None:
     """Broken: `.venv/bin/pytest` after `uv sync` is not found on a baked image."""
     changed, _ = adopt(job("python:3.12-alpine").replace("- pytest", "- .venv/bin/pytest"))
     assert changed.splitlines()[2:] == ["-    - .venv/bin/pytest", "+    - pytest"]
+
+
+@pytest.mark.parametrize("path", ["smoke-env", "/tmp/wheel"])
+def test_environment_apart(adopt: Adopt, path: str) -> None:
+    """Broken: a wheel that is tried in an environment of its own is tried in the baked one."""
+    lines = (f"uv venv {path}", f"uv pip install --python {path} dist/app.whl", f"{path}/bin/python -c 'import app'")
+    changed, said = adopt(
+        job("python:3.12-alpine").replace("    - pytest", "".join(f"    - {each}\n" for each in lines))
+    )
+    assert [line for line in changed.splitlines() if "image" not in line] == []
+    assert f"test: left alone, with all lines of {path}: by its name it is an environment apart" in said
+    entering = script(f"python -m venv {path} && . {path}/bin/activate", "pip install app")
+    assert adopt(entering)[0] == ""
 
 
 def test_deactivate(adopt: Adopt) -> None:
