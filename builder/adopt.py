@@ -28,7 +28,7 @@ _BAKED_JOB: Final = re.compile(r"\.prebuilt(?:-.*)?")  # what `builder ci images
 _CACHES: Final = frozenset({"PIP_CACHE_DIR", "UV_CACHE_DIR"})
 _STORED: Final = frozenset({
     ".cache/pip", ".cache/uv", ".uv-cache", ".pip-cache", "venv", ".venv",
-    "~/.cache/pip", "~/.cache/uv", "/root/.cache/pip", "/root/.cache/uv",
+    "~/.cache/pip", "~/.cache/uv",
 })  # fmt: skip
 
 
