@@ -140,7 +140,7 @@ def _promoting(command: _Command) -> _Command:
 @_talking
 @click.version_option(__version__, prog_name="builder")
 def cli() -> None:
-    r"""Bake a project's locked dependencies into the images that its CI jobs run on.
+    """Bake a project's locked dependencies into the images that its CI jobs run on.
 
     \b
     A first look, nothing is built:      builder plan --lock uv.lock
@@ -149,7 +149,7 @@ def cli() -> None:
 
     Without a matrix.toml one image is made: the Python of .python-version, or the newest that the
     lock admits, on Debian bookworm.
-    """
+    """  # noqa: D301 - click takes the character, not the backslash
 
 
 @cli.command("plan")
@@ -480,6 +480,44 @@ def ci_pipeline_command(keywords: Path | None, output: Path | None, **wish: Any)
     repository_for("push to", job.matrix)
     registries = Registries(job.mirrors, insecure=job.matrix.insecure)
     _write(output, pipeline_yaml(standings(render_all(job), registries), table, only=asked.only, options=asked.options))
+
+
+@ci.command("adopt")
+@click.argument("file", type=_PATH, default=".gitlab-ci.yml", metavar="[FILE]")
+@click.option(
+    "-f",
+    "--file",
+    "matrix",
+    type=_PATH,
+    metavar="MATRIX",
+    help="The matrix: which images there are.  [default: matrix.toml]",
+)
+@_talking
+def ci_adopt_command(file: Path, matrix: Path | None) -> None:
+    """Print what to change in FILE so that its jobs run on baked images, as a diff; nothing is written.
+
+    FILE is .gitlab-ci.yml when not given. What is left alone, and why, is on stderr.
+
+    \b
+    builder ci adopt | git apply
+    """  # noqa: D301 - click takes the character, not the backslash
+    from builder import gitlabfile
+    from builder import matrix as matrices
+    from builder.adopt import adopt, patch
+    from builder.terminal import say
+
+    if matrix is None and not Path("matrix.toml").exists():
+        hint = "its cells are the images that jobs can run on: write one (docs/matrix.md), or name it with -f"
+        raise UsageError("no matrix.toml here", hint=hint)
+    read = gitlabfile.read(file)
+    adoption = adopt(read, matrices.read(matrix or Path("matrix.toml")))
+    here = file.resolve()
+    name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
+    click.echo(patch(name.as_posix(), read.text, adoption.text), nl=False)
+    for remark in adoption.remarks if not _is_quiet() else ():
+        say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
+    if adoption.text == read.text and not _is_quiet():
+        say(f"builder: nothing to change in {file}")
 
 
 def _text(path: Path) -> str:

@@ -42,6 +42,12 @@ class LockError(BuilderError):
     exit_code = 2
 
 
+class GitLabFileError(BuilderError):
+    """A `.gitlab-ci.yml` cannot be read."""
+
+    exit_code = 2
+
+
 class CommandError(BuilderError):
     """A program could not be started, or ended with an error that no stage has a better name for."""
 

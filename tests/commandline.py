@@ -8,7 +8,9 @@ import signal
 from dataclasses import dataclass
 from unittest import mock
 
-from builder import cli
+from builder import cli, terminal
+
+assert terminal  # imported here: urllib3, below it, binds a socket at first, to see whether there is IPv6
 
 
 @dataclass(frozen=True, kw_only=True)

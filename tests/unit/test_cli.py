@@ -42,7 +42,7 @@ def test_help_teaches_the_commands(option: str) -> None:
     assert (ended.exit_code, ended.stderr) == (0, "")
     for command in COMMANDS:
         assert re.search(rf"^  {command} ", ended.stdout, re.MULTILINE)
-    assert "builder build --lock uv.lock" in ended.stdout
+    assert "  builder plan --lock uv.lock\n  Build and verify on this machine:" in ended.stdout
     assert "Exit codes: 0 all well" in ended.stdout
 
 

@@ -15,6 +15,7 @@ EXIT_CODES = {
     "UsageError": 2,
     "MatrixError": 2,
     "LockError": 2,
+    "GitLabFileError": 2,
     "CommandError": 3,
     "EngineError": 3,
     "RegistryError": 3,

@@ -1,0 +1,42 @@
+"""What `builder ci adopt` prints, taken by the programs that people give it to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from builder import gitlabfile, matrix
+from builder.adopt import adopt
+from tests.gitlab import MATRIX, WAYS
+
+pytestmark = pytest.mark.integration
+
+ENDS: Mapping[str, Callable[[str], str]] = {
+    "lf": lambda text: text,
+    "crlf": lambda text: text.replace("\n", "\r\n"),
+    "no-last-end": lambda text: text.removesuffix("\n"),
+    "cache-last": lambda text: f"{text}\nlast:\n  extends: lint\n  script: uv sync\n  cache: {{paths: [.venv]}}",
+    "umlauts": lambda text: f"# Läuft überall wie gebaut\n{text}",
+}
+
+
+@pytest.mark.parametrize("program", [["git", "apply"], ["patch", "--binary", "-s", "-p1"]], ids=["git", "patch"])
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_diff_gives_exactly_the_text(way: str, ends: str, program: list[str], tmp_path: Path) -> None:
+    """Broken: the diff does not apply, or makes another file than the one that was checked."""
+    text = ENDS[ends](WAYS[way])
+    path = tmp_path / "in a folder/.gitlab-ci.yml"
+    path.parent.mkdir()
+    path.write_bytes(text.encode())
+    (tmp_path / "matrix.toml").write_text(MATRIX, encoding="utf-8")
+    command = [sys.executable, "-m", "builder", "ci", "adopt", str(path.relative_to(tmp_path))]
+    diff = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
+    subprocess.run(program, cwd=tmp_path, check=True, input=diff)
+    wanted = adopt(gitlabfile.parse(text, source="x"), matrix.parse(MATRIX, source="matrix.toml")).text
+    assert wanted != text
+    assert path.read_bytes() == wanted.encode()
