@@ -26,6 +26,7 @@ What gitlab-ci-local 4.65.0 does with a `.gitlab-ci.yml`, read in its source and
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -132,7 +133,13 @@ def run_pipeline(
             *options,
         ]
         argv += [f"--ignore-predefined-vars={','.join(_OURS)}"]
-        argv += [f"--variable={name}={value}" for name, value in {**_trust(), **(variables or {})}.items()]
+        said = {**_trust(), **(variables or {})}
+        argv += [f"--variable={name}={value}" for name, value in said.items()]
+        # Child pipelines have those of the home folder alone, as they would have the project's; JSON is YAML.
+        everywhere = {name: {"type": "variable", "values": {"*": value}} for name, value in said.items()}
+        settings = Path(home, ".gitlab-ci-local", "variables.yml")
+        settings.parent.mkdir()
+        settings.write_text(json.dumps({"global": everywhere}), encoding="utf-8")
         argv += [f"--volume={source}:{target}" for source, target in {**_bundle(), **(volumes or {})}.items()]
         return _watch([*argv, *jobs], folder, {"NO_COLOR": "1", **_found_here(projects or {})})
 
