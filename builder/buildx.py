@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from builder.command import ProcessGroup, run
+from builder.credentials import docker_environment
 from builder.errors import CommandError, EngineError
 
 OLDEST_BUILDX: Final = (0, 13)  # the first with --progress=rawjson
@@ -127,7 +128,8 @@ class Buildx:
         # A context that lies in somebody's repository would have that one's address in the provenance.
         environment = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_GIT_INFO": "false"}
         argv = ["docker", "buildx", "build", *chosen, "--progress", "rawjson", *arguments]
-        return self.processes.stream(argv, env=environment, on_line=on_line)
+        with docker_environment() as logins:
+            return self.processes.stream(argv, env={**environment, **logins}, on_line=on_line)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +16,16 @@ from builder.errors import RegistryError
 from builder.refs import DOCKER_HUB
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
+_JOB_LOGINS: Final = (
+    ("CI_REGISTRY", "CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD"),
+    ("CI_DEPENDENCY_PROXY_SERVER", "CI_DEPENDENCY_PROXY_USER", "CI_DEPENDENCY_PROXY_PASSWORD"),
+)
 
 
 def credentials_for(registry: str) -> tuple[str, str] | None:
     """Return user name and password for the registry, or None where nobody is logged in.
 
-    What `docker login` noted goes first; in a GitLab job CI_REGISTRY_USER and CI_REGISTRY_PASSWORD need no login.
+    What `docker login` noted goes first; in a GitLab job its registry and the dependency proxy need no login.
     """
     config = _docker_config()
     key = _HUB_KEY if registry == DOCKER_HUB else registry
@@ -34,9 +40,42 @@ def credentials_for(registry: str) -> tuple[str, str] | None:
         encoded = auths.get(name, {}).get("auth")
         if encoded:
             return _decoded(encoded, registry)
-    if registry == os.environ.get("CI_REGISTRY") and os.environ.get("CI_REGISTRY_PASSWORD"):
-        return os.environ.get("CI_REGISTRY_USER", ""), os.environ["CI_REGISTRY_PASSWORD"]
-    return None
+    return _of_the_job().get(registry)
+
+
+@contextlib.contextmanager
+def docker_environment() -> Iterator[Mapping[str, str]]:
+    """Yield what the docker command is started with to have the logins of a GitLab job: nothing outside of one.
+
+    It is a config folder for the time being, with all that is in Docker's own: contexts, plugins, builders.
+    """
+    logins = _of_the_job()
+    if not logins:
+        yield {}
+        return
+    config, here = _docker_config(), _docker_folder()
+    auths = {
+        registry: {"auth": base64.b64encode(":".join(login).encode()).decode()} for registry, login in logins.items()
+    }
+    with tempfile.TemporaryDirectory(prefix="builder-") as folder:
+        for path in here.iterdir() if here.is_dir() else ():
+            if path.name != "config.json":
+                Path(folder, path.name).symlink_to(path.absolute())
+        table = {**config, "auths": auths | config.get("auths", {})}
+        Path(folder, "config.json").write_text(json.dumps(table), encoding="utf-8")
+        yield {"DOCKER_CONFIG": folder}
+
+
+def _of_the_job() -> dict[str, tuple[str, str]]:
+    """User names and passwords that GitLab gives to a job: of its registry, and of the group's dependency proxy."""
+    logins: dict[str, tuple[str, str]] = {}
+    for server, user, password in _JOB_LOGINS:
+        host = os.environ.get(server, "")
+        if host and os.environ.get(password):
+            login = os.environ.get(user, ""), os.environ[password]
+            # The proxy's has the port, also where it is the one that goes without saying.
+            logins |= {host: login, host.removesuffix(":443"): login}
+    return logins
 
 
 def configured_proxies() -> dict[str, str]:
@@ -60,9 +99,12 @@ def _decoded(encoded: str, registry: str) -> tuple[str, str]:
     return user, password
 
 
+def _docker_folder() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
 def _docker_config() -> Mapping[str, Any]:
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    path = folder / "config.json"
+    path = _docker_folder() / "config.json"
     if not path.is_file():
         return {}
     try:

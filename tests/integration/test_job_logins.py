@@ -1,0 +1,66 @@
+"""The logins that GitLab gives to a job are enough, also for what buildx fetches: nobody has to run `docker login`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import docker, images_of
+from tests.integration.nightly import Nightly
+from tests.integration.registries import USER, Registry, a_guarded_registry
+from tests.integration.test_faults import stand_in
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["a_guarded_registry"]
+
+PROXY = "acme/dependency_proxy/containers"
+
+
+@pytest.fixture
+def nightly(guarded_registry: Registry, tmp_path: Path) -> Nightly:
+    """A project behind a dependency proxy with a password, on an engine that a context of Docker's names."""
+    variables = guarded_registry.environment(tmp_path / "login")
+    base = f"{guarded_registry.host}/{PROXY}/library/python:3.13-slim-bookworm"
+    docker("pull", "--quiet", stand_in("python:3.13-slim-bookworm"))
+    docker("tag", stand_in("python:3.13-slim-bookworm"), base)
+    docker("--config", variables["DOCKER_CONFIG"], "push", "--quiet", base)
+    docker("image", "rm", base)
+    config = tmp_path / "docker"
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    docker("--config", str(config), "context", "create", "here", "--docker", f"host={host}")
+    mirrors = {
+        **dict(pair.split("=", 1) for pair in os.environ.get("BUILDER_MIRRORS", "").split(",") if pair),
+        "docker.io": f"{guarded_registry.host}/{PROXY}",
+    }
+    env = {
+        **variables, "DOCKER_CONFIG": str(config), "DOCKER_HOST": "", "DOCKER_CONTEXT": "here",
+        "BUILDER_MIRRORS": ",".join(f"{name}={mirror}" for name, mirror in mirrors.items()),
+    }  # fmt: skip
+    made = Nightly(folder=tmp_path, repository=f"{tmp_path.name.replace('_', '-')}.example/ci", env=env)
+    made.lock()
+    made.matrix()
+    return made
+
+
+def test_dependency_proxy_needs_no_login(nightly: Nightly, guarded_registry: Registry) -> None:
+    """A job behind the dependency proxy cannot read its base image, or loses the engine that it was to use."""
+    only = ("build", "--only", "python=3.13", "--json")
+    assert nightly.builder(*only).returncode == 3
+    login = {
+        "CI_DEPENDENCY_PROXY_SERVER": guarded_registry.host, "CI_DEPENDENCY_PROXY_USER": USER,
+        "CI_DEPENDENCY_PROXY_PASSWORD": guarded_registry.password,
+    }  # fmt: skip
+    before = set(Path("/tmp").glob("builder-*"))
+    done = nightly.builder(*only, "--pull", env=login)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["cells"][0]["outcome"] == "verified"
+    assert guarded_registry.password not in done.stdout + done.stderr
+    assert not Path(nightly.env["DOCKER_CONFIG"], "config.json").exists()
+    left = [path for path in set(Path("/tmp").glob("builder-*")) - before if (path / "config.json").exists()]
+    assert not left
+    for tag in images_of(nightly.repository):
+        docker("image", "rm", "--force", f"{nightly.repository}:{tag}")
