@@ -501,9 +501,9 @@ def ci_adopt_command(file: Path, matrix: Path | None) -> None:
     \b
     builder ci adopt | git apply
     """  # noqa: D301 - click takes the character, not the backslash
-    from builder import gitlabfile
     from builder import matrix as matrices
-    from builder.adopt import adopt, patch
+    from builder.adoption import file as gitlabfile
+    from builder.adoption.adopt import adopt, patch
     from builder.terminal import say
 
     if matrix is None and not Path("matrix.toml").exists():

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import gitlabfile, matrix
-from builder.adopt import adopt
+from builder import matrix
+from builder.adoption import file as gitlabfile
+from builder.adoption.adopt import adopt
 from tests.gitlab import MATRIX, WAYS
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from builder.gitlabjob import expand
+from builder.adoption.job import expand
 
 Kind = Literal[
     "creates", "activates", "deactivates", "runs", "uses", "tool", "uv", "uv-path", "prunes", "python", "sets"

@@ -10,8 +10,8 @@ from collections.abc import Collection as Sized
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
-from builder.gitlabfile import Alias, Collection, GitLabFile, Node, Scalar, Slot, walk
-from builder.gitlabjob import NO_JOBS, STORED, Job, scalars
+from builder.adoption.file import Alias, Collection, GitLabFile, Node, Scalar, Slot, walk
+from builder.adoption.job import NO_JOBS, STORED, Job, scalars
 
 
 @dataclass(frozen=True, kw_only=True)

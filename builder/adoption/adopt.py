@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from builder.draft import Draft, Remark, environment
+from builder.adoption.draft import Draft, Remark, environment
+from builder.adoption.file import Alias, Collection, Edits, GitLabFile, Node, Scalar, Slot, walk
+from builder.adoption.image import Refusal, Replacement, replacement
+from builder.adoption.job import Job, jobs
+from builder.adoption.removal import inside, outermost
+from builder.adoption.script import ONLY_INSTALLS, OVERRIDES, in_project, is_inside
+from builder.adoption.venv import broken, drop_environments, drop_lines, faults
 from builder.errors import listed
-from builder.gitlabfile import Alias, Collection, Edits, GitLabFile, Node, Scalar, Slot, walk
-from builder.gitlabjob import Job, jobs
 from builder.matrix import Matrix
-from builder.ownenv import broken, drop_environments, drop_lines, faults
-from builder.pythonimage import Refusal, Replacement, replacement
-from builder.removal import inside, outermost
-from builder.scriptline import ONLY_INSTALLS, OVERRIDES, in_project, is_inside
 
 REPOSITORY: Final = "$CI_REGISTRY_IMAGE/ci"  # GitLab expands it in image:
 _BAKED_JOB: Final = re.compile(r"\.prebuilt(?:-.*)?")  # what `builder ci images` writes

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
-from builder.gitlabfile import GitLabFile, Scalar, Slot, walk
-from builder.gitlabjob import Job, Line, variables_in
+from builder.adoption.file import GitLabFile, Scalar, Slot, walk
+from builder.adoption.job import Job, Line, variables_in
+from builder.adoption.removal import Obstacle, inside, removal
+from builder.adoption.script import INSTALLS, VENV_DEEDS, Deed, deed, deeds_inside, is_compound
 from builder.matrix import Matrix
-from builder.removal import Obstacle, inside, removal
-from builder.scriptline import INSTALLS, VENV_DEEDS, Deed, deed, deeds_inside, is_compound
 
 Subject = TypeVar("Subject")
 

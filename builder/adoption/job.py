@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from builder.gitlabfile import Alias, Collection, GitLabFile, Node, Scalar, Slot, walk
+from builder.adoption.file import Alias, Collection, GitLabFile, Node, Scalar, Slot, walk
 
 NO_JOBS: Final = frozenset(
     {"default", "include", "stages", "types", "variables", "workflow", "image", "services", "cache", "before_script",

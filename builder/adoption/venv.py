@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
-from builder.draft import Draft, Use, environment
+from builder.adoption.draft import Draft, Use, environment
+from builder.adoption.file import Scalar, Slot
+from builder.adoption.job import Job, Line
+from builder.adoption.removal import inside
+from builder.adoption.script import VENV_DEEDS, in_project
 from builder.errors import listed
-from builder.gitlabfile import Scalar, Slot
-from builder.gitlabjob import Job, Line
-from builder.removal import inside
-from builder.scriptline import VENV_DEEDS, in_project
 
 _USUAL: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})  # of a project's environment
 _UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")

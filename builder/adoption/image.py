@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from builder.adoption.job import expand, variables_in
 from builder.errors import listed
-from builder.gitlabjob import expand, variables_in
 from builder.matrix import Cell, Matrix
 
 _PREFIX: Final = (
