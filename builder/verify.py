@@ -110,7 +110,7 @@ def verify(built: BuiltImage, checks: tuple[Check, ...]) -> VerifiedImage:
         raise VerifyError(
             f"{built.rendered.plan.cell.name}: does not keep its promise: "
             + "; ".join(f"{check.name}: {check.evidence}" for check in faults),
-            hint=f"its moving tags are untouched; the engine here, if any, has it as {built.rendered.immutable_tag.familiar}",
+            hint=f"no moving tag was put; the engine here, if any, has it as {built.rendered.immutable_tag.familiar}",
         )
     return VerifiedImage(built=built, checks=checks)
 
