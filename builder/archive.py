@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
+
+import zstandard
 
 from builder.attestation import SUBJECT, Attestation
+from builder.errors import EngineError
 from builder.registry import Manifest, is_attestation
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+_MAGICS: Final[Mapping[Literal["gzip", "zstd"], bytes]] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 _INDEX_TYPES: Final = {
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -30,7 +33,7 @@ class Layer:
 
     member: str
     size: int
-    is_gzipped: bool
+    compression: Literal["gzip", "zstd"] | None
 
     @property
     def digest(self) -> str:
@@ -43,6 +46,13 @@ class ImageArchive:
 
     def __init__(self, path: Path) -> None:
         self._tar = tarfile.open(path)  # noqa: SIM115 - closed by __exit__
+        try:
+            self._read()
+        except BaseException:
+            self._tar.close()
+            raise
+
+    def _read(self) -> None:
         self._names = set(self._tar.getnames())
         self.entry: Mapping[str, Any] = {}  # the image's place in its index; empty in Docker's own layout
         self.attestations: tuple[Attestation, ...] = ()
@@ -106,17 +116,25 @@ class ImageArchive:
     def plain(self, layer: Layer) -> IO[bytes]:
         """Open a layer's tar, unpacked."""
         raw = self._open(layer.member)
-        return gzip.GzipFile(fileobj=raw) if layer.is_gzipped else raw  # type: ignore[return-value]
+        if layer.compression == "gzip":
+            return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+        if layer.compression == "zstd":
+            return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return raw
 
     def _layer(self, name: str) -> Layer:
         with self._open(name) as raw:
-            is_gzipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-        return Layer(member=name, size=self._tar.getmember(name).size, is_gzipped=is_gzipped)
+            start = raw.read(4)
+        compression = next((each for each, magic in _MAGICS.items() if start.startswith(magic)), None)
+        return Layer(member=name, size=self._tar.getmember(name).size, compression=compression)
 
     def _open(self, name: str) -> IO[bytes]:
-        file = self._tar.extractfile(name)
+        file = self._tar.extractfile(name) if name in self._names else None
         if file is None:
-            raise KeyError(name)
+            # Of what it pulled, containerd's store leaves out the layers that it had unpacked already from elsewhere.
+            raise EngineError(
+                "the engine hands out the image in part only", hint="build it here, or pull it into an empty engine"
+            )
         return file
 
     def _bytes(self, name: str) -> bytes:

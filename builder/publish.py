@@ -140,16 +140,16 @@ def _bytes(content: bytes, media_type: str) -> _Blob:
 
 
 def _layer(archive: ImageArchive, layer: Layer, compression: Compression, path: Path) -> _Blob:
-    """The layer as it is to be sent: as it lies in the archive where it is gzipped already, else compressed here."""
-    with archive.raw(layer) as raw, path.open("wb") as out:
-        if compression == "zstd":
-            with archive.plain(layer) as plain:
-                zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=-1).copy_stream(plain, out)
-        elif layer.is_gzipped:
-            shutil.copyfileobj(raw, out, 1 << 20)
+    """The layer as it is to be sent: as it lies in the archive where it is compressed so, else compressed here."""
+    as_it_is = layer.compression == compression
+    with archive.raw(layer) if as_it_is else archive.plain(layer) as content, path.open("wb") as out:
+        if as_it_is:
+            shutil.copyfileobj(content, out, 1 << 20)
+        elif compression == "zstd":
+            zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=-1).copy_stream(content, out)
         else:
             with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0, filename="") as packed:
-                shutil.copyfileobj(raw, packed, 1 << 20)
+                shutil.copyfileobj(content, packed, 1 << 20)
     return _Blob(
         digest=_digest_of_file(path),
         size=path.stat().st_size,

@@ -110,7 +110,7 @@ def verify(built: BuiltImage, checks: tuple[Check, ...]) -> VerifiedImage:
         raise VerifyError(
             f"{built.rendered.plan.cell.name}: does not keep its promise: "
             + "; ".join(f"{check.name}: {check.evidence}" for check in faults),
-            hint=f"the image is there as {built.rendered.immutable_tag.familiar}; its moving tags are untouched",
+            hint=f"no moving tag was put; the engine here, if any, has it as {built.rendered.immutable_tag.familiar}",
         )
     return VerifiedImage(built=built, checks=checks)
 
@@ -303,7 +303,7 @@ def _compatibility(subject: _Subject) -> str:
 
 
 def _no_secrets(subject: _Subject) -> str:
-    """9: nothing of a secret is in a layer, in the history, in the config or in the log."""
+    """9: nothing of a secret is in a layer, in the history, in the config, in an attestation or in the log."""
     if not subject.given.secrets:
         return "the build was given no secret"
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch:

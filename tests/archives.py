@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
-def layer(files: Files, *, zipped: bool = True) -> bytes:
+def layer(files: Files, *, packed: Callable[[bytes], bytes] = gzip.compress) -> bytes:
     """A layer with these files, and a folder and a link that are none."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -29,7 +29,7 @@ def layer(files: Files, *, zipped: bool = True) -> bytes:
         link = tarfile.TarInfo("etc/link")
         link.type, link.linkname = tarfile.SYMTYPE, "nowhere"
         tar.addfile(link)
-    return gzip.compress(buffer.getvalue()) if zipped else buffer.getvalue()
+    return packed(buffer.getvalue())
 
 
 def history(*steps: str, empty: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -60,6 +60,13 @@ def oci(path: Path, *layers: bytes, steps: Sequence[Mapping[str, Any]] = (), nes
         manifest = put_json({"manifests": [attestation, manifest]}, _INDEX)
     blobs["index.json"] = json.dumps({"manifests": [manifest]}).encode()
     return _write(path, blobs)
+
+
+def without(path: Path, *contents: bytes) -> Path:
+    """Take the members with these contents out of a tar, as an engine does that has not got them."""
+    with tarfile.open(path) as tar:
+        members = {entry.name: file.read() for entry in tar if (file := tar.extractfile(entry))}
+    return _write(path, {name: content for name, content in members.items() if content not in contents})
 
 
 def docker(path: Path, *layers: bytes, steps: Sequence[Mapping[str, Any]] = ()) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.integration.conftest import docker, second_engine
 from tests.integration.faults import between
@@ -155,18 +158,39 @@ def test_pushed_image_is_the_verified_one(nightly: Nightly, compression: str) ->
     nightly.matrix(extra=f'compression = "{compression}"')
     assert nightly.outcomes("--only", "python=3.13") == {"3.13-slim": "pushed"}
     image = f"{nightly.repository}:3.13-slim"
-    for name in (
-        image,
-        *[
-            tag
-            for tag in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-            if tag.startswith(nightly.repository)
-        ],
-    ):
-        subprocess.run(["docker", "image", "rm", "--force", name], check=False, capture_output=True)
-    docker("pull", "--quiet", image)
-    done = nightly.builder("verify", image)
+    with second_engine(megabytes=2000) as address:
+        docker("--host", address, "pull", "--quiet", image)
+        done = nightly.builder("verify", image, env={"DOCKER_HOST": address})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_zstd_base_in_a_gzip_image(nightly: Nightly, tmp_path: Path) -> None:
+    """Layers of a base that somebody else compressed another way would be published as what they are not."""
+    base = f"{nightly.repository.partition('/')[0]}/zstd-bases/python:3.13-slim-bookworm"
+    (tmp_path / "Dockerfile").write_text(f"FROM {stand_in('python:3.13-slim-bookworm')}\n")
+    output = f"type=registry,name={base},compression=zstd,force-compression=true,oci-mediatypes=true"
+    argv = ["docker", "buildx", "build", "--quiet", "--provenance=false", "--output", output, str(tmp_path)]
+    subprocess.run(argv, check=True, capture_output=True)
+    host, _, path = nightly.repository.partition("/")
+    assert {kind for kind, _ in layers_of(host, "zstd-bases/python", "3.13-slim-bookworm")} == {"zstd"}
+    nightly.matrix(base=base.replace("3.13", "{python}"))
+    assert nightly.outcomes("--only", "python=3.13") == {"3.13-slim": "pushed"}
+    for kind, content in layers_of(host, path, "3.13-slim"):
+        assert kind == "gzip"
+        assert content.startswith(b"\x1f\x8b")
+        with tarfile.open(fileobj=io.BytesIO(content)) as layer:
+            assert layer.getnames()
+
+
+def layers_of(host: str, path: str, tag: str) -> list[tuple[str, bytes]]:
+    """The layers of an image at an open registry: how they are said to be compressed, and their bytes."""
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    manifest = requests.get(f"http://{host}/v2/{path}/manifests/{tag}", headers=accept, timeout=30).json()
+    return [
+        (layer["mediaType"].rpartition("+")[2],
+         requests.get(f"http://{host}/v2/{path}/blobs/{layer['digest']}", timeout=30).content)
+        for layer in manifest["layers"]
+    ]  # fmt: skip
 
 
 def test_fresh_runner_builds_from_the_registrys_cache(nightly: Nightly) -> None:

@@ -6,15 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from builder.archive import ImageArchive
+from builder.errors import EngineError
 from tests import archives
 from tests.archives import history, layer
 
 STEPS = history(
     "FROM base", "ENV a=b", "LABEL mine.cell=x", "COPY uv", "RUN install", empty=("ENV a=b", "LABEL mine.cell=x")
 )
-LAYERS = [layer({"etc/base": b"1"}), layer({"usr/bin/uv": b"2"}), layer({"opt/x": b"3", "opt/y": b"4"}, zipped=False)]
+LAYERS = [
+    layer({"etc/base": b"1"}),
+    layer({"usr/bin/uv": b"2"}, packed=zstandard.compress),
+    layer({"opt/x": b"3", "opt/y": b"4"}, packed=bytes),
+]
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "oci": lambda path: archives.oci(path, *LAYERS, steps=STEPS),
@@ -65,3 +71,9 @@ def test_history_that_tells_nothing_makes_all_layers_builders_own(tmp_path: Path
     """Broken: layers that may be builder's are not searched."""
     with ImageArchive(archives.oci(tmp_path / "image.tar", *LAYERS, steps=steps)) as archive:
         assert archive.split("LABEL mine.") == ((), archive.layers)
+
+
+def test_image_in_part(saved: Path) -> None:
+    """Broken: an engine that has not got all of an image makes for a traceback, or for half an image."""
+    with pytest.raises(EngineError, match="in part"), ImageArchive(archives.without(saved, LAYERS[1])):
+        pass
