@@ -1,4 +1,4 @@
-"""`python -m bench [size] [wait] [plan] [push]`: measure all parts, or those that are named."""
+"""`python -m bench [size] [wait] [plan] [push] [pipeline]`: measure all parts, or those that are named."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from bench import plan, push, size, wait
+from bench import pipeline, plan, push, size, wait
 from bench.figures import load, machine
 from builder.errors import BuilderError, InterruptedRun
 
-_PARTS: Final = ("size", "wait", "plan", "push")
+_PARTS: Final = ("size", "wait", "plan", "push", "pipeline")
 
 
 def main() -> int:
@@ -53,6 +53,7 @@ def _measure(said: argparse.Namespace, scratch: Path) -> None:
         "wait": lambda: wait.main(scratch, said.rounds),
         "plan": lambda: plan.main(scratch, said.rounds),
         "push": lambda: push.main(scratch, said.rounds),
+        "pipeline": lambda: pipeline.main(scratch, said.rounds),
     }
     for part in _PARTS:
         if part in (said.parts or _PARTS):

@@ -16,7 +16,7 @@ import tomli_w
 
 from bench.figures import Sample, judged, say, table
 from bench.servers import Registry, empty_engine, registry
-from bench.subject import Subject, subject
+from bench.subject import Subject, remove_images, subject
 from builder.build import build
 from builder.command import run
 from builder.errors import BuilderError
@@ -65,7 +65,7 @@ def _nights(scratch: Path, served: Registry, rounds: int) -> str:
     try:
         _night(folder, (), dict(os.environ))
     finally:
-        _remove_images(f"{served.host}/nights")
+        remove_images(f"{served.host}/nights")
     nobody = {**os.environ, "DOCKER_HOST": f"unix://{scratch}/no-engine.sock"}
     say(f"timing builder build --push where nothing moved, {rounds} rounds")
     taken: dict[str, list[float]] = {name: [] for name in _NIGHTS}
@@ -112,14 +112,6 @@ def _night(folder: Path, options: Sequence[str], env: Mapping[str, str]) -> set[
     return {cell["outcome"] for cell in json.loads(done.stdout)["cells"]}
 
 
-def _remove_images(repository: str) -> None:
-    named = run(
-        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}"]
-    )
-    if names := named.stdout.split():
-        run(["docker", "image", "rm", "--force", *names])
-
-
 def _pulls(scratch: Path, served: Registry, rounds: int) -> str:
     made = subject(scratch)
     pushed: dict[str, Pushed] = {each: _pushed(made, served, each) for each in get_args(Compression)}
@@ -161,7 +153,7 @@ def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed
         push(VerifiedImage(built=built, checks=()), made.engine, registries, compression)
         seconds = time.monotonic() - started
     finally:
-        _remove_images(str(repository))
+        remove_images(str(repository))
     manifest = registries.manifest(rendered.immutable_tag)
     assert manifest is not None, "push has read it back"
     size = sum(layer["size"] for layer in manifest.table["layers"])

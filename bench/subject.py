@@ -96,3 +96,12 @@ def subject(scratch: Path) -> Subject:
         settings=BuildSettings(mirrors=job.mirrors, secrets=secrets_of_environment(), logs=scratch / "logs"),
         engine=engine,
     )
+
+
+def remove_images(repository: str) -> None:
+    """Remove the engine's images of a repository, whatever their tags."""
+    named = run(
+        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}"]
+    )
+    if names := named.stdout.split():
+        run(["docker", "image", "rm", "--force", *names])
