@@ -1,4 +1,4 @@
-"""This project's own `.gitlab-ci.yml`, as it stands, on images that the checkout bakes for itself."""
+"""The project's own `.gitlab-ci.yml`, as it stands, on images that the checkout bakes for itself."""
 
 from __future__ import annotations
 
