@@ -13,7 +13,7 @@ import pytest
 
 from builder import __version__
 from tests.integration.conftest import Builder, docker
-from tests.integration.gitlab import REGISTRY, REMOTE, Ran, run_pipeline
+from tests.integration.gitlab import REGISTRY, REMOTE, Ran, public_images, run_pipeline
 from tests.integration.registries import Registry, a_guarded_registry
 from tests.integration.server import Answer, serving
 
@@ -80,6 +80,14 @@ def test_scheduled_pipeline(clone: Path) -> None:
         assert ran[f"unit: [{python}]"].image == f"{PROJECT}/ci:{python}-trixie-slim"
     assert "1 passed" in ran["integration"].output
     assert not (clone / ".venv").exists()
+
+
+def test_first_pipeline_of_a_fork(clone: Path) -> None:
+    """Broken: a fork, which has no images yet, cannot make them by the job that is there for it."""
+    with public_images("docker.io/library/python:3.13-slim-trixie"):
+        ran = _run(clone, "bootstrap")
+    assert ran["bootstrap"].passed, ran.text
+    assert f"{PROJECT}/ci:3.13-trixie-slim" in ran["bootstrap"].output
 
 
 @pytest.fixture(scope="module")
