@@ -18,6 +18,7 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,8 @@ def serving(answer: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(method=self.command, path=self.path, headers=headers)
+            body = self.rfile.read(int(headers.get("content-length", 0)))
+            request = Request(method=self.command, path=self.path, headers=headers, body=body)
             requests.append(request)
             answered = answer(request)
             self.send_response(answered.status)
@@ -55,7 +57,7 @@ def serving(answer: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch
             if self.command != "HEAD":
                 self.wfile.write(answered.body)
 
-        do_HEAD = do_GET  # noqa: N815 - http.server's name
+        do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

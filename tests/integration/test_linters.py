@@ -1,4 +1,4 @@
-"""hadolint and shellcheck find nothing in the golden files, but for exceptions whose reason stands beside them."""
+"""Linters find nothing in the golden files and the pipeline's own, but for exceptions whose reason stands there."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 
-_GOLDEN = Path(__file__).parents[1] / "golden"
+_ROOT = Path(__file__).parents[2]
+_GOLDEN = _ROOT / "tests" / "golden"
+_DOCKERFILES = [*sorted(_GOLDEN.glob("*/Dockerfile")), _ROOT / "Dockerfile"]
 _HADOLINT = Path(sys.executable).with_name("hadolint")
 _SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 
-@pytest.mark.parametrize("dockerfile", sorted(_GOLDEN.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("dockerfile", _DOCKERFILES, ids=lambda path: path.parent.name)
 def test_dockerfile_passes(dockerfile: Path, tmp_path: Path) -> None:
-    """Broken: a rendered Dockerfile goes against good practice, or is none."""
+    """Broken: a Dockerfile, rendered or our own, goes against good practice, or is none."""
     argv: list[str | Path] = [_HADOLINT, "--no-color", "--failure-threshold", "style", dockerfile]
     done = subprocess.run(argv, cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("dockerfile", sorted(_GOLDEN.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("dockerfile", _DOCKERFILES, ids=lambda path: path.parent.name)
 def test_exceptions_have_a_reason(dockerfile: Path) -> None:
     """Broken: a finding of hadolint is silenced, and nobody knows why."""
     text = dockerfile.read_text(encoding="utf-8")
@@ -37,6 +39,21 @@ def test_status_script_passes(script: Path) -> None:
     argv: list[str | Path] = [_SHELLCHECK, "--shell", "sh", "--norc", script]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("script", sorted((_ROOT / ".ci").iterdir()), ids=lambda path: path.name)
+def test_script_of_the_pipeline_passes(script: Path) -> None:
+    """Broken: a script that this project's own jobs run has a mistake that shellcheck sees."""
+    done = subprocess.run([_SHELLCHECK, "--norc", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_pipeline_is_what_gitlab_reads() -> None:
+    """Broken: GitLab refuses this project's pipeline, by its own schema."""
+    program = Path(sys.executable).with_name("check-jsonschema")
+    argv: list[str | Path] = [program, "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"]
+    done = subprocess.run([*argv, _ROOT / ".gitlab-ci.yml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_there_are_golden_dockerfiles() -> None:
