@@ -65,6 +65,12 @@ class ImageRef:
     @classmethod
     def from_str(cls, text: str) -> ImageRef:
         """Parse a reference as Docker does; raise UsageError that says which part is wrong."""
+        if "$" in text:
+            raise UsageError(
+                f"{text!r} is not an image reference: variables are not expanded here",
+                hint="write the name itself; without a repository in the matrix it is $CI_REGISTRY_IMAGE/ci, and a "
+                "mirror (BUILDER_MIRRORS) says where an image comes from",
+            )
         name, at, digest = text.partition("@")
         head, slash, last = name.rpartition("/")
         last, colon, tag = last.partition(":")
