@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from tests.integration.conftest import Built, in_job
+from tests.integration.conftest import Builder, Built, docker, images_of, in_job
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +61,37 @@ def test_drift_is_counted_fetched_and_gone(built: Built, tmp_path: Path, cell: s
     assert "Installed 1 package" in after
     assert "gone" in after.splitlines()
     assert after.splitlines()[-1] == "checkout   uv.lock: the same packages"
+
+
+def test_requirements_file_is_compared_too(built: Built, builder: Builder, tmp_path: Path) -> None:
+    """A team with a requirements file is told of no drift, of a wrong one, or of none without a network."""
+    lock = tmp_path / "requirements.txt"
+
+    def compiled(*requirements: str) -> None:
+        """Write and lock the requirements."""
+        (tmp_path / "requirements.in").write_text("\n".join(requirements))
+        argv = [find_uv_bin(), "pip", "compile", "-q", "--universal", "--generate-hashes", "--no-emit-index-url"]
+        subprocess.run([*argv, "requirements.in", "-o", str(lock)], cwd=tmp_path, check=True, capture_output=True)
+
+    compiled("idna==3.10", "colorama; sys_platform == 'win32'")
+    (tmp_path / "matrix.toml").write_text((built.shop.folder / "matrix.toml").read_text())
+    env = {**built.shop.env, "CI_REGISTRY_IMAGE": f"{tmp_path.name.replace('_', '-')}.example"}
+    done = builder("build", "--only", "python=3.13,base=alpine", "--no-verify", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    image = done.stdout.strip()
+    try:
+        same = in_job(image, "prebuilt-status --fail", checkout=tmp_path, options=OFFLINE)
+        assert same.splitlines()[-1] == "checkout   requirements.txt: the same packages"
+        compiled("idna==3.9")
+        trust = ["-v", f"{built.shop.ca}:/ca.pem:ro", "-e", "SSL_CERT_FILE=/ca.pem"]
+        for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+            trust += ["-e", name] if name in os.environ else []
+        moved = in_job(image, "prebuilt-status --fail || echo status $?", checkout=tmp_path, options=trust)
+        assert "checkout   requirements.txt: 1 package differs\n - idna==3.10\n + idna==3.9\n" in moved
+        assert moved.splitlines()[-1] == "status 1"
+    finally:
+        for tag in images_of(image.rpartition(":")[0]):
+            docker("image", "rm", "--force", f"{image.rpartition(':')[0]}:{tag}")
 
 
 def test_old_image_fails_a_job_that_asks(built: Built) -> None:
