@@ -109,9 +109,12 @@ class BuilderAlone:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=volume) as scratch:
             dockerfile = Path(scratch, "Dockerfile")
-            limited = ["timeout", f"{seconds:.0f}", "sh", "-c", f"cd {shlex.quote(workdir)}\n{script}"]
-            dockerfile.write_text(_dockerfile(limited, target=target, user=user), encoding="utf-8")
-            kept = f"oci-layout://{volume}/image@{self.image_id(image)}"
+            with ImageArchive(self._kept(image).path) as archive:
+                kept = f"oci-layout://{volume}/image@{archive.entry['digest']}"
+                # A step runs without it, a job does not.
+                entry_point = archive.config["config"].get("Entrypoint") or []
+            argv = [*entry_point, "timeout", f"{seconds:.0f}", "sh", "-c", f"cd {shlex.quote(workdir)}\n{script}"]
+            dockerfile.write_text(_dockerfile(argv, target=target, user=user), encoding="utf-8")
             options = ["--platform", self._kept(image).platform, "--build-context", f"image={kept}"]
             # A step whose result is in the cache would not run.
             options += ["--no-cache", "--output", "type=cacheonly", "--file", str(dockerfile), f"{volume}/context"]
