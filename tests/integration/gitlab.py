@@ -38,12 +38,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from builder.errors import BuilderError
 
 REGISTRY = os.environ.get("SANDBOX_REGISTRY", "localhost:5000")
 HOST = "gitlab.example.com"
 REMOTE = f"https://{HOST}/acme/shop.git"
 HELPER = "firecow/gitlab-ci-local-util:latest"
+
+# For modules of tests that run pipelines: a pipeline's own job has no gitlab-ci-local.
+runs_pipelines = pytest.mark.skipif(
+    not shutil.which("gitlab-ci-local"), reason="there is no gitlab-ci-local; `make test` installs it"
+)
 
 _CA_BUNDLE = "/run/ca-certificates.crt"
 _CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import docker, images_of
-from tests.integration.gitlab import REGISTRY, Ran, run_pipeline
+from tests.integration.gitlab import REGISTRY, Ran, run_pipeline, runs_pipelines
 from tests.integration.nightly import Nightly, standing
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, runs_pipelines]
 
 HERE = Path(__file__).parents[2]
 CLI = f"{REGISTRY}/acme/builder/cli:test"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Builder, docker, images_of
-from tests.integration.gitlab import REGISTRY, public_images, run_pipeline, runner_volume
+from tests.integration.gitlab import REGISTRY, public_images, run_pipeline, runner_volume, runs_pipelines
 from tests.integration.pairs import PAIRS, PUBLIC_IMAGES, lock_of, locked, take
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, runs_pipelines]
 
 NAMES = sorted(folder.name for folder in PAIRS.iterdir() if folder.is_dir())
 NO_NETWORK = ("--network", "none")

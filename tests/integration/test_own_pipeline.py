@@ -13,7 +13,7 @@ import pytest
 
 from builder import __version__
 from tests.integration.conftest import Builder, docker
-from tests.integration.gitlab import REGISTRY, REMOTE, Ran, public_images, run_pipeline
+from tests.integration.gitlab import REGISTRY, REMOTE, Ran, public_images, run_pipeline, runs_pipelines
 from tests.integration.registries import Registry, a_guarded_registry
 from tests.integration.server import Answer, serving
 
@@ -25,10 +25,7 @@ TAG = f"v{__version__}"
 PYTHONS = ("3.11", "3.13")
 NOTES = "- Everything, at last."
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(not shutil.which("gitlab-ci-local"), reason="no gitlab-ci-local; `make test` installs it"),
-]
+pytestmark = [pytest.mark.integration, runs_pipelines]
 
 # A runner whose jobs have the engine's socket, as .gitlab-ci.yml says how to set it up.
 _SOCKET = {"DOCKER_HOST": "unix:///var/run/docker.sock", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": ""}
