@@ -365,8 +365,15 @@ def diff_command(old: str, new: str | None, as_json: bool, **wish: Any) -> None:
     show_default=True,
     help="Days after its latest promotion that a branch's tags keep their images. The one named by --branch is gone.",
 )
+@click.option(
+    "--hours",
+    type=click.IntRange(0),
+    default=24,
+    show_default=True,
+    help="Hours that an image stays in any case: it may be that of a run which is not done yet.",
+)
 @click.option("--delete", is_flag=True, help="Delete; without it, show what would be deleted.")
-def prune_command(keep: int, branch_days: int, delete: bool, **wish: Any) -> None:
+def prune_command(keep: int, branch_days: int, hours: int, delete: bool, **wish: Any) -> None:
     """Remove immutable tags that no moving tag and none of the latest generations use."""
     from datetime import datetime, timedelta, timezone
 
@@ -378,9 +385,10 @@ def prune_command(keep: int, branch_days: int, delete: bool, **wish: Any) -> Non
     job, rendered = _render(**wish)
     repository = repository_for("prune", job.matrix)
     registries = Registries(job.mirrors, insecure=job.matrix.insecure)
+    now = datetime.now(timezone.utc)
     wanted = Wanted(
-        generations=keep, keys={each.key for each in rendered},
-        since=datetime.now(timezone.utc) - timedelta(days=branch_days), gone=job.matrix.branch,
+        generations=keep, keys=set() if job.matrix.branch else {each.key for each in rendered},
+        built_after=now - timedelta(hours=hours), since=now - timedelta(days=branch_days), gone=job.matrix.branch,
     )  # fmt: skip
     found = candidates(repository, registries, wanted)
     for each in found:
@@ -530,12 +538,16 @@ def _text(path: Path) -> str:
 
 
 def _write(path: Path | None, text: str) -> None:
-    """Write a file whole or not at all; without a path, to stdout."""
+    """Write a file whole or not at all; without a path, to stdout. A device, such as /dev/null, is written to."""
     if path is None:
         click.echo(text, nl=False)
         return
-    fresh = path.with_name(f".{path.name}.new")
+    path = path.resolve()
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        fresh = path.with_name(f".{path.name}.new")
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(path)
     except OSError as error:

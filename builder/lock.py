@@ -129,7 +129,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A lock file, parsed: `uv_flags` are what a job adds to `uv sync` to get the same packages."""
+    """A lock file, parsed: `uv_flags` are what a job adds to `uv sync`, or `uv pip sync`, to get the same packages."""
 
     path: Path
     kind: Kind
@@ -255,14 +255,11 @@ def _choice(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
 def _read_pylock(path: Path, text: str, install: Install) -> Lock:
     pylock = _pylock(path, _toml(path, text))
     defaults = list(pylock.default_groups or []) if install.default_groups else []
-    groups = _named(path, "group", install.groups, pylock.dependency_groups or [])
-    return Lock(
-        path=path,
-        kind="pylock.toml",
-        pylock=pylock,
-        extras=tuple(_named(path, "extra", install.extras, pylock.extras or [])),
-        groups=tuple(dict.fromkeys([*defaults, *groups])),
-    )
+    named = _named(path, "group", install.groups, pylock.dependency_groups or [])
+    groups = tuple(dict.fromkeys([*defaults, *named]))
+    extras = tuple(_named(path, "extra", install.extras, pylock.extras or []))
+    flags = (*_choice("group", groups), *_choice("extra", extras))
+    return Lock(path=path, kind="pylock.toml", pylock=pylock, extras=extras, groups=groups, uv_flags=flags)
 
 
 def _named(path: Path, what: str, names: tuple[str, ...] | Literal["all"], known: Sequence[str]) -> list[str]:

@@ -294,7 +294,7 @@ class Matrix:
 
         Raises UsageError where such a tag could be taken for another one.
         """
-        slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+        slug = re.sub("[^a-z0-9]", "-", name.lower())[:63].strip("-")
         tags = [*(cell.name for cell in self.cells), *(alias for alias, _ in self.aliases)]
         taken = [tag for tag in tags if f"{tag}-{slug}" in tags]
         if not slug or taken or re.fullmatch("[0-9a-f]{12}", slug):

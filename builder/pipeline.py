@@ -369,8 +369,7 @@ def explain(job: Job, rendered: Sequence[RenderedImage]) -> dict[str, Status]:
 def job_images(matrix: Matrix, repository: ImageRef, registries: Registries) -> tuple[JobImage, ...]:
     """The images that the moving tags of the cells name now; raise PublishError that names the cells without one."""
     tags = {cell: repository.with_tag(matrix.moving_tags(cell)[0]) for cell in matrix.cells}
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        found = dict(zip(tags, pool.map(registries.find, tags.values()), strict=True))
+    found = dict(zip(tags, registries.each(registries.find, tags.values()), strict=True))
     missing = [tags[cell].familiar for cell, digest in found.items() if digest is None]
     if missing:
         raise PublishError(

@@ -7,16 +7,17 @@ goes with the last of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from builder.inputs import CELL_LABEL, KEY_LABEL
 from builder.promote import JOURNAL_TAG, Promotion, journal_of, read_journal
 from builder.refs import Digest, ImageRef
 from builder.registry import Registries
 from builder.render import KEY_LENGTH
-from builder.standing import image_labels
+from builder.standing import image_config
 
 _IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})")
 
@@ -25,12 +26,13 @@ _IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})")
 class Wanted:
     """What to keep beside what other tags name.
 
-    That is the latest `generations` promotions, the images with the keys of the present plan, and the branches that
-    were promoted to `since` then and are not the `gone` one.
+    That is the latest `generations` promotions, the images with the keys of the present plan, those built lately, and
+    the branches that were promoted to `since` then and are not the `gone` one.
     """
 
     generations: int
     keys: Collection[str]
+    built_after: datetime
     since: datetime
     gone: str
 
@@ -55,11 +57,11 @@ def candidates(repository: ImageRef, registries: Registries, wanted: Wanted) -> 
     immutable = [tag for tag in tags if _IMMUTABLE.fullmatch(tag)]
     found = registries.each(lambda tag: registries.manifest(repository.with_tag(tag)), tags)
     manifests = {tag: manifest for tag, manifest in zip(tags, found, strict=True) if manifest}
-    told = registries.each(lambda tag: image_labels(repository.with_tag(tag), registries), immutable)
-    labels = dict(zip(immutable, told, strict=True))
-    ours = {tag for tag in immutable if _is_ours(tag, labels[tag].get(CELL_LABEL), labels[tag].get(KEY_LABEL))}
+    told = registries.each(lambda tag: image_config(repository.with_tag(tag), registries), immutable)
+    configs = dict(zip(immutable, told, strict=True))
+    ours = {tag for tag in immutable if _is_ours(tag, configs[tag])}
     kept = {each.digest for tag, each in manifests.items() if tag not in ours and tag not in left}
-    kept |= {each.digest for tag, each in manifests.items() if tag in ours and labels[tag][KEY_LABEL] in wanted.keys}
+    kept |= {each.digest for tag, each in manifests.items() if tag in ours and _is_wanted(configs[tag], wanted)}
     kept |= _named_by_generations(repository, registries, wanted.generations)
     known = {each.digest: each for each in manifests.values()}
     for digest in tuple(kept):
@@ -100,8 +102,16 @@ def _tags_of(promotions: Iterable[Promotion]) -> set[str]:
     return {move.tag for promotion in promotions for move in promotion.moves}
 
 
-def _is_ours(tag: str, cell: str | None, key: str | None) -> bool:
+def _is_wanted(config: Mapping[str, Any], wanted: Wanted) -> bool:
+    """Whether an image is of the present plan, or may be that of a run which has not come to its tags yet."""
+    built = f"{config.get('created', '')[:19]}+00:00"
+    return config["config"]["Labels"][KEY_LABEL] in wanted.keys or built > wanted.built_after.isoformat("T", "seconds")
+
+
+def _is_ours(tag: str, config: Mapping[str, Any]) -> bool:
     """Whether the image's own labels say what its tag says."""
+    labels = config.get("config", {}).get("Labels") or {}
+    cell, key = labels.get(CELL_LABEL), labels.get(KEY_LABEL)
     return cell is not None and key is not None and tag == f"{cell}-{key[:KEY_LENGTH]}"
 
 

@@ -25,9 +25,11 @@ from builder.archive import ImageArchive, Layer
 from builder.attestation import as_json, descriptor
 from builder.engine import Engine
 from builder.errors import PublishError, RegistryError
+from builder.inputs import KEY_LABEL
 from builder.refs import Digest, ImageRef
 from builder.registry import Manifest, Registries, digest_of
 from builder.render import RenderedImage
+from builder.standing import image_labels
 from builder.verify import VerifiedImage
 
 Compression = Literal["gzip", "zstd"]
@@ -70,7 +72,8 @@ class _Blob:
 def push(verified: VerifiedImage, engine: Engine, registries: Registries, compression: Compression) -> PublishedImage:
     """Send the image and put its immutable tag, last of all; a tag that is there already is never moved.
 
-    Raises PublishError where the tag stands for another image, RegistryError where the registry fails.
+    Where another machine has put an image of the same key there meanwhile, that one is the cell's. Raises PublishError
+    where it is not of this key, RegistryError where the registry fails.
     """
     rendered = verified.built.rendered
     ref = rendered.immutable_tag
@@ -88,8 +91,7 @@ def push(verified: VerifiedImage, engine: Engine, registries: Registries, compre
             manifest = _manifest(config, layers)
             if archive.attestations:
                 manifest = _attested(archive, manifest, layers, ref, registries)
-    _put_once(ref, manifest, registries)
-    return PublishedImage(rendered=rendered, digest=manifest.digest)
+    return PublishedImage(rendered=rendered, digest=_put_once(rendered, manifest, registries))
 
 
 def _attested(
@@ -109,18 +111,23 @@ def _attested(
     return Manifest(content=as_json(table), media_type=INDEX_TYPE)
 
 
-def _put_once(ref: ImageRef, manifest: Manifest, registries: Registries) -> None:
+def _put_once(rendered: RenderedImage, manifest: Manifest, registries: Registries) -> Digest:
+    """Put the immutable tag unless it is there; return what it names."""
+    ref = rendered.immutable_tag
     there = registries.find(ref)
     if there is not None and there != manifest.digest:
+        if image_labels(ref, registries).get(KEY_LABEL) == rendered.key:
+            return there
         raise PublishError(
-            f"{ref.familiar} is there already with another digest: {there}, built here: {manifest.digest}",
-            hint="somebody else pushed this key meanwhile; the next run takes theirs and builds nothing",
+            f"{ref.familiar} is there already, and is no image of this key: {there}, built here: {manifest.digest}",
+            hint="somebody else uses that tag; look who, and delete it, or choose another repository",
         )
     if there is None:
         registries.put_manifest(ref, manifest)
     found = registries.manifest(ref)
     if found is None or found.digest != manifest.digest:
         raise RegistryError(f"{ref.registry} does not give back what was pushed as {ref}", hint="try again")
+    return manifest.digest
 
 
 def _manifest(config: _Blob, layers: list[_Blob]) -> Manifest:

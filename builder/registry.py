@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final, Literal, TypeVar
 from urllib.parse import urljoin
 
 import requests
@@ -147,7 +147,7 @@ class Registries:
         asked = _Asked(ref=ref, wanted=ref)
         headers = {"Content-Type": manifest.media_type}
         response = self._ask(
-            "PUT", asked, f"manifests/{ref.tag or manifest.digest}", push=True, headers=headers,
+            "PUT", asked, f"manifests/{ref.tag or manifest.digest}", action="push", headers=headers,
             body=lambda: manifest.content,
         )  # fmt: skip
         _check(response, asked, "write")
@@ -182,13 +182,13 @@ class Registries:
 
     def _upload(self, asked: _Asked, digest: Digest, opened: Callable[[], IO[bytes]]) -> requests.Response:
         """One attempt: open an upload, send all of it (the specification's POST, then PUT)."""
-        begun = self._attempt("POST", asked, "blobs/uploads/", push=True)
+        begun = self._attempt("POST", asked, "blobs/uploads/", action="push")
         if begun.status_code != requests.codes.accepted:
             return begun
         where = urljoin(begun.url, begun.headers["Location"])
         where += f"{'&' if '?' in where else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
-        return self._attempt("PUT", asked, where, push=True, headers=headers, body=lambda: self._sent(opened))
+        return self._attempt("PUT", asked, where, action="push", headers=headers, body=lambda: self._sent(opened))
 
     def _sent(self, opened: Callable[[], IO[bytes]]) -> _Upload:
         return _Upload(opened(), self._stopped)
@@ -213,7 +213,7 @@ class Registries:
         Raises RegistryError where the registry does not offer that.
         """
         asked = _Asked(ref=ref.without_tag(), wanted=ref)
-        response = self._ask("DELETE", asked, f"manifests/{ref.digest}", push=True)
+        response = self._ask("DELETE", asked, f"manifests/{ref.digest}", action="delete")
         if response.status_code == requests.codes.method_not_allowed:
             raise RegistryError(
                 f"{ref.registry} does not delete", hint="turn deletion on there, or use its own clean-up policies"
@@ -250,13 +250,13 @@ class Registries:
         asked: _Asked,
         path: str,
         *,
-        push: bool = False,
+        action: Literal["pull", "push", "delete"] = "pull",
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
     ) -> requests.Response:
         """Send a request, again where it fails in a way which may pass."""
         return self._persist(
-            asked, lambda: self._attempt(method, asked, path, push=push, headers=headers, body=body)
+            asked, lambda: self._attempt(method, asked, path, action=action, headers=headers, body=body)
         )  # fmt: skip
 
     def _attempt(
@@ -265,13 +265,13 @@ class Registries:
         asked: _Asked,
         path: str,
         *,
-        push: bool = False,
+        action: Literal["pull", "push", "delete"] = "pull",
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
     ) -> requests.Response:
         """Send one request, with a fresh token where the registry wants one; `path` may be a whole URL."""
         url = urljoin(f"{self._origin(asked.ref.registry)}/v2/{asked.ref.repository}/", path)
-        access = (asked.ref.registry, asked.ref.repository, "pull,push" if push else "pull")
+        access = (asked.ref.registry, asked.ref.repository, "pull" if action == "pull" else f"pull,{action}")
         if self._stopped.is_set():
             raise InterruptedRun("interrupted")
         try:

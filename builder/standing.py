@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from builder.inputs import INPUTS_LABEL, Inputs, moved
 from builder.refs import Digest, ImageRef
@@ -80,11 +80,13 @@ def image_inputs(ref: ImageRef, registries: Registries) -> Inputs | None:
 
 def image_labels(ref: ImageRef, registries: Registries) -> Mapping[str, str]:
     """Return the labels of an image at the registry; none where there is no such image, or it is none."""
-    manifest = image_manifest(ref, registries)
-    config = manifest.table.get("config", {}).get("digest") if manifest else None
-    if not config:
-        return {}
-    labels: Mapping[str, str] = (
-        json.loads(registries.blob(ref, Digest.from_str(config))).get("config", {}).get("Labels") or {}
-    )
+    labels: Mapping[str, str] = image_config(ref, registries).get("config", {}).get("Labels") or {}
     return labels
+
+
+def image_config(ref: ImageRef, registries: Registries) -> Mapping[str, Any]:
+    """Return the config of an image at the registry; nothing where there is no such image, or it is none."""
+    manifest = image_manifest(ref, registries)
+    digest = manifest.table.get("config", {}).get("digest") if manifest else None
+    config: Mapping[str, Any] = json.loads(registries.blob(ref, Digest.from_str(digest))) if digest else {}
+    return config

@@ -108,9 +108,10 @@ def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str 
     return found
 
 
-def put_foreign(host: str, path: str, tag: str) -> str:
-    """Put a tag on an image that builder did not make; return its digest."""
-    config = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+def put_foreign(host: str, path: str, tag: str, labels: Mapping[str, str] | None = None) -> str:
+    """Put a tag on an image that builder did not make, with these labels; return its digest."""
+    empty = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
+    config = json.dumps({**empty, "config": {"Labels": dict(labels or {})}}).encode()
     begun = requests.post(f"http://{host}/v2/{path}/blobs/uploads/", timeout=30)
     digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
     where = begun.headers["Location"]

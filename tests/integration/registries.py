@@ -189,7 +189,7 @@ def _gate(tokens: Tokens, exchange: Exchange) -> Answer | None:
     if asked.path == "/token":
         return _issue(tokens, exchange, tuple(parse_qs(asked.query).get("scope", [])))
     write = exchange.method not in {"GET", "HEAD"}
-    action = "push" if write else "pull"
+    action = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(exchange.method, "push")
     found = asked.path.removeprefix("/v2/")
     for separator in ("/manifests/", "/blobs/", "/tags/"):
         found = found.partition(separator)[0]
@@ -222,7 +222,7 @@ def _challenge(exchange: Exchange, repository: str, action: str, *, error: str) 
     host = exchange.headers["host"]
     wanted = f'Bearer realm="http://{host}/token",service="{host}"'
     if repository:
-        wanted += f',scope="repository:{repository}:{"pull,push" if action == "push" else "pull"}",error="{error}"'
+        wanted += f',scope="repository:{repository}:{"pull" if action == "pull" else f"pull,{action}"}",error="{error}"'
     refusal = _refusal(401, "UNAUTHORIZED", "authentication required")
     return Answer(status=401, headers={**refusal.headers, "WWW-Authenticate": wanted}, body=refusal.body)
 

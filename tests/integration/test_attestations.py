@@ -172,7 +172,7 @@ def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, open_re
     put = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
     content = fetched(nightly, "manifests", gone.digest)
     requests.put(f"http://{host}/v2/{path}/manifests/kept", data=content, headers=put, timeout=30).raise_for_status()
-    done = nightly.builder("prune", *CELL, "--keep", "0", "--delete")
+    done = nightly.builder("prune", "--hours", "0", *CELL, "--keep", "0", "--delete")
     assert (done.returncode, done.stdout.split()) == (0, [f"{nightly.repository}:{old}"]), done.stderr
     assert standing(host, path, [old, "kept"]) == {old: None, "kept": gone.digest}
     assert attested(nightly) == kept
@@ -196,7 +196,7 @@ def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, open_registry
     requests.put(url, data=index, headers={"Content-Type": INDEX}, timeout=30).raise_for_status()
     nightly.lock(idna="3.11")
     nightly.outcomes(*CELL)
-    assert nightly.builder("prune", *CELL, "--keep", "0", "--delete").stdout == ""
+    assert nightly.builder("prune", "--hours", "0", *CELL, "--keep", "0", "--delete").stdout == ""
     assert fetched(nightly, "manifests", digest) == content
 
 

@@ -69,13 +69,13 @@ def test_prune_forgets_a_branch_that_is_done(nightly: Nightly) -> None:
     nightly.outcomes(*ONE, *MINE)
     nightly.lock(idna="3.9")
     journal = "builder-journal-feature-idna"
-    assert nightly.builder("prune").stdout == ""
-    assert len(nightly.builder("prune", "--branch-days", "0").stdout.split()) == 2
-    done = nightly.builder("prune", *MINE, "--delete")
+    assert nightly.builder("prune", "--hours", "0").stdout == ""
+    assert len(nightly.builder("prune", "--hours", "0", "--branch-days", "0").stdout.split()) == 2
+    done = nightly.builder("prune", "--hours", "0", *MINE, "--delete")
     assert done.returncode == 0, done.stderr
     assert named(nightly, BRANCH_TAG, journal) == {BRANCH_TAG: None, journal: None}
     assert named(nightly, TAG)[TAG] is not None
-    assert nightly.builder("prune", *MINE).stdout == ""
+    assert nightly.builder("prune", "--hours", "0", *MINE).stdout == ""
 
 
 def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly) -> None:
@@ -84,12 +84,12 @@ def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly) -> None:
     nightly.outcomes(*ONE, *MINE)
     nightly.outcomes(*ONE)
     before = named(nightly, TAG, BRANCH_TAG)
-    assert nightly.builder("prune", *MINE, "--delete").stdout == ""
+    assert nightly.builder("prune", "--hours", "0", *MINE, "--delete").stdout == ""
     assert named(nightly, TAG, BRANCH_TAG) == before
     # The branch stays known until its image is nobody's, and then goes with it.
     nightly.lock(idna="3.11")
     nightly.outcomes(*ONE)
-    nightly.builder("prune", *MINE, "--keep", "0", "--delete")
+    nightly.builder("prune", "--hours", "0", *MINE, "--keep", "0", "--delete")
     assert named(nightly, BRANCH_TAG, "builder-journal-feature-idna") == dict.fromkeys(
         (BRANCH_TAG, "builder-journal-feature-idna")
     )

@@ -237,6 +237,23 @@ def test_immutable_tag_taken_meanwhile(case: Case) -> None:
     assert case.is_old()
 
 
+def test_same_key_pushed_meanwhile(case: Case) -> None:
+    """Two pipelines that built one key end red, or one overwrites what the other has verified and promoted."""
+    taken: list[str] = []
+    keys = {cell["tags"][0].rpartition(":")[2]: cell["key"] for cell in case.nightly.plan().values()}
+
+    def take(exchange: Exchange) -> None:
+        tag = exchange.path.rpartition("/")[2]
+        labels = {"io.gitlab.prebuilt.key": keys[tag]}
+        taken.append(put_foreign(case.registry.host, case.path, tag, labels))
+
+    case.proxy.on("HEAD", IMMUTABLE, Call(take), nth=3)
+    done = case.nightly.builder("push")
+    assert done.returncode == 0, done.stderr
+    assert taken[0] in case.standing().values()
+    assert case.is_new()
+
+
 @pytest.mark.parametrize(("when", "all_new"), [("POST /blobs/uploads/", False), (f"PUT {MOVING}", True)])
 def test_interrupted(case: Case, when: str, all_new: bool) -> None:
     """Ctrl-C while layers are sent moves no tag; while tags are moved it waits until all of them are."""
