@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -473,10 +474,14 @@ def ci_images_command(pin: bool, dotenv_path: Path | None, output: Path | None, 
 @ci.command("pipeline")
 @_choosing
 @click.option("--job", "keywords", type=_PATH, metavar="FILE", help="YAML: what each job has: image, tags, services, …")
+@click.option("--options", "building", default="", metavar="TEXT", help="More options of `builder build` for each job.")
+@click.option("--prune", is_flag=True, help="Delete at the end what nothing needs any more.")
 @click.option("-o", "--output", type=_PATH, metavar="FILE", help="Where to write the pipeline.  [default: stdout]")
-def ci_pipeline_command(keywords: Path | None, output: Path | None, **wish: Any) -> None:
+def ci_pipeline_command(
+    keywords: Path | None, building: str, prune: bool, output: Path | None, **wish: Any
+) -> None:  # fmt: skip
     """Write a child pipeline: a build job for each cell that the registry lacks, then one that moves the tags."""
-    from builder.gitlab import job_keywords, pipeline_yaml
+    from builder.gitlab import Commands, job_keywords, pipeline_yaml
     from builder.pipeline import Wish, render_all, repository_for
     from builder.pipeline import read as read_job
     from builder.registry import Registries
@@ -484,10 +489,13 @@ def ci_pipeline_command(keywords: Path | None, output: Path | None, **wish: Any)
 
     asked = Wish(**wish)
     table = job_keywords(_text(keywords), str(keywords)) if keywords else {}
+    if prune and asked.branch:
+        raise UsageError("--prune with --branch", hint="what a branch leaves behind goes with `builder prune --branch`")
+    commands = Commands(options=asked.options, building=_words(building), only=asked.only, prune=prune)
     job = read_job(asked)
     repository_for("push to", job.matrix)
     registries = Registries(job.mirrors, insecure=job.matrix.insecure)
-    _write(output, pipeline_yaml(standings(render_all(job), registries), table, only=asked.only, options=asked.options))
+    _write(output, pipeline_yaml(standings(render_all(job), registries), table, commands))
 
 
 @ci.command("adopt")
@@ -526,6 +534,17 @@ def ci_adopt_command(file: Path, matrix: Path | None) -> None:
         say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
     if adoption.text == read.text and not _is_quiet():
         say(f"builder: nothing to change in {file}")
+
+
+def _words(options: str) -> list[str]:
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise UsageError(f"--options {options!r} cannot be read: {error}", hint="quote it as in a shell") from error
+    for word in words:
+        if word.startswith(("--only", "--push", "--promote", "--json", "--dry-run")):
+            raise UsageError(f"--options has {word}, which each job has of its own", hint="leave that out")
+    return words
 
 
 def _text(path: Path) -> str:

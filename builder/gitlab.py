@@ -81,41 +81,50 @@ def dotenv(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
     return "\n".join([*lines, f"PREBUILT_DEFAULT={chosen.pinned if pin else chosen.tag}"]) + "\n"
 
 
-def pipeline_yaml(
-    standings: Sequence[Standing], keywords: Mapping[str, Any], *, only: Sequence[str], options: Sequence[str]
-) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """What the commands of a child pipeline are given: `options` all of them, `building` the builds beside those.
+
+    `only` is the choice of cells that are promoted, as `--only` has it; with `prune`, the rest is deleted afterwards.
+    """
+
+    options: Sequence[str]
+    building: Sequence[str] = ()
+    only: Sequence[str] = ()
+    prune: bool = False
+
+    def build(self, cell: Cell) -> str:
+        """Build one cell and push it; no tag that jobs name moves."""
+        only = f"python={cell.python},base={cell.base}"
+        return _command("build", "--push", "--promote", "none", "--only", only, *self.options, *self.building)
+
+    def promote(self) -> str:
+        """Move the tags of all cells, once each of them is there."""
+        return _command("push", "--promote", *(word for each in self.only for word in ("--only", each)), *self.options)
+
+    def delete(self) -> list[str]:
+        """Delete what nothing needs, where that is wanted."""
+        return [_command("prune", "--delete", *self.options)] if self.prune else []
+
+
+def pipeline_yaml(standings: Sequence[Standing], keywords: Mapping[str, Any], commands: Commands) -> str:
     """A child pipeline: a build job for each cell that the registry lacks, then one that moves the tags of all.
 
-    `keywords` are what every job has (image, tags, services, …), `options` what every command is given; `only` is
-    the choice of cells, which the promotion is given too. Where nothing is to be done, the one job says so.
+    `keywords` are what every job has: image, tags, services, …. Where nothing is to be done, the one job says so.
     """
     building = [each.rendered.plan.cell for each in standings if each.digest is None]
     jobs: dict[str, Any] = {
-        f"build {cell.name}": {
-            "stage": "build",
-            **keywords,
-            "script": [_command("build", "--push", "--promote", "none", "--only", _only(cell), *options)],
-        }
-        for cell in building
+        f"build {cell.name}": {"stage": "build", **keywords, "script": [commands.build(cell)]} for cell in building
     }
     if any(each.state != "up-to-date" for each in standings):
-        last, script = (
-            "promote",
-            _command("push", "--promote", *(word for text in only for word in ("--only", text)), *options),
-        )
+        last, script = "promote", commands.promote()
     else:
         last, script = "nothing to do", f"echo '{len(standings)} cells are up to date'"
-    jobs[last] = {"stage": "promote", **keywords, "script": [script]}
+    jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
     head = f"# Written by `builder ci pipeline` for {len(building)} of {len(standings)} cells; {_BY}.\n"
-    parts = [
-        {"stages": ["build", "promote"] if building else ["promote"]},
-        *({name: job} for name, job in jobs.items()),
-    ]
+    stages = {"stages": ["build", "promote"] if building else ["promote"]}
+    parts = [stages, *({name: job} for name, job in jobs.items())]
     return head + "\n".join(yaml.safe_dump(part, sort_keys=False, width=10_000, allow_unicode=True) for part in parts)
-
-
-def _only(cell: Cell) -> str:
-    return f"python={cell.python},base={cell.base}"
 
 
 def _command(*words: str) -> str:

@@ -29,7 +29,12 @@ include:
       services: []
       tags: [docker]
 {inputs}
-stages: [test]
+workflow:
+  rules:
+    - if: $CI_PIPELINE_SOURCE == "merge_request_event"
+    - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
+
+stages: [build, test]
 
 test:
   stage: test
@@ -154,7 +159,8 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer) -> None:
 
 def test_a_job_for_each_image(consumer: Consumer) -> None:
     """Images are built one after another although there are runners, or tags move before all of them are built."""
-    consumer.write(idna="3.9", inputs="      parallel: true\n")
+    inputs = ["parallel: true", "prune: true", "before_script: [echo getting ready]", "options: --jobs 1"]
+    consumer.write(idna="3.9", inputs="".join(f"      {each}\n" for each in inputs))
     ran = consumer.scheduled()
     assert names(ran) == [
         "prebuilt-plan",
@@ -163,5 +169,9 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
         "test",
     ]
     assert consumer.named("3.13-slim")["3.13-slim"]
+    built = ran["[prebuilt-parallel] -> build 3.13-slim"]
+    assert "getting ready" in built.output
+    assert any("--lock uv.lock --jobs 1" in line.text for line in built.lines)
+    assert "0 tags deleted" in ran["[prebuilt-parallel] -> promote"].output
     again = consumer.scheduled()
     assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]

@@ -142,6 +142,11 @@ def test_pipeline_keeps_what_was_asked(nightly: Nightly) -> None:
         f"builder build --push --promote none --only python=3.13,base=slim {options}"
     ]
     assert jobs["promote"]["script"] == [f"builder push --promote --only python=3.13 {options}"]
+    jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", "--prune"))
+    assert jobs["build 3.11-slim"]["script"][0].endswith("--file 'ci matrix.toml' --builder 'my pods' --jobs 1")
+    assert jobs["promote"]["script"] == [
+        "builder push --promote --file 'ci matrix.toml'", "builder prune --delete --file 'ci matrix.toml'",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,24 @@ def test_job_keywords_that_are_none(tmp_path: Path, text: str | None, says: str)
     if text is not None:
         (tmp_path / "job.yml").write_text(text)
     done = nightly.builder("ci", "pipeline", "--job", "job.yml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--options", "--only python=3.13"), "--options has --only, which each job has of its own"),
+        (("--options", "'"), "cannot be read: No closing quotation"),
+        (("--prune", "--branch", "mr-7"), "--prune with --branch"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    """A child pipeline builds more than it says, or forgets the branch that it is for."""
+    nightly = Nightly(folder=tmp_path, repository="registry.invalid/ci", env={})
+    nightly.lock()
+    nightly.matrix()
+    done = nightly.builder("ci", "pipeline", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
 

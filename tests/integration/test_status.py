@@ -41,7 +41,8 @@ def drifted(built: Built, folder: Path) -> Path:
 def test_same_lock_is_the_same(built: Built, cell: str) -> None:
     """A job on its own image is told of a difference that there is not, or a foreign user gets no answer at all."""
     options = [*OFFLINE, "--user", "12345:12345"]
-    output = in_job(built.image(cell), "prebuilt-status --fail", checkout=built.shop.folder, options=options)
+    script = "uv sync --frozen --offline --quiet; prebuilt-status --fail"  # with the project itself in the environment
+    output = in_job(built.image(cell), script, checkout=built.shop.folder, options=options)
     first, second, third = output.splitlines()
     assert first.startswith(f"image      {cell}, less than a day old (built 20")
     assert second.startswith("made from  uv.lock: 61 packages, selection ")
