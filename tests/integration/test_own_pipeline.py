@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = f"{REGISTRY}/acme/builder"
 __all__ = ["a_guarded_registry"]
 
-TAG = f"v{__version__}"
+TAG = __version__
 PYTHONS = ("3.11", "3.13")
 NOTES = "- Everything, at last."
 
@@ -117,7 +117,7 @@ def test_release_is_packaged(packaged: Path) -> None:
 @pytest.mark.parametrize(
     ("tag", "heading", "said"),
     [
-        ("v99.0.0", f"## {__version__}", f"the tag is 'v99.0.0', builder/__init__.py says {__version__}"),
+        ("99.0.0", f"## {__version__}", f"the tag is '99.0.0', builder/__init__.py says {__version__}"),
         (TAG, "## 0.0.1", f"CHANGELOG.md says nothing under '## {__version__}'"),
     ],
     ids=["tag", "changelog"],
