@@ -7,6 +7,7 @@ for nothing here; the check `project-offline` of the finished image tells whethe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -23,8 +24,9 @@ def main(folder: str, name: str) -> None:
         sys.exit("no build backend %s: %s" % (name, error))
     for hook in ("get_requires_for_build_editable", "get_requires_for_build_wheel"):
         try:
-            required: list[str] = getattr(backend, hook, list)()
-        except Exception as error:
+            with contextlib.redirect_stdout(sys.stderr):  # setuptools says what it runs
+                required: list[str] = getattr(backend, hook, list)()
+        except (Exception, SystemExit) as error:  # setuptools ends the program
             print("%s of %s needs the project: %s" % (hook, name, error), file=sys.stderr)
             continue
         for requirement in required:
