@@ -124,7 +124,20 @@ def pipeline_yaml(standings: Sequence[Standing], keywords: Mapping[str, Any], co
     head = f"# Written by `builder ci pipeline` for {len(building)} of {len(standings)} cells; {_BY}.\n"
     stages = {"stages": ["build", "promote"] if building else ["promote"]}
     parts = [stages, *({name: job} for name, job in jobs.items())]
-    return head + "\n".join(yaml.safe_dump(part, sort_keys=False, width=10_000, allow_unicode=True) for part in parts)
+    return head + "\n".join(_dumped(part) for part in parts)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents lists below their key, as people write them."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        """See PyYAML."""
+        super().increase_indent(flow, False)
+
+
+def _dumped(part: Mapping[str, Any]) -> str:
+    text: str = yaml.dump(part, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+    return text
 
 
 def _command(*words: str) -> str:
