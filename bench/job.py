@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from builder.build import PROXY_ARGS
-from builder.command import run
 from builder.errors import BuilderError
+from builder.process import run
+from builder.request import PROXY_ARGS
 
 BEGIN: Final = "bench: begin"
 READY: Final = "bench: ready"

@@ -15,8 +15,8 @@ from typing import Final, Literal, get_args
 
 from bench.figures import Sample, judged, say, table
 from bench.subject import remove_images
-from builder.command import run
 from builder.errors import BuilderError
+from builder.process import run
 from tests.integration.gitlab import JobRan, public_images, run_pipeline
 from tests.integration.pairs import PUBLIC_IMAGES, lock_of, locked, take
 

@@ -14,7 +14,7 @@ import tomli_w
 
 from bench.figures import Sample, judged, say, table
 from bench.subject import EXAMPLE, ROOT, locked_example
-from builder.command import run
+from builder.process import run
 
 LOCKS: Final = ROOT.parent / "shared" / "locks" / "uv"
 SECONDS_TO_PLAN: Final = 3.0

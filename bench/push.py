@@ -17,13 +17,14 @@ import tomli_w
 from bench.figures import Sample, judged, say, table
 from bench.servers import Registry, empty_engine, registry
 from bench.subject import Subject, remove_images, subject
-from builder.build import build
-from builder.command import run
 from builder.errors import BuilderError
-from builder.publish import Compression, push
-from builder.refs import ImageRef, Mirrors
-from builder.registry import Registries
-from builder.verify import VerifiedImage
+from builder.image.build import build
+from builder.oci.reference import ImageRef, Mirrors
+from builder.oci.registry import Registries
+from builder.process import run
+from builder.release.publish import Compression, push
+from builder.verify.runner import verify
+from builder.verify.search import BuildInputs
 
 SECONDS: Final = 3.0  # a run of eight cells in which nothing moved
 
@@ -142,15 +143,17 @@ def _pulls_report(rows: Sequence[Sequence[str]], ratios: Sequence[str], rounds: 
 
 
 def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed:
-    """Build the example's image and push it as a run would; its contract is not tried, only its figures count."""
+    """Build the example's image, verify it and push it as a run would."""
     repository = ImageRef.from_str(f"{served.host}/{compression}")
     rendered = replace(made.rendered, plan=replace(made.rendered.plan, repository=repository))
     registries = Registries(Mirrors.from_strs([]))
     say(f"building the image and pushing it with {compression}")
     try:
         built = build(rendered, made.engine, made.settings, on_step=lambda _: None)
+        inputs = BuildInputs(secrets=made.settings.secrets)
+        verified = verify(built, made.engine, checkout=made.checkout, inputs=inputs)
         started = time.monotonic()
-        push(VerifiedImage(built=built, checks=()), made.engine, registries, compression)
+        push(verified, made.engine, registries, compression)
         seconds = time.monotonic() - started
     finally:
         remove_images(str(repository))

@@ -17,8 +17,8 @@ from typing import Final
 
 import requests
 
-from builder.command import run
 from builder.errors import BuilderError
+from builder.process import run
 
 _START: Final = 60.0  # seconds
 _STOP: Final = 60.0

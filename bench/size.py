@@ -11,8 +11,8 @@ from typing import IO, Final
 
 from bench.figures import judged, table
 from bench.subject import Subject, replaced, subject
-from builder.archive import ImageArchive, Layer
-from builder.render import CACHE, LABELS
+from builder.contract import CACHE, LABELS
+from builder.oci.archive import ImageArchive, Layer
 
 GOAL: Final = 1.03  # times the environment alone
 

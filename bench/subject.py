@@ -15,13 +15,14 @@ from typing import Final
 import uv
 
 from bench.figures import say
-from builder.build import BuildSettings, build, secrets_of_environment
-from builder.checkout import Checkout
-from builder.command import run
-from builder.engine import DockerEngine
-from builder.pipeline import Wish, read, render_all
-from builder.refs import ImageRef
-from builder.render import RenderedImage
+from builder.engine.docker import DockerEngine
+from builder.image.build import BuildSettings, build
+from builder.image.render import RenderedImage
+from builder.oci.reference import ImageRef
+from builder.process import run
+from builder.request import Request, open_registries, proxy_arguments, read_build_secrets, read_project
+from builder.run import plan_images
+from builder.verify.checkout import Checkout
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLE: Final = ROOT / "examples" / "webshop"
@@ -83,8 +84,8 @@ def locked_example(scratch: Path) -> Path:
 def subject(scratch: Path) -> Subject:
     """Make everything ready to build the example's image for one cell; nothing is built yet."""
     project = locked_example(scratch)
-    job = read(Wish(matrix=project / "matrix.toml", lock=project / "uv.lock", only=(CELL,)))
-    (rendered,) = render_all(job)
+    read = read_project(Request(matrix=project / "matrix.toml", lock=project / "uv.lock", only=(CELL,)))
+    (rendered,) = plan_images(read, open_registries(read.matrix, read.mirrors))
     # A name of this run's own: what it removes at the end is never an image that somebody uses.
     repository = ImageRef.from_str(f"builder-bench-{os.getpid()}-{secrets.token_hex(3)}")
     engine = DockerEngine()
@@ -92,8 +93,10 @@ def subject(scratch: Path) -> Subject:
     return Subject(
         project=project,
         rendered=replace(rendered, plan=replace(rendered.plan, repository=repository)),
-        checkout=Checkout.of(job.lock),
-        settings=BuildSettings(mirrors=job.mirrors, secrets=secrets_of_environment(), logs=scratch / "logs"),
+        checkout=Checkout.of(read.lock),
+        settings=BuildSettings(
+            mirrors=read.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=scratch / "logs"
+        ),
         engine=engine,
     )
 

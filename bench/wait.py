@@ -17,8 +17,9 @@ import uv
 from bench.figures import Sample, judged, say, table
 from bench.job import BEGIN, READY, Job
 from bench.subject import Subject, subject
-from builder.checkout import BUILDS, tar_of
-from builder.command import run
+from builder.contract import BUILDS
+from builder.process import run
+from builder.verify.checkout import tar_of
 
 OVER_FLOOR: Final = 1.3  # the baked image, in floor + import
 FASTER: Final = 8.0  # every alternative, in the baked image's time

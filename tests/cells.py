@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from builder.matrix import Cell, Platform
-from builder.refs import ImageRef
+from builder.matrix.model import Cell, Platform
+from builder.oci.reference import ImageRef
 
 
 def debian(

@@ -8,9 +8,9 @@ import signal
 from dataclasses import dataclass
 from unittest import mock
 
-from builder import cli, terminal
+from builder.cli import build, main
 
-assert terminal  # imported here: urllib3, below it, binds a socket at first, to see whether there is IPv6
+assert build  # imported here: urllib3, below it, binds a socket at first, to see whether there is IPv6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def builder(*arguments: str) -> Ended:
             contextlib.redirect_stderr(stderr),
             mock.patch("sys.argv", ["builder", *arguments]),
         ):
-            cli.main()
+            main()
     except SystemExit as end:
         exit_code = end.code if isinstance(end.code, int) else -1
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.refs import Digest
+from builder.oci.reference import Digest
 
 # What of the surroundings builder listens to; a test that wants one sets it.
 _HEEDED = (

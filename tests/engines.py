@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
 
-from builder.buildx import BuildRequest
-from builder.engine import Ran
+from builder.engine.buildx import BuildRequest
+from builder.engine.protocol import ContainerExit
 from tests import archives
 
 DIGEST = "sha256:" + "d1" * 32
@@ -68,7 +68,7 @@ class Recording:
 
     def run(
         self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> Ran:
+    ) -> ContainerExit:
         """Not used."""
         _unused()
 

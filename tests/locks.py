@@ -9,9 +9,9 @@ from typing import Any
 
 import tomli_w
 
-from builder import lock as locks
-from builder.lock import Lock
-from builder.matrix import Install
+from builder.lock.model import Lock
+from builder.lock.read import read_lock
+from builder.matrix.schema import Install
 
 INDEX = "https://index.invalid/simple"
 FILES = "https://files.invalid"
@@ -67,4 +67,4 @@ def write(folder: Path, *packages: Mapping[str, Any], **more: Any) -> Path:
 
 def read(folder: Path, *packages: Mapping[str, Any], install: Install | None = None, **more: Any) -> Lock:
     """Write a `pylock.toml` into the folder and read it as builder does."""
-    return locks.read(write(folder, *packages, **more), install or Install())
+    return read_lock(write(folder, *packages, **more), install or Install())

@@ -7,10 +7,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from builder import matrix as matrices
-from builder.lock import select
-from builder.plan import ImagePlan, inputs, plan
-from builder.refs import Digest, ImageRef
+from builder.image.plan import ImagePlan, inputs, plan
+from builder.lock.select import select
+from builder.matrix.file import parse_matrix
+from builder.matrix.model import Platform
+from builder.oci.reference import Digest, ImageRef
 from tests import locks
 
 REPOSITORY = ImageRef.from_str("registry.example.com/acme/ci")
@@ -26,7 +27,7 @@ def plan_of(
     platform: str = "linux/amd64",
 ) -> ImagePlan:
     """The plan of the matrix's first cell."""
-    parsed = matrices.parse(matrix, source="matrix.toml").on(matrices.Platform.from_str(platform))
+    parsed = parse_matrix(matrix, source="matrix.toml").on(Platform.from_str(platform))
     lock = locks.read(folder, *packages, install=parsed.install, dependency_groups=["dev"])
     digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in inputs(parsed)}
     return plan(parsed, select(lock, parsed.cells[0]), digests, repository=repository, today=date(2026, 11, 20))

@@ -93,7 +93,7 @@ class JobRan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
+class ContainerExit:
     """A pipeline that has ended: its jobs in the order in which they started, and everything it printed."""
 
     exit_code: int
@@ -116,7 +116,7 @@ def run_pipeline(
     volumes: Mapping[str, str] | None = None,
     projects: Mapping[str, Path] | None = None,
     options: Sequence[str] = (),
-) -> Ran:
+) -> ContainerExit:
     """Run the folder's `.gitlab-ci.yml`, or some of its jobs, and return what happened, whatever it was.
 
     The folder becomes a git repository where it is none, everything in it is staged, and caches stay in it.
@@ -160,7 +160,7 @@ def _found_here(projects: Mapping[str, Path]) -> dict[str, str]:
     return found
 
 
-def _watch(argv: Sequence[str], folder: Path, added: Mapping[str, str]) -> Ran:
+def _watch(argv: Sequence[str], folder: Path, added: Mapping[str, str]) -> ContainerExit:
     started = time.monotonic()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GCL_")}
     with subprocess.Popen(
@@ -169,7 +169,7 @@ def _watch(argv: Sequence[str], folder: Path, added: Mapping[str, str]) -> Ran:
         encoding="utf-8", errors="replace",
     ) as process:  # fmt: skip
         lines = [Line(at=time.monotonic() - started, text=line.rstrip("\n")) for line in process.stdout or ()]
-    return Ran(
+    return ContainerExit(
         exit_code=process.returncode,
         jobs=tuple(_jobs(lines)),
         text="\n".join(line.text for line in lines),

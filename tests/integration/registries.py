@@ -26,7 +26,7 @@ import certifi
 import pytest
 import trustme
 
-from builder.refs import ImageRef
+from builder.oci.reference import ImageRef
 from tests.integration.faults import Answer, Exchange, FaultProxy, between
 
 USER: Final = "jane"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import matrix
-from builder.adoption import file as gitlabfile
-from builder.adoption.adopt import adopt
+from builder.gitlab.adopt.adopt import adopt
+from builder.gitlab.adopt.file import parse_gitlab_file
+from builder.matrix.file import parse_matrix
 from tests.gitlab import MATRIX, WAYS
 
 pytestmark = pytest.mark.integration
@@ -38,6 +38,6 @@ def test_diff_gives_exactly_the_text(way: str, ends: str, program: list[str], tm
     command = [sys.executable, "-m", "builder", "ci", "adopt", str(path.relative_to(tmp_path))]
     diff = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
     subprocess.run(program, cwd=tmp_path, check=True, input=diff)
-    wanted = adopt(gitlabfile.parse(text, source="x"), matrix.parse(MATRIX, source="matrix.toml")).text
+    wanted = adopt(parse_gitlab_file(text, source="x"), parse_matrix(MATRIX, source="matrix.toml")).text
     assert wanted != text
     assert path.read_bytes() == wanted.encode()

@@ -152,10 +152,10 @@ def test_nights_with_attestations(nightly: Nightly, open_registry: Registry) -> 
     assert difference["packages"] == ["package idna: 3.10 → 3.11"]
     assert difference["shared_bytes"] > difference["new_bytes"] > 0
 
-    assert nightly.builder("push", *CELL, "--rollback", env=NO_ENGINE).returncode == 0
+    assert nightly.builder("rollback", env=NO_ENGINE).returncode == 0
     assert standing(open_registry.host, path) == before
     assert attested(nightly)
-    assert nightly.builder("push", *CELL, "--promote", env=NO_ENGINE).returncode == 0
+    assert nightly.builder("promote", *CELL, env=NO_ENGINE).returncode == 0
     assert standing(open_registry.host, path) == after
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from uv import find_uv_bin
 
-from builder import lock as locks
 from builder.errors import LockError
-from builder.lock import select
-from builder.matrix import Install
+from builder.lock.read import read_lock
+from builder.lock.select import select
+from builder.matrix.schema import Install
 from tests.cells import debian
 from tests.commandline import builder
 from tests.matrices import SMALL
@@ -56,7 +56,7 @@ def refusal(project: Path, **install: Any) -> str:
     """What reading the lock is answered with."""
     before = sorted(path.name for path in project.iterdir())
     with pytest.raises(LockError) as raised:
-        locks.read(project / "uv.lock", Install.model_validate(install))
+        read_lock(project / "uv.lock", Install.model_validate(install))
     assert raised.value.exit_code == 2
     assert sorted(path.name for path in project.iterdir()) == before
     return str(raised.value)
@@ -64,7 +64,7 @@ def refusal(project: Path, **install: Any) -> str:
 
 def test_good_lock(project: Path) -> None:
     """Broken: nothing of what the tests below change is what they say is wrong."""
-    lock = locks.read(project / "uv.lock", Install(groups=("docs",), extras=("tls",)))
+    lock = read_lock(project / "uv.lock", Install(groups=("docs",), extras=("tls",)))
     assert lock.uv_flags == ("--group", "docs", "--extra", "tls")
     assert select(lock, debian("3.12")).packages == ()
 
@@ -120,12 +120,12 @@ def test_variables_of_uv_change_nothing(project: Path, monkeypatch: pytest.Monke
     """Broken: a UV_ variable of whoever runs builder decides what is in the image."""
     for name, value in {"UV_NO_DEV": "1", "UV_FROZEN": "x", "UV_PROJECT": "/nowhere", "UV_OFFLINE": "maybe"}.items():
         monkeypatch.setenv(name, value)
-    assert locks.read(project / "uv.lock", Install()).kind == "uv.lock"
+    assert read_lock(project / "uv.lock", Install()).kind == "uv.lock"
 
 
 def test_python_outside_requires_python(project: Path) -> None:
     """Broken: an image is made for a Python that the project does not take."""
-    lock = locks.read(project / "uv.lock", Install())
+    lock = read_lock(project / "uv.lock", Install())
     with pytest.raises(LockError, match=r"Python 3\.10 is outside requires-python '>=3\.11'"):
         select(lock, debian("3.10"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import docker, images_of
-from tests.integration.gitlab import REGISTRY, Ran, run_pipeline, runs_pipelines
+from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
 from tests.integration.nightly import Nightly, standing
 
 pytestmark = [pytest.mark.integration, runs_pipelines]
@@ -74,7 +74,7 @@ class Consumer:
         text = PIPELINE.format(cli=CLI, inputs=inputs)
         (self.project.folder / ".gitlab-ci.yml").write_text(text)
 
-    def run(self, **variables: str) -> Ran:
+    def run(self, **variables: str) -> ContainerExit:
         """Run a pipeline as GitLab would on a runner whose jobs have the engine's socket."""
         said = {
             "CI_REGISTRY_IMAGE": f"{REGISTRY}/{self.path}", "CI_DEFAULT_BRANCH": "main",
@@ -86,11 +86,11 @@ class Consumer:
             projects={"acme/builder": self.component}, options=["--network", "host"],
         )  # fmt: skip
 
-    def scheduled(self) -> Ran:
+    def scheduled(self) -> ContainerExit:
         """The night's pipeline on the default branch."""
         return self.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main")
 
-    def merge_request(self, source_project: str = "1") -> Ran:
+    def merge_request(self, source_project: str = "1") -> ContainerExit:
         """The pipeline of merge request 7 from this project, or from a fork."""
         return self.run(
             CI_PIPELINE_SOURCE="merge_request_event", CI_COMMIT_BRANCH="", CI_MERGE_REQUEST_IID="7",
@@ -117,7 +117,7 @@ def consumer(component: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
         docker("image", "rm", "--force", f"{REGISTRY}/{path}/ci:{tag}")
 
 
-def names(ran: Ran) -> list[str]:
+def names(ran: ContainerExit) -> list[str]:
     """The jobs that ran, all of which passed."""
     assert ran.exit_code == 0, ran.text
     assert all(job.passed for job in ran.jobs), ran.text

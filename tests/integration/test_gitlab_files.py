@@ -141,11 +141,11 @@ def test_pipeline_keeps_what_was_asked(nightly: Nightly) -> None:
     assert jobs["build 3.13-slim"]["script"] == [
         f"builder build --push --promote none --only python=3.13,base=slim {options}"
     ]
-    assert jobs["promote"]["script"] == [f"builder push --promote --only python=3.13 {options}"]
+    assert jobs["promote"]["script"] == [f"builder promote --only python=3.13 {options}"]
     jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", "--prune"))
     assert jobs["build 3.11-slim"]["script"][0].endswith("--file 'ci matrix.toml' --builder 'my pods' --jobs 1")
     assert jobs["promote"]["script"] == [
-        "builder push --promote --file 'ci matrix.toml'", "builder prune --delete --file 'ci matrix.toml'",
+        "builder promote --file 'ci matrix.toml'", "builder prune --delete --file 'ci matrix.toml'",
     ]  # fmt: skip
 
 

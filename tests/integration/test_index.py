@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import lock as locks
 from builder.errors import LockError
-from builder.lock import select
-from builder.matrix import Install
+from builder.lock.model import Lock
+from builder.lock.read import read_lock
+from builder.lock.select import select
+from builder.matrix.schema import Install
 from tests.cells import alpine, debian
 from tests.integration.server import Answer, Request, Server, serving
 from tests.locks import fake_hash
@@ -65,11 +66,11 @@ ONE = pinned("one", "1.0", *FILES[:2])
 FAST = pinned("Fast", "2.0", *FILES[3:])
 
 
-def read(folder: Path, text: str) -> locks.Lock:
+def read(folder: Path, text: str) -> Lock:
     """Read the requirements."""
     path = folder / "requirements.txt"
     path.write_text(text, encoding="utf-8")
-    return locks.read(path, Install())
+    return read_lock(path, Install())
 
 
 def test_each_cell_gets_its_files(index: Server, tmp_path: Path) -> None:

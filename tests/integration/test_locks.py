@@ -14,10 +14,11 @@ import pytest
 import tomli
 from packaging.specifiers import SpecifierSet
 
-from builder import lock as locks
 from builder.errors import LockError
-from builder.lock import newest_python, select
-from builder.matrix import Install
+from builder.lock.project import newest_python
+from builder.lock.read import read_lock
+from builder.lock.select import select
+from builder.matrix.schema import Install
 from tests.cells import debian
 
 _SHARED = Path(__file__).parents[3] / "shared" / "locks"
@@ -87,10 +88,10 @@ def test_selection_is_what_uv_installs(folder: Path, mode: str) -> None:
     cell = debian(oracle.python)
     if oracle.exit_code:
         with pytest.raises(LockError) as raised:
-            select(locks.read(folder / "uv.lock", MODES[mode](folder)), cell)
+            select(read_lock(folder / "uv.lock", MODES[mode](folder)), cell)
         assert _says(oracle.refusal) in " ".join(re.findall(r"[A-Za-z0-9._-]{3,}", str(raised.value)))
         return
-    chosen = select(locks.read(folder / "uv.lock", MODES[mode](folder)), cell).packages
+    chosen = select(read_lock(folder / "uv.lock", MODES[mode](folder)), cell).packages
     # Of packages from git or from a URL the lists have the name alone.
     found = {each.name if each.name in oracle.packages else f"{each.name}=={each.version}" for each in chosen}
     assert found == oracle.packages
@@ -99,7 +100,7 @@ def test_selection_is_what_uv_installs(folder: Path, mode: str) -> None:
 @pytest.mark.parametrize("path", sorted((_SHARED / "pylock").glob("*/pylock*.toml")), ids=lambda path: path.parent.name)
 def test_pylock_is_selected_from(path: Path) -> None:
     """Broken: a PEP 751 lock that another tool wrote is refused, or nothing is taken from it."""
-    lock = locks.read(path, Install())
+    lock = read_lock(path, Install())
     admitted = lock.pylock.requires_python or SpecifierSet()
     chosen = select(lock, debian("3.12" if "3.12.1" in admitted else newest_python(lock))).packages
     assert {each.name for each in chosen} <= {package.name for package in lock.pylock.packages}

@@ -13,7 +13,7 @@ import pytest
 
 from builder import __version__
 from tests.integration.conftest import Builder, docker
-from tests.integration.gitlab import REGISTRY, REMOTE, Ran, public_images, run_pipeline, runs_pipelines
+from tests.integration.gitlab import REGISTRY, REMOTE, ContainerExit, public_images, run_pipeline, runs_pipelines
 from tests.integration.registries import Registry, a_guarded_registry
 from tests.integration.server import Answer, serving
 
@@ -56,7 +56,7 @@ def _git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True)
 
 
-def _run(folder: Path, *jobs: str, **variables: str) -> Ran:
+def _run(folder: Path, *jobs: str, **variables: str) -> ContainerExit:
     surroundings = {name: os.environ[name] for name in _SURROUNDINGS if name in os.environ}
     return run_pipeline(
         folder, *jobs,

@@ -113,14 +113,14 @@ def test_settings_and_refresh_are_reasons(nightly: Nightly) -> None:
 
 
 def test_rollback_and_back_again(nightly: Nightly, open_registry: Registry) -> None:
-    """`push --rollback` puts back the set before, and the next run brings the new one back without building."""
+    """`rollback` puts back the set before, and the next run brings the new one back without building."""
     nightly.outcomes()
     before = standing(open_registry.host, path_of(nightly))
     nightly.lock(idna="3.11")
     nightly.outcomes()
     after = standing(open_registry.host, path_of(nightly))
     assert set(before.values()).isdisjoint(after.values())
-    assert nightly.builder("push", "--rollback", env=NO_ENGINE).returncode == 0
+    assert nightly.builder("rollback", env=NO_ENGINE).returncode == 0
     assert standing(open_registry.host, path_of(nightly)) == before
     assert nightly.builder("build", "--push", env=NO_ENGINE).returncode == 0
     assert standing(open_registry.host, path_of(nightly)) == after
@@ -133,10 +133,10 @@ def test_build_split_over_machines(nightly: Nightly, open_registry: Registry) ->
         assert done.returncode == 0, done.stderr
         assert standing(open_registry.host, path_of(nightly)) == dict.fromkeys(TAGS)
         if python == "3.11":
-            early = nightly.builder("push", "--promote", env=NO_ENGINE)
+            early = nightly.builder("promote", env=NO_ENGINE)
             assert early.returncode == 4
             assert "3.13-slim-" in early.stderr
-    done = nightly.builder("push", "--promote", env=NO_ENGINE)
+    done = nightly.builder("promote", env=NO_ENGINE)
     assert done.returncode == 0, done.stderr
     assert all(standing(open_registry.host, path_of(nightly)).values())
 
@@ -145,7 +145,7 @@ def test_push_of_images_built_earlier(nightly: Nightly, open_registry: Registry)
     """What was built and verified on a laptop is pushed as it is."""
     assert nightly.builder("build").returncode == 0
     dry = nightly.builder("push", "--dry-run")
-    assert dry.stdout.count("build and push") == 2
+    assert dry.stdout.count("push  ") == 2
     assert standing(open_registry.host, path_of(nightly)) == dict.fromkeys(TAGS)
     done = nightly.builder("push")
     assert done.returncode == 0, done.stderr

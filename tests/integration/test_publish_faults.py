@@ -192,17 +192,17 @@ def test_killed_between_two_tags(case: Case) -> None:
     assert process.returncode == -signal.SIGKILL
     assert not case.is_old()
     assert case.repaired()
-    assert case.nightly.builder("push", "--rollback", env=NO_ENGINE).returncode == 0
+    assert case.nightly.builder("rollback", env=NO_ENGINE).returncode == 0
     assert case.is_old()
 
 
 def test_killed_between_two_tags_and_rolled_back(case: Case) -> None:
-    """After a promotion that died half way, `--rollback` brings back the set before it."""
+    """After a promotion that died half way, `rollback` brings back the set before it."""
     process = case.nightly.start("push")
     case.proxy.on("PUT", MOVING, Call(lambda _: process.kill()), nth=2)
     process.communicate(timeout=120)
     case.proxy.forget()
-    done = case.nightly.builder("push", "--rollback", env=NO_ENGINE)
+    done = case.nightly.builder("rollback", env=NO_ENGINE)
     assert done.returncode == 0, done.stderr
     assert case.is_old()
 

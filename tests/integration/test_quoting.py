@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.lock import BuildSystem
-from builder.matrix import Cell
-from builder.refs import Digest
-from builder.render import render
+from builder.image.render import render
+from builder.lock.model import BuildSystem
+from builder.matrix.model import Cell
+from builder.oci.reference import Digest
 from tests.cells import alpine, debian
 from tests.locks import pure
 from tests.matrices import EXAMPLE

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import RegistryError
-from builder.refs import ImageRef, Mirrors
-from builder.registry import Registries
+from builder.oci.reference import ImageRef, Mirrors
+from builder.oci.registry import Registries
 from tests.integration.server import Answer, Request, Server, serving
 
 MANIFEST = b'{"schemaVersion": 2}'

@@ -14,10 +14,11 @@ from typing import IO
 import certifi
 import pytest
 
-from builder import registry as module
 from builder.errors import InterruptedRun, RegistryError
-from builder.refs import Digest, ImageRef, Mirrors
-from builder.registry import Manifest, Registries, digest_of
+from builder.oci import transport as module
+from builder.oci.manifest import Manifest, digest_of
+from builder.oci.reference import Digest, ImageRef, Mirrors
+from builder.oci.registry import Registries
 from tests.integration.faults import (
     Action,
     Answer,

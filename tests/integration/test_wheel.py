@@ -37,4 +37,4 @@ def test_installed_elsewhere(tmp_path: Path) -> None:
     subprocess.run(rendered, cwd=project, env=environment, check=True, capture_output=True)
     dockerfile = (project / "contexts" / "3.13-bookworm-slim" / "Dockerfile").read_text()
     assert dockerfile.startswith("# 3.13-bookworm-slim for linux/")
-    assert (folder / "builder" / "probes" / "bytecode.py").is_file()
+    assert (folder / "builder" / "verify" / "probes" / "bytecode.py").is_file()

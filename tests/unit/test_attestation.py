@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from builder.attestation import Attestation, as_json, descriptor
-from builder.registry import INDEX_TYPES, Manifest, digest_of
+from builder.contract import INDEX_TYPES
+from builder.oci.attestation import Attestation
+from builder.oci.manifest import Manifest, as_json, descriptor, digest_of
 
 OLD_IMAGE, NEW_IMAGE = "sha256:" + "0a" * 32, "sha256:" + "1a" * 32
 OLD_LAYER, NEW_LAYER = "sha256:" + "0b" * 32, "sha256:" + "1b" * 32
@@ -69,8 +70,8 @@ def test_every_digest_on_the_way_is_true() -> None:
 def test_image_of_an_index_comes_first() -> None:
     """Broken: where an index has its attestation first, labels and layers are read from that."""
     entries = [
-        {"digest": OTHER, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}},
-        {"digest": OLD_IMAGE},
+        {"digest": OTHER, "size": 1, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}},
+        {"digest": OLD_IMAGE, "size": 1},
     ]
     index = Manifest(content=as_json({"manifests": entries}), media_type=INDEX_TYPES[0])
     assert [str(child) for child in index.children] == [OLD_IMAGE, OTHER]

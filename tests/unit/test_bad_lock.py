@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import lock as locks
 from builder.errors import LockError
-from builder.matrix import Install
+from builder.lock.read import read_lock
+from builder.matrix.schema import Install
 
 TOP = 'lock-version = "1.0"\ncreated-by = "tests"\n'
 
@@ -18,7 +18,7 @@ def refusal(path: Path, content: str | bytes | None = None) -> str:
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(LockError) as raised:
-        locks.read(path, Install())
+        read_lock(path, Install())
     assert raised.value.exit_code == 2
     assert str(path) in raised.value.what
     return str(raised.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import MatrixError
-from builder.matrix import parse, read
+from builder.matrix.file import parse_matrix, read_matrix
 from tests.matrices import EXAMPLE, SMALL, changed
 
 EXCLUDE_ALL = 'exclude = [{ base = "slim" }]\n' + SMALL
@@ -16,7 +16,7 @@ EXCLUDE_ALL = 'exclude = [{ base = "slim" }]\n' + SMALL
 def message(text: str) -> str:
     """What a wrong matrix is answered with."""
     with pytest.raises(MatrixError) as raised:
-        parse(text, source="matrix.toml")
+        parse_matrix(text, source="matrix.toml")
     assert raised.value.exit_code == 2
     return str(raised.value)
 
@@ -176,7 +176,7 @@ def test_wrong_shapes(text: str) -> None:
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     """Broken: a mistyped -f is answered by a traceback, or by the built-in matrix."""
     with pytest.raises(MatrixError, match=r"cannot read .*missing\.toml: No such file") as raised:
-        read(tmp_path / "missing.toml")
+        read_matrix(tmp_path / "missing.toml")
     assert "-f" in raised.value.hint
 
 
@@ -185,4 +185,4 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "matrix.toml"
     path.write_bytes(b"python = ['\xff']")
     with pytest.raises(MatrixError, match=r"not UTF-8 text \(byte 11\)"):
-        read(path)
+        read_matrix(path)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from builder.build import BuildSettings, BuiltImage, build
 from builder.errors import BuildError, UsageError
-from builder.inputs import Inputs
-from builder.refs import Digest, Mirrors
-from builder.render import RenderedImage, render
+from builder.image.build import BuildSettings, BuiltImage, build
+from builder.image.inputs import ImageInputs
+from builder.image.render import RenderedImage, render
+from builder.oci.reference import Digest, Mirrors
+from builder.request import proxy_arguments
 from tests.engines import DIGEST, LAYER, Recording
 from tests.locks import pure
 from tests.matrices import SMALL
@@ -95,9 +96,9 @@ def settings(folder: Path, **more: Any) -> BuildSettings:
 
 
 def built(rendered: RenderedImage, folder: Path, engine: Recording) -> tuple[BuiltImage, list[str]]:
-    """The image, and the news while it was built."""
-    news: list[str] = []
-    return build(rendered, engine, settings(folder), on_step=news.append), news
+    """The image, and the steps that were reported while it was built."""
+    steps: list[str] = []
+    return build(rendered, engine, settings(folder), on_step=steps.append), steps
 
 
 def complaint(rendered: RenderedImage, folder: Path, lines: Sequence[str], exit_code: int = 1) -> str:
@@ -157,7 +158,7 @@ def test_context_is_the_rendered_one_and_gone_afterwards(rendered: RenderedImage
     assert engine.requests[0].tag == str(rendered.immutable_tag)
     labels = engine.requests[0].labels
     assert labels["io.gitlab.prebuilt.key"] == rendered.key
-    assert Inputs.from_label(labels["io.gitlab.prebuilt.inputs"]) == Inputs.of(rendered)
+    assert ImageInputs.from_label(labels["io.gitlab.prebuilt.inputs"]) == ImageInputs.of(rendered)
 
 
 def test_mirrors_are_named_beside_the_context(rendered: RenderedImage, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_proxies_are_handed_on_by_name(
     """Broken: a build behind a proxy reaches nothing, or the proxy's password is on a command line."""
     monkeypatch.setenv("HTTPS_PROXY", "https://jane:hunter2@proxy.invalid")
     engine = Recording(lines=[])
-    built(rendered, tmp_path, engine)
+    build(rendered, engine, settings(tmp_path, proxy_arguments=proxy_arguments()), on_step=lambda _: None)
     assert "HTTPS_PROXY" in engine.requests[0].build_args
     assert "hunter2" not in repr(engine.requests)
 

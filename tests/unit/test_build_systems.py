@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from builder.errors import BuilderError
-from builder.lock import BuildSystem, Selection, select
+from builder.lock.model import BuildSystem, Selection
+from builder.lock.select import select
 from tests import locks
 from tests.cells import debian
 from tests.locks import pure

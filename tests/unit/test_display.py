@@ -1,4 +1,4 @@
-"""News of a run, where nobody watches: plain lines, each once, or none."""
+"""Events of a run, where nobody watches: plain lines, each once, or none."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import re
 import pytest
 from rich.console import Console
 
-from builder.pipeline import News
-from builder.terminal import Display, Progress, is_for_people
+from builder.cli.output.live import Display, ProgressMode, is_for_people
+from builder.run import ProgressEvent
 
-NEWS = [
-    News(cell="3.12-slim", stage="build", text="copy uv"),
-    News(cell="3.12-slim", stage="build", text="copy uv"),
-    News(cell="3.12-alpine", stage="verify", text="[red]uv-pip"),
-    News(cell="3.12-slim", stage="done", text="verified"),
+EVENTS = [
+    ProgressEvent(cell="3.12-slim", stage="build", text="copy uv"),
+    ProgressEvent(cell="3.12-slim", stage="build", text="copy uv"),
+    ProgressEvent(cell="3.12-alpine", stage="verify", text="[red]uv-pip"),
+    ProgressEvent(cell="3.12-slim", stage="done", text="verified"),
 ]
 
 
-def shown(capsys: pytest.CaptureFixture[str], *, progress: Progress, quiet: bool = False) -> str:
+def shown(capsys: pytest.CaptureFixture[str], *, progress: ProgressMode, quiet: bool = False) -> str:
     """What is on stderr after the news; stdout must stay empty."""
     with Display(["3.12-slim", "3.12-alpine"], progress=progress, quiet=quiet) as display:
-        for news in NEWS:
-            display.show(news)
+        for event in EVENTS:
+            display.show(event)
     out, err = capsys.readouterr()
     assert out == ""
     return err
 
 
 @pytest.mark.parametrize("progress", ["plain", "auto"])
-def test_plain_lines(capsys: pytest.CaptureFixture[str], progress: Progress) -> None:
+def test_plain_lines(capsys: pytest.CaptureFixture[str], progress: ProgressMode) -> None:
     """Broken: a CI log has control characters, repeated lines, or none."""
     lines = [re.sub(r"^ *\d+\.\ds  ", "", line) for line in shown(capsys, progress=progress).splitlines()]
     assert lines == [
@@ -40,7 +40,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], progress: Progress) -> 
 
 
 @pytest.mark.parametrize("progress", ["plain", "auto", "tty"])
-def test_quiet(capsys: pytest.CaptureFixture[str], progress: Progress) -> None:
+def test_quiet(capsys: pytest.CaptureFixture[str], progress: ProgressMode) -> None:
     """Broken: -q is not quiet."""
     assert shown(capsys, progress=progress, quiet=True) == ""
 

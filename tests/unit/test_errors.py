@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from builder import errors
-from builder.command import quoted, redact
 from builder.errors import BuilderError, listed, near
+from builder.process import quoted, redact
 
 EXIT_CODES = {
     "BuilderError": 1,

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from builder.command import run
+from builder.process import run
 
 _ATTEMPTS: dict[str, Callable[[], object]] = {
     "subprocess.Popen": lambda: subprocess.Popen([sys.executable, "-V"]),

@@ -9,13 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from builder import terminal
-from builder.build import BuiltImage
+from builder.cli.output import json as documents
+from builder.cli.output import text
 from builder.errors import BuildError
-from builder.pipeline import CellResult, Outcome, Publication
-from builder.refs import Digest
-from builder.render import RenderedImage, render
-from builder.verify import Check
+from builder.image.build import BuiltImage
+from builder.image.render import RenderedImage, render
+from builder.oci.reference import Digest
+from builder.run import CellResult, Outcome, Publication
+from builder.verify.runner import Check
 from tests.locks import FILES, INDEX, fake_hash, pure, sdist
 from tests.matrices import EXAMPLE
 from tests.plans import plan_of
@@ -56,7 +57,7 @@ def cell(rendered: RenderedImage) -> dict[str, Any]:
 
 def test_plan(rendered: RenderedImage) -> None:
     """Broken: scripts that read `builder plan --json` find other keys or values."""
-    assert json.loads(json.dumps(terminal.plan_json([rendered]))) == {
+    assert json.loads(json.dumps(documents.plan_json([rendered]))) == {
         "cells": [{**cell(rendered), "status": None, "reasons": []}]
     }
 
@@ -69,7 +70,7 @@ def test_verified_build(rendered: RenderedImage) -> None:
     result = CellResult(
         rendered=rendered, outcome="verified", seconds=2.00049, log=Path("a.log"), built=built, checks=(check,)
     )
-    assert json.loads(json.dumps(terminal.build_json(Publication(results=(result,), promotion=None)))) == {
+    assert json.loads(json.dumps(documents.build_json(Publication(results=(result,), promotion=None)))) == {
         "promotion": [],
         "cells": [
             {
@@ -90,7 +91,7 @@ def test_failed_build(rendered: RenderedImage) -> None:
     """Broken: scripts cannot tell a failed cell, or read a password in its error."""
     error = BuildError("no https://jane:hunter2@index.invalid", hint="log: a.log")
     result = CellResult(rendered=rendered, outcome="build-failed", seconds=1.0, log=Path("a.log"), error=error)
-    (found,) = terminal.build_json(Publication(results=(result,), promotion=None))["cells"]
+    (found,) = documents.build_json(Publication(results=(result,), promotion=None))["cells"]
     assert (found["outcome"], found["digest"], found["size"], found["checks"]) == ("build-failed", None, None, [])
     assert found["log"] == "a.log"
     assert found["error"] == "no https://***@index.invalid\n  log: a.log"
@@ -102,9 +103,9 @@ def test_documented_schema(rendered: RenderedImage, repository_root: Path, outco
     schema = json.loads((repository_root / "docs" / "output.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    table = terminal.plan_json([rendered])
+    table = documents.plan_json([rendered])
     if outcome:
-        table = terminal.build_json(
+        table = documents.build_json(
             Publication(
                 results=(CellResult(rendered=rendered, outcome=outcome, seconds=1.0, log=Path("a.log")),),
                 promotion=None,
@@ -118,7 +119,7 @@ def test_documented_schema(rendered: RenderedImage, repository_root: Path, outco
 
 def test_plan_as_text(rendered: RenderedImage) -> None:
     """Broken: `builder plan` leaves out packages, what is built from source, unknown sizes, key or tags."""
-    said = terminal.plan_table([rendered])
+    said = text.plan_table([rendered])
     assert said.splitlines()[:3] == [
         "3.12-bookworm-slim",
         "  packages   3: 1 wheels, 2 to be built from source (two, zip)",

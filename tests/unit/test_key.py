@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from builder.refs import Digest, ImageRef
-from builder.render import render
+from builder.image.render import render
+from builder.oci.reference import Digest, ImageRef
 from tests.locks import fake_hash, package, pure, sdist, wheel
 from tests.matrices import EXAMPLE, changed
 from tests.plans import plan_of

@@ -7,13 +7,14 @@ from importlib.metadata import version
 import pytest
 
 from builder.errors import UsageError
-from builder.matrix import Matrix, Platform, built_in, parse
+from builder.matrix.file import built_in_matrix, parse_matrix
+from builder.matrix.model import Matrix, Platform
 from tests.matrices import EXAMPLE, SMALL, changed
 
 
 def example() -> Matrix:
     """The example, parsed."""
-    return parse(EXAMPLE, source="matrix.toml")
+    return parse_matrix(EXAMPLE, source="matrix.toml")
 
 
 def names(matrix: Matrix) -> list[str]:
@@ -46,7 +47,7 @@ def test_matrix_has_what_holds_for_all_cells() -> None:
 
 def test_defaults_of_a_small_matrix() -> None:
     """Broken: a matrix that leaves things out gets something other than what the manual says."""
-    matrix = parse(SMALL, source="matrix.toml")
+    matrix = parse_matrix(SMALL, source="matrix.toml")
     assert str(matrix.uv) == f"ghcr.io/astral-sh/uv:{version('uv')}"
     assert (matrix.repository, matrix.link_mode, matrix.aliases) == (None, "copy", ())
     assert matrix.cells[0].platform == Platform.of_this_machine()
@@ -54,7 +55,7 @@ def test_defaults_of_a_small_matrix() -> None:
 
 def test_built_in_matrix_has_one_cell() -> None:
     """Broken: a project without a matrix.toml gets other images than bookworm-slim with its Python."""
-    (cell,) = built_in("3.13").cells
+    (cell,) = built_in_matrix("3.13").cells
     assert cell.name == "3.13-bookworm-slim"
     assert str(cell.image) == "docker.io/library/python:3.13-slim-bookworm"
 
@@ -67,7 +68,7 @@ def test_exclusion_of_one_axis_takes_all_its_cells(exclusion: str) -> None:
         '{ python = "3.13" }': ["3.12-bookworm-slim", "3.12-alpine"],
         '{ base = "alpine" }': ["3.12-bookworm-slim", "3.13-bookworm-slim"],
     }
-    assert names(parse(text, source="m")) == kept[exclusion]
+    assert names(parse_matrix(text, source="m")) == kept[exclusion]
 
 
 @pytest.mark.parametrize(
@@ -81,13 +82,13 @@ def test_exclusion_of_one_axis_takes_all_its_cells(exclusion: str) -> None:
 def test_glibc_of_known_releases(image: str, libc: str) -> None:
     """Broken: a base gets wheels that its glibc cannot load."""
     text = changed("python:{python}-slim-bookworm", image)
-    assert parse(text, source="m").cells[0].libc == libc
+    assert parse_matrix(text, source="m").cells[0].libc == libc
 
 
 def test_libc_of_the_file_wins() -> None:
     """Broken: the libc that the matrix names is not heeded."""
     text = changed('family = "debian"', 'family = "debian"\nlibc = "2.17"')
-    assert parse(text, source="m").cells[0].libc == "2.17"
+    assert parse_matrix(text, source="m").cells[0].libc == "2.17"
 
 
 def test_only_keeps_the_cells_that_match_any_choice() -> None:
@@ -102,7 +103,7 @@ def test_only_keeps_the_cells_that_match_any_choice() -> None:
 def test_only_drops_the_aliases_of_other_cells() -> None:
     """Broken: --only moves a tag of a cell that it does not build."""
     text = EXAMPLE + '[aliases]\n"latest" = "3.13-bookworm-slim"\n"old" = "3.12-alpine"\n'
-    assert parse(text, source="m").only(["base=alpine"]).aliases == (("old", "3.12-alpine"),)
+    assert parse_matrix(text, source="m").only(["base=alpine"]).aliases == (("old", "3.12-alpine"),)
 
 
 @pytest.mark.parametrize("choice", ["python=3.11", "base=alpine,python=3.13"])
@@ -127,7 +128,7 @@ def test_only_that_is_no_choice_shows_how(choice: str) -> None:
 )
 def test_platform_is_read_as_docker_writes_it(text: str, machine: str) -> None:
     """Broken: an image gets the wheels of another architecture."""
-    (cell,) = parse(SMALL, source="m").on(Platform.from_str(text)).cells
+    (cell,) = parse_matrix(SMALL, source="m").on(Platform.from_str(text)).cells
     assert cell.platform.machine == machine
 
 

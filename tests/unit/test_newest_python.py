@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from builder.errors import LockError
-from builder.lock import newest_python
+from builder.lock.project import newest_python
 from tests import locks
 from tests.locks import pure
 

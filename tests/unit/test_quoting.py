@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from builder.errors import BuilderError
-from builder.render import dockerfile_quoted, shell_quoted
+from builder.image.render import dockerfile_quoted, shell_quoted
 
 HOSTILE = [
     "a b",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.errors import UsageError
-from builder.refs import Digest, ImageRef, Mirrors
+from builder.oci.reference import Digest, ImageRef, Mirrors
 
 HEX = "0123456789abcdef" * 4
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import builder
-from builder.refs import Digest
-from builder.render import RenderedImage, render
+from builder.image.render import RenderedImage, render
+from builder.oci.reference import Digest
 from tests.locks import FILES, fake_hash, package, pure, sdist
 from tests.plans import plan_of
 
@@ -154,8 +154,8 @@ def test_every_golden_folder_has_a_case(repository_root: Path) -> None:
 
 
 def test_probe_of_build_systems_is_builders_own(rendered: Callable[[str], RenderedImage]) -> None:
-    """Broken: the image build asks backends with another script than the one in builder."""
-    probe = Path(builder.__file__).parent / "probes" / "requires.py"
+    """Broken: the image build asks backends with another script than the one in dockerfiles/."""
+    probe = Path(builder.__file__).parent.parent / "dockerfiles" / "requires.py"
     assert dict(rendered("with-build-systems").files)["requires.py"] == probe.read_bytes()
 
 

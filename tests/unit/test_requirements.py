@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import lock as locks
 from builder.errors import LockError
-from builder.matrix import Install
+from builder.lock.read import read_lock
+from builder.matrix.schema import Install
 from tests.locks import fake_hash
 
 HASH = f"--hash=sha256:{fake_hash('one')}"
@@ -19,7 +19,7 @@ def faults(folder: Path, text: str) -> list[str]:
     path = folder / "requirements.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(LockError) as raised:
-        locks.read(path, Install())
+        read_lock(path, Install())
     assert raised.value.exit_code == 2
     head, *lines = str(raised.value).splitlines()
     assert head == f"{path} cannot be installed as it is locked:"
@@ -103,7 +103,7 @@ def test_lines_that_lock_nothing(tmp_path: Path, text: str) -> None:
     """Broken: a file whose lines leave nothing to ask an index for is refused, or an index is asked."""
     path = tmp_path / "requirements.txt"
     path.write_text(text, encoding="utf-8")
-    assert locks.read(path, Install()).pylock.packages == []
+    assert read_lock(path, Install()).pylock.packages == []
 
 
 def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
         f"two @ https://files.invalid/two.zip \\\n  {HASH}\n",
         encoding="utf-8",
     )
-    one, two = locks.read(path, Install()).pylock.packages
+    one, two = read_lock(path, Install()).pylock.packages
     assert one.wheels is not None
     assert one.wheels[0].url == "https://files.invalid/one-1.0-py3-none-any.whl"
     assert str(one.marker) == 'python_version < "4"'
@@ -127,4 +127,4 @@ def test_groups_of_the_matrix_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text("one==1.0\n", encoding="utf-8")
     with pytest.raises(LockError, match=r"has no groups or extras, and the matrix asks for dev"):
-        locks.read(path, Install(groups=("dev",)))
+        read_lock(path, Install(groups=("dev",)))

@@ -11,7 +11,8 @@ import pytest
 import tomli
 
 from builder.errors import MatrixError
-from builder.matrix import BUILT_IN, parse, schema
+from builder.matrix.file import BUILT_IN, parse_matrix
+from builder.matrix.schema import schema
 from tests.matrices import EXAMPLE, SMALL, changed
 
 
@@ -41,14 +42,14 @@ def test_schema_has_not_drifted(repository_root: Path) -> None:
 )
 def test_right_file_validates(validator: Any, text: str) -> None:
     """Broken: an editor marks a right file as wrong."""
-    parse(text, source="matrix.toml")
+    parse_matrix(text, source="matrix.toml")
     validator.validate(tomli.loads(text))
 
 
 def test_matrix_of_the_repository_validates(validator: Any, repository_root: Path) -> None:
     """Broken: the project's own matrix is wrong for editors or for the parser."""
     text = (repository_root / "matrix.toml").read_text(encoding="utf-8")
-    parse(text, source="matrix.toml")
+    parse_matrix(text, source="matrix.toml")
     validator.validate(tomli.loads(text))
 
 
@@ -70,5 +71,5 @@ def test_matrix_of_the_repository_validates(validator: Any, repository_root: Pat
 def test_wrong_file_does_not_validate(validator: Any, text: str) -> None:
     """Broken: an editor takes a file that the parser refuses."""
     with pytest.raises(MatrixError):
-        parse(text, source="matrix.toml")
+        parse_matrix(text, source="matrix.toml")
     assert not validator.is_valid(tomli.loads(text))

@@ -9,9 +9,9 @@ from pathlib import Path
 import certifi
 import pytest
 
-from builder.build import secrets_of_environment
 from builder.errors import UsageError
-from builder.secrets import first_found, needles, record_hash, recorded_hashes
+from builder.request import read_build_secrets
+from builder.verify.secrets import first_found, needles, record_hash, recorded_hashes
 
 
 def der(name: str, size: int = 900) -> bytes:
@@ -99,7 +99,7 @@ def test_broken_netrc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = netrc(tmp_path, "machine index.invalid pasword hunter2\n")["netrc"]
     monkeypatch.setenv("NETRC", str(path))
     with pytest.raises(UsageError, match="netrc") as raised:
-        secrets_of_environment()
+        read_build_secrets()
     assert "hunter2" not in str(raised.value)
 
 
@@ -121,11 +121,11 @@ def test_record_vouches_for_its_files(wheel_files: dict[str, bytes]) -> None:
 
 def test_secrets_are_what_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a build is not given the CA bundle, or one that nobody named."""
-    assert secrets_of_environment() == {}
+    assert read_build_secrets() == {}
     ca = bundle(tmp_path, public())["ca"]
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     monkeypatch.setenv("NETRC", "")
-    assert secrets_of_environment() == {"ca": ca}
+    assert read_build_secrets() == {"ca": ca}
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "NETRC"])
@@ -133,4 +133,4 @@ def test_secret_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Broken: builds run for minutes before they fail for want of a file."""
     monkeypatch.setenv(variable, str(tmp_path / "missing"))
     with pytest.raises(UsageError, match=f"{variable} names .*missing, which cannot be read"):
-        secrets_of_environment()
+        read_build_secrets()

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from builder.errors import LockError
-from builder.lock import Selection, select
-from builder.matrix import Cell, Install
+from builder.lock.model import Selection
+from builder.lock.select import select
+from builder.matrix.model import Cell
+from builder.matrix.schema import Install
 from tests import locks
 from tests.cells import alpine, debian
 from tests.locks import package, pure

@@ -9,8 +9,8 @@ import sys
 import pytest
 from packaging import tags
 
-from builder.lock import wheel_tags
-from builder.matrix import Cell
+from builder.lock.environment import wheel_tags
+from builder.matrix.model import Cell
 from tests.cells import alpine, debian
 
 

@@ -1,1 +1,0 @@
-"""From a `.gitlab-ci.yml` whose jobs install their dependencies to one whose jobs run on baked images."""

@@ -1,0 +1,211 @@
+"""`builder plan`, `render` and `build`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.cli.options import PATH, cell_options, dry_run_option, json_option
+from builder.cli.output import json as documents
+from builder.cli.output import text
+from builder.cli.output.live import Display, ProgressMode
+from builder.cli.output.messages import complain
+from builder.cli.report import report
+from builder.cli.verbosity import is_quiet
+from builder.engine.buildx import Buildx, Provenance
+from builder.engine.buildx_engine import engine_for_push
+from builder.engine.docker import DockerEngine
+from builder.errors import RegistryError, UsageError
+from builder.image.build import BuildSettings
+from builder.image.render import RenderedImage
+from builder.oci.registry import Registries
+from builder.release.publisher import DryRunPublisher, RegistryPublisher
+from builder.release.state import fetch_explanations, fetch_states
+from builder.request import (
+    Project,
+    Request,
+    check_provenance,
+    default_log_folder,
+    open_registries,
+    proxy_arguments,
+    published_repository,
+    read_build_secrets,
+    read_project,
+    repository_for,
+)
+from builder.run import (
+    CellResult,
+    PromoteMode,
+    Publication,
+    RunContext,
+    build_and_publish,
+    make_cells,
+    plan_cells,
+    plan_images,
+)
+from builder.verify.checkout import Checkout
+
+
+@click.command("plan")
+@cell_options
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
+@json_option
+def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
+    """Show what would be built, and why: each cell's packages, download size, tags and key."""
+    project = read_project(request)
+    registries = open_registries(project.matrix, project.mirrors)
+    rendered = plan_images(project, registries)
+    try:
+        explanations = fetch_explanations(rendered, registries) if published_repository(project.matrix) else {}
+    except RegistryError as error:
+        if exit_code:
+            raise
+        complain(error)
+        explanations = {}
+    if as_json:
+        click.echo(json.dumps(documents.plan_json(rendered, explanations), indent=2))
+    else:
+        click.echo(text.plan_table(rendered, explanations))
+    if exit_code and any(explanation.status != "up-to-date" for explanation in explanations.values()):
+        sys.exit(1)
+
+
+@click.command("render")
+@cell_options
+@click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Write a folder for each cell here.")
+def render_command(request: Request, *, output: Path) -> None:
+    """Write each cell's build context: its Dockerfile, and what it installs from the lock."""
+    project = read_project(request)
+    rendered = plan_images(project, open_registries(project.matrix, project.mirrors))
+    for each in rendered:
+        folder = output / each.plan.cell.name
+        if folder.exists() and not (folder / "Dockerfile").is_file() and any(folder.iterdir()):
+            raise UsageError(f"{folder} exists and was not written by builder", hint="name another folder with -o")
+    for each in rendered:
+        folder = output / each.plan.cell.name
+        each.replace(folder)
+        click.echo(str(folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """The options of `builder build` beside those that choose cells."""
+
+    jobs: int
+    no_verify: bool
+    no_cache: bool
+    pull: bool
+    builder: str | None
+    progress: ProgressMode
+    log_dir: Path
+    push: bool
+    promote: PromoteMode
+    dry_run: bool
+    provenance: Provenance | None
+    sbom: bool
+    as_json: bool
+
+    def settings(self, project: Project) -> BuildSettings:
+        """How to build this project's images."""
+        cached = project.matrix.cache == "registry" and published_repository(project.matrix) is not None
+        return BuildSettings(
+            mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=self.log_dir,
+            no_cache=self.no_cache, pull=self.pull, reads_cache=cached, writes_cache=cached and self.push,
+            provenance=self.provenance, sbom=self.sbom,
+        )  # fmt: skip
+
+
+@click.command("build")
+@cell_options
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells to build at a time.")
+@click.option("--no-verify", is_flag=True, help="Do not check the images.")
+@click.option("--no-cache", is_flag=True, help="Run every build step again.")
+@click.option("--pull", is_flag=True, help="Look for newer base images even where the engine has them.")
+@click.option(
+    "--builder", envvar="BUILDX_BUILDER", metavar="NAME", help="The buildx builder to use; also $BUILDX_BUILDER."
+)
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "tty"]),
+    default="auto",
+    show_default=True,
+    help="How to show progress.",
+)
+@click.option(
+    "--log-dir",
+    type=PATH,
+    default=default_log_folder,
+    metavar="DIR",
+    help="Where to keep each cell's log.  [default: ~/.cache/builder/logs]",
+)
+@click.option("--push", is_flag=True, help="Push what the registry lacks, then move the tags that jobs use.")
+@dry_run_option
+@click.option(
+    "--promote",
+    type=click.Choice(["all", "passed", "none"]),
+    default="all",
+    show_default=True,
+    help="With --push: move the tags of all cells if all passed, of those that passed, or of none.",
+)
+@click.option(
+    "--provenance",
+    type=click.Choice(["min", "max"]),
+    is_flag=False,
+    flag_value="min",
+    help="Attest how each image was built; max includes every detail.  [without a value: min]",
+)
+@click.option("--sbom", is_flag=True, help="Attest what each image contains.")
+@json_option
+def build_command(request: Request, /, **flags: Any) -> None:
+    """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
+    options = BuildOptions(**flags)
+    if options.push and options.no_verify:
+        raise UsageError("--push with --no-verify", hint="only verified images are pushed; leave out one of the two")
+    check_provenance(options.provenance)
+    project = read_project(request)
+    options.settings(project)  # faults of the environment show before anything is asked
+    if options.push:
+        repository_for("push to", project.matrix)
+    buildx = Buildx(builder=options.builder)
+    registries = open_registries(project.matrix, project.mirrors, stopped=buildx.processes.stopped)
+    rendered = plan_images(project, registries)
+    if options.dry_run:
+        done = _dry_run(rendered, registries, options)
+        click.echo(text.dry_run_table(done, project.image_repository, pushed=options.push))
+        return
+    report(_build(rendered, project, registries, buildx, options), as_json=options.as_json, pushed=options.push)
+
+
+def _build(
+    rendered: tuple[RenderedImage, ...], project: Project, registries: Registries, buildx: Buildx, options: BuildOptions
+) -> Publication:
+    """Make the cells, and with --push publish them; no engine is asked where every cell is up to date."""
+    publisher = RegistryPublisher(registries=registries, compression=project.matrix.compression)
+    checkout = None if options.no_verify else Checkout.of(project.lock)
+    with Display([each.plan.cell.name for each in rendered], progress=options.progress, quiet=is_quiet()) as display:
+
+        def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
+            context = RunContext(
+                engine=engine_for_push(buildx) if options.push else DockerEngine(buildx=buildx),
+                settings=options.settings(project),
+                checkout=checkout,
+                on_event=display.show,
+                publisher=publisher if options.push else None,
+            )
+            return make_cells(cells, context, jobs=options.jobs)
+
+        if not options.push:
+            return Publication(results=make(rendered))
+        return build_and_publish(fetch_states(rendered, registries), make, publisher, promote=options.promote)
+
+
+def _dry_run(rendered: tuple[RenderedImage, ...], registries: Registries, options: BuildOptions) -> Publication:
+    if not options.push:
+        return Publication(results=plan_cells(rendered))
+    return build_and_publish(fetch_states(rendered, registries), plan_cells, DryRunPublisher(), promote=options.promote)

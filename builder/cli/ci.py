@@ -1,0 +1,126 @@
+"""`builder ci`: what GitLab needs of the images."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from builder.cli.options import PATH, cell_options, matrix_option
+from builder.cli.output.messages import say
+from builder.cli.verbosity import is_quiet, verbosity
+from builder.errors import UsageError
+from builder.gitlab.adopt.adopt import adopt, patch
+from builder.gitlab.adopt.file import read_gitlab_file
+from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
+from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
+from builder.matrix.file import read_matrix
+from builder.release.state import fetch_states
+from builder.request import MATRIX_NAME, Request, open_registries, read_cells, read_project, repository_for
+from builder.run import plan_images
+
+
+@click.group("ci", no_args_is_help=True)
+def ci_command() -> None:
+    """Write the jobs and pipelines that GitLab reads, or adapt an existing .gitlab-ci.yml."""
+
+
+@ci_command.command("images")
+@cell_options
+@click.option("--pin", is_flag=True, help="Name the images by digest, so that no promotion changes them.")
+@click.option("--dotenv", "dotenv_path", type=PATH, metavar="FILE", help="Also write PREBUILT_<CELL>=<image> here.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Where to write the YAML.  [default: stdout]")
+def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, output: Path | None) -> None:
+    """Write the YAML that jobs include: a hidden job for each published cell, for them to extend."""
+    matrix, mirrors = read_cells(request)
+    repository = repository_for("read the images from", matrix)
+    images = fetch_job_images(matrix, repository, open_registries(matrix, mirrors))
+    default = default_cell(matrix).name
+    if dotenv_path:
+        _write(dotenv_path, dotenv(images, default, pin=pin))
+    _write(output, jobs_yaml(images, default, pin=pin))
+
+
+@ci_command.command("pipeline")
+@cell_options
+@click.option("--job", "keywords", type=PATH, metavar="FILE", help="YAML that every job gets: image, tags, services, …")
+@click.option("--options", "building", default="", metavar="TEXT", help="More `builder build` options for each job.")
+@click.option("--prune", is_flag=True, help="Afterwards, delete what nothing uses.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Where to write the pipeline.  [default: stdout]")
+def pipeline_command(
+    request: Request, *, keywords: Path | None, building: str, prune: bool, output: Path | None
+) -> None:
+    """Write a child pipeline: a build job for each cell that the registry lacks, then one that moves the tags."""
+    table = job_keywords(_text(keywords), str(keywords)) if keywords else {}
+    if prune and request.branch:
+        raise UsageError("--prune with --branch", hint="`builder prune --branch` deletes what a branch leaves behind")
+    commands = Commands(options=request.options, building=_words(building), only=request.only, prune=prune)
+    project = read_project(request)
+    repository_for("push to", project.matrix)
+    registries = open_registries(project.matrix, project.mirrors)
+    states = fetch_states(plan_images(project, registries), registries)
+    _write(output, pipeline_yaml(states, table, commands))
+
+
+@ci_command.command("adopt")
+@click.argument("file", type=PATH, default=".gitlab-ci.yml", metavar="[FILE]")
+@matrix_option
+@verbosity
+def adopt_command(file: Path, matrix: Path | None) -> None:
+    """Print, as a diff, what to change in FILE so that its jobs run on baked images; write nothing.
+
+    FILE defaults to .gitlab-ci.yml. What is left alone, and why, is on stderr.
+
+    \b
+    builder ci adopt | git apply
+    """  # noqa: D301 - click takes the character, not the backslash
+    if matrix is None and not Path(MATRIX_NAME).exists():
+        hint = "its cells are the images that jobs can run on: write one (docs/matrix.md), or name it with -f"
+        raise UsageError(f"no {MATRIX_NAME} here", hint=hint)
+    before = read_gitlab_file(file)
+    adoption = adopt(before, read_matrix(matrix or Path(MATRIX_NAME)))
+    here = file.resolve()
+    name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
+    click.echo(patch(name.as_posix(), before.text, adoption.text), nl=False)
+    for remark in adoption.remarks if not is_quiet() else ():
+        say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
+    if adoption.text == before.text and not is_quiet():
+        say(f"builder: nothing to change in {file}")
+
+
+def _words(options: str) -> list[str]:
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise UsageError(f"--options {options!r} cannot be read: {error}", hint="quote it as in a shell") from error
+    for word in words:
+        if word.startswith(("--only", "--push", "--promote", "--json", "--dry-run")):
+            raise UsageError(f"--options has {word}, which each job has of its own", hint="leave that out")
+    return words
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _write(path: Path | None, text: str) -> None:
+    """Write a file whole or not at all; without a path, to stdout. A device, such as /dev/null, is written to."""
+    if path is None:
+        click.echo(text, nl=False)
+        return
+    path = path.resolve()
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="name another file") from error

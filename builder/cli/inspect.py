@@ -1,0 +1,100 @@
+"""`builder verify`, `diff`, `schema` and `completion`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from builder.cli.options import PATH, cell_options, json_option, matrix_option
+from builder.cli.output import json as documents
+from builder.cli.output import text
+from builder.cli.output.messages import say
+from builder.cli.verbosity import is_quiet, verbosity
+from builder.engine.docker import DockerEngine
+from builder.errors import UsageError, VerifyError, listed, near
+from builder.matrix.schema import schema
+from builder.release.diff import compare, fetch_side, planned_side
+from builder.request import (
+    Request,
+    open_registries,
+    published_repository,
+    read_build_secrets,
+    read_checkout,
+    read_project,
+)
+from builder.run import plan_images
+from builder.verify.checks import CHECKS
+from builder.verify.runner import examine, failed
+from builder.verify.search import BuildInputs
+
+
+@click.command("verify")
+@click.argument("image")
+@click.option(
+    "--lock",
+    type=PATH,
+    metavar="LOCK",
+    help="The lock of the project that jobs check out.  [default: the one in this folder, if there is one]",
+)
+@matrix_option
+@click.option("--check", "only", multiple=True, metavar="NAME", help="Run only this check. Repeatable.")
+@json_option
+@verbosity
+def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tuple[str, ...], as_json: bool) -> None:
+    """Check that IMAGE works as a CI job image, as a runner would use it."""
+    for name in only:
+        if name not in CHECKS:
+            raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
+    quiet = is_quiet()
+    checkout = read_checkout(matrix, lock)
+    engine = DockerEngine()
+    engine.image_id(image)
+    checks = examine(
+        image, engine, checkout=checkout, inputs=BuildInputs(secrets=read_build_secrets()), only=only,
+        on_check=lambda name: None if quiet else say(f"… {name}"),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"image": image, "checks": [documents.check_json(check) for check in checks]}, indent=2))
+    else:
+        click.echo(text.checks_table(checks))
+    if faults := failed(checks):
+        raise VerifyError(f"{image} failed verification: {listed([check.name for check in faults], most=len(CHECKS))}")
+
+
+@click.command("diff")
+@click.argument("old")
+@click.argument("new", required=False)
+@cell_options
+@json_option
+def diff_command(request: Request, *, old: str, new: str | None, as_json: bool) -> None:
+    """Compare two published images, or an image with what would be built now.
+
+    OLD and NEW are tags of the matrix's repository, or whole references with a tag or digest.
+    """
+    project = read_project(request)
+    registries = open_registries(project.matrix, project.mirrors)
+    rendered = plan_images(project, registries)
+    repository = published_repository(project.matrix)
+    before = fetch_side(old, repository, registries)
+    after = fetch_side(new, repository, registries) if new else planned_side(before, rendered)
+    found = compare(before, after)
+    click.echo(json.dumps(documents.diff_json(found), indent=2) if as_json else text.diff_table(found))
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of matrix.toml, for editors."""
+    click.echo(schema(), nl=False)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion_command(context: click.Context, shell: str) -> None:
+    """Print the completion script of a SHELL: eval "$(builder completion bash)"."""
+    found = get_completion_class(shell)
+    if found:
+        click.echo(found(context.find_root().command, {}, "builder", "_BUILDER_COMPLETE").source())

@@ -1,0 +1,84 @@
+"""Options that several commands share, and the `Request` that they make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from builder.cli.verbosity import verbosity
+from builder.request import Request
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Parameters = ParamSpec("_Parameters")
+
+PATH = click.Path(path_type=Path, readable=False)  # the readers say more about what is wrong
+
+matrix_option = click.option(
+    "-f", "--file", "matrix", type=PATH, metavar="MATRIX", help="The matrix file.  [default: matrix.toml, if it exists]"
+)
+lock_option = click.option(
+    "--lock",
+    type=PATH,
+    metavar="LOCK",
+    help="A uv.lock, pylock.toml or hash-pinned requirements.txt.  [default: the first of them in this folder]",
+)
+branch_option = click.option(
+    "--branch",
+    metavar="NAME",
+    help="Use the tags of a branch, such as 3.13-alpine-NAME, instead of those that every job uses.",
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be built, pushed and moved; change nothing."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (docs/json.md).")
+
+_CELL_OPTIONS = (
+    matrix_option,
+    lock_option,
+    click.option(
+        "--only", multiple=True, metavar="AXIS=VALUE,…", help="Only these cells: python=3.13,base=alpine. Repeatable."
+    ),
+    click.option(
+        "--platform",
+        metavar="OS/ARCH",
+        help="linux/amd64 or linux/arm64.  [default: the matrix's, or this machine's]",
+    ),
+    click.option(
+        "--mirror",
+        "mirrors",
+        multiple=True,
+        metavar="REGISTRY=MIRROR",
+        help="Fetch one registry's images from another. Repeatable; also $BUILDER_MIRRORS.",
+    ),
+    branch_option,
+)
+
+
+def cell_options(command: Callable[Concatenate[Request, _Parameters], None]) -> Callable[..., None]:
+    """Add the options that choose cells, matrix and lock; the command gets them as one `Request`."""
+
+    @functools.wraps(command)
+    def with_request(
+        *,
+        matrix: Path | None,
+        lock: Path | None,
+        only: tuple[str, ...],
+        platform: str | None,
+        mirrors: tuple[str, ...],
+        branch: str | None,
+        **more: Any,
+    ) -> None:
+        request = Request(matrix=matrix, lock=lock, only=only, platform=platform, mirrors=mirrors, branch=branch)
+        command(request, **more)  # type: ignore[call-arg]
+
+    return verbosity(_apply(_CELL_OPTIONS, with_request))
+
+
+def _apply(options: tuple[Callable[[_Command], _Command], ...], command: _Command) -> _Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

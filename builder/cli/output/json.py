@@ -1,0 +1,113 @@
+"""Plans, differences and outcomes as programs read them: the documented shapes of docs/json.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from builder.image.render import RenderedImage
+from builder.process import redact
+from builder.release.diff import Difference
+from builder.release.journal import Move
+from builder.release.state import Explanation
+from builder.run import CellResult, Publication
+from builder.verify.runner import Check
+
+
+def diff_json(found: Difference) -> dict[str, Any]:
+    """The documented shape of `builder diff --json` (docs/json.md)."""
+    sides = {"old": found.old.name, "new": found.new.name}
+    parts = {title.replace(" ", "_"): list(moves) for title, moves in found.parts.items()}
+    return (
+        sides
+        | parts
+        | {"layers": _layers_json(found), "shared_bytes": found.shared_bytes, "new_bytes": found.new_bytes}
+    )
+
+
+def _layers_json(found: Difference) -> list[dict[str, Any]]:
+    old = found.old.layers or {}
+    return [
+        {"digest": digest, "size": size, "shared": digest in old} for digest, size in (found.new.layers or {}).items()
+    ]
+
+
+def plan_json(
+    rendered: Sequence[RenderedImage], explanations: Mapping[str, Explanation] | None = None
+) -> dict[str, Any]:
+    """The documented shape of `builder plan --json` (docs/json.md)."""
+    return {
+        "cells": [cell_json(each) | _status_json((explanations or {}).get(each.plan.cell.name)) for each in rendered]
+    }
+
+
+def _status_json(explanation: Explanation | None) -> dict[str, Any]:
+    return {
+        "status": explanation.status if explanation else None,
+        "reasons": list(explanation.reasons) if explanation else [],
+    }
+
+
+def cell_json(rendered: RenderedImage) -> dict[str, Any]:
+    """One cell of a plan."""
+    plan = rendered.plan
+    return {
+        "name": plan.cell.name,
+        "python": plan.cell.python,
+        "base": plan.cell.base,
+        "platform": str(plan.cell.platform),
+        "key": rendered.key,
+        "tags": [tag.familiar for tag in rendered.tags],
+        "base_image": plan.base.familiar,
+        "uv_image": plan.uv.familiar,
+        "download_size": plan.selection.download_size,
+        "packages": [
+            {
+                "name": package.name,
+                "version": package.version,
+                "artifact": package.artifact,
+                "file": package.filename,
+                "size": package.size,
+            }
+            for package in plan.selection.packages
+        ],
+    }
+
+
+def build_json(done: Publication) -> dict[str, Any]:
+    """The documented shape of `builder build --json` (docs/json.md): a plan's cells and how each ended."""
+    return {
+        "cells": [cell_json(result.rendered) | _outcome_json(result) for result in done.results],
+        "promotion": [_move_json(move) for move in done.promotion.moves] if done.promotion else [],
+    }
+
+
+def _move_json(move: Move) -> dict[str, Any]:
+    return {"tag": move.tag, "old": str(move.old) if move.old else None, "new": str(move.new) if move.new else None}
+
+
+def _outcome_json(result: CellResult) -> dict[str, Any]:
+    return {
+        "outcome": result.outcome,
+        "digest": _digest(result),
+        "size": result.built.size if result.built else None,
+        "seconds": round(result.seconds, 3),
+        "checks": [check_json(check) for check in result.checks],
+        "log": str(result.log) if result.log else None,
+        "error": redact(str(result.error)) if result.error else None,
+    }
+
+
+def _digest(result: CellResult) -> str | None:
+    made = result.published or result.built
+    return str(made.digest) if made else None
+
+
+def check_json(check: Check) -> dict[str, Any]:
+    """One check of `build --json` and `verify --json`."""
+    return {
+        "name": check.name,
+        "verdict": check.verdict,
+        "evidence": redact(check.evidence),
+        "seconds": check.seconds,
+    }

@@ -1,0 +1,96 @@
+"""Plans, differences and outcomes as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from builder.image.render import RenderedImage
+from builder.oci.reference import ImageRef
+from builder.release.diff import Difference
+from builder.release.state import Explanation, Status
+from builder.run import Publication
+from builder.verify.runner import Check
+
+
+def plan_table(rendered: Sequence[RenderedImage], explanations: Mapping[str, Explanation] | None = None) -> str:
+    """The plan as text: per cell packages, download, sources, key and tags, and how it stands at the registry."""
+    lines = []
+    for each in rendered:
+        selection = each.plan.selection
+        sources = [package.name for package in selection.packages if package.artifact != "wheel"]
+        download = "unknown size" if selection.download_size is None else megabytes(selection.download_size)
+        kinds = f"{len(selection.packages) - len(sources)} wheels"
+        kinds += f", {len(sources)} to be built from source ({', '.join(sources)})" if sources else ""
+        lines += [
+            each.plan.cell.name,
+            f"  packages   {len(selection.packages)}: {kinds}",
+            f"  download   {download}",
+            f"  base       {each.plan.base.familiar}",
+            f"  uv         {each.plan.uv.familiar}",
+            f"  key        {each.key}",
+            *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(each.tags)),
+            *_status_lines((explanations or {}).get(each.plan.cell.name)),
+        ]
+    return "\n".join(lines)
+
+
+_STATES: Final[Mapping[Status, str]] = {
+    "up-to-date": "up to date",
+    "to-promote": "built; its tags have to be moved",
+    "moved": "needs rebuild: an input changed",
+    "new": "needs build: there is no image yet",
+}
+
+
+def _status_lines(explanation: Explanation | None) -> list[str]:
+    if explanation is None:
+        return []
+    return [f"  status     {_STATES[explanation.status]}", *(f"             {line}" for line in explanation.reasons)]
+
+
+def dry_run_table(done: Publication, repository: ImageRef, *, pushed: bool) -> str:
+    """What a run would do, a line each: build, or build and push, and move tags."""
+    verb = "build and push  " if pushed else "build  "
+    lines = []
+    for result in done.results:
+        tag = result.rendered.immutable_tag if pushed else result.rendered.moving_tags[0]
+        if result.outcome == "planned":
+            lines.append(f"{verb}{tag.familiar}")
+        elif result.outcome == "pushed":
+            lines.append(f"push            {tag.familiar}")
+    for move in done.promotion.moves if done.promotion else ():
+        tag = repository.with_tag(move.tag)
+        lines.append(f"move            {tag.familiar}: {move.old or 'nothing'} → {move.new or 'what is built'}")
+    return "\n".join(lines) or "nothing to do: every cell is up to date"
+
+
+def promotion_lines(done: Publication) -> list[str]:
+    """The end of a run that pushes, for stderr: which tags moved."""
+    if done.promotion is None:
+        if any(result.error for result in done.results):
+            return ["builder: no moving tag was moved"]
+        if all(result.outcome == "up-to-date" for result in done.results):
+            return [f"builder: nothing to do: {len(done.results)} cells are up to date"]
+        return ["builder: no moving tag was moved"]
+    return [f"moved  {move.tag}: {move.old or 'nothing'} → {move.new}" for move in done.promotion.moves]
+
+
+def diff_table(found: Difference) -> str:
+    """A difference as text: only what differs, and the bytes that a machine with the old image pulls."""
+    lines = [f"{found.old.name}", f"→ {found.new.name}"]
+    for title, moves in found.parts.items():
+        lines += [f"  {title}", *(f"    {move}" for move in moves)] if moves else []
+    if found.new_bytes is not None and found.shared_bytes is not None:
+        lines.append(f"  layers     {megabytes(found.shared_bytes)} shared, {megabytes(found.new_bytes)} new")
+    return "\n".join(lines) if len(lines) > 2 else "\n".join([*lines, "  no difference"])
+
+
+def checks_table(checks: Sequence[Check]) -> str:
+    """The checks as text, a line each."""
+    return "\n".join(f"{check.verdict:<8}{check.name:<22}{check.seconds:6.2f} s  {check.evidence}" for check in checks)
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes as people read it."""
+    return f"{size / 1e6:.1f} MB"

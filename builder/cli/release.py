@@ -1,0 +1,141 @@
+"""`builder push`, `promote`, `rollback` and `prune`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import click
+
+from builder.cli.options import branch_option, cell_options, dry_run_option, json_option, matrix_option
+from builder.cli.output import text
+from builder.cli.output.messages import say
+from builder.cli.report import report
+from builder.cli.verbosity import verbosity
+from builder.engine.docker import DockerEngine
+from builder.image.render import RenderedImage
+from builder.oci.registry import Registries
+from builder.release.promote import find_rollback
+from builder.release.prune import Retention, delete_candidates, find_candidates
+from builder.release.publisher import DryRunPublisher, Publisher, RegistryPublisher
+from builder.release.state import RegistryState, fetch_states
+from builder.request import (
+    Project,
+    Request,
+    open_registries,
+    read_journal_tag,
+    read_project,
+    repository_for,
+)
+from builder.run import Publication, plan_images, promote_registered, push_verified
+
+
+@click.command("push")
+@cell_options
+@dry_run_option
+@json_option
+def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
+    """Push images that were built and verified earlier, and move the tags that jobs use."""
+    engine = DockerEngine()
+    project, registries, states = _read_states(request, "push to", engine)
+    publisher = _publisher(project, registries, dry_run=dry_run)
+    _report(push_verified(states, engine, publisher), project, dry_run=dry_run, as_json=as_json)
+
+
+@click.command("promote")
+@cell_options
+@dry_run_option
+@json_option
+def promote_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
+    """Move the tags that jobs use to images that the registry already has; build and push nothing."""
+    project, registries, states = _read_states(request, "promote in", DockerEngine())
+    publisher = _publisher(project, registries, dry_run=dry_run)
+    _report(promote_registered(states, publisher), project, dry_run=dry_run, as_json=as_json)
+
+
+@click.command("rollback")
+@click.option("--repository", metavar="REPOSITORY", help="The images' repository.  [default: the matrix's]")
+@matrix_option
+@branch_option
+@dry_run_option
+@json_option
+@verbosity
+def rollback_command(
+    repository: str | None, matrix: Path | None, branch: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Undo the latest promotion: put back what the tags named before it.
+
+    Needs only the registry that has the images: it reads no lock and asks for no base image.
+    """
+    journal_tag, registries = read_journal_tag(repository, matrix, branch)
+    moves = find_rollback(journal_tag, registries)
+    publisher = DryRunPublisher() if dry_run else RegistryPublisher(registries=registries, compression="gzip")
+    done = Publication(results=(), promotion=publisher.move(journal_tag, moves))
+    if dry_run:
+        click.echo(text.dry_run_table(done, journal_tag.without_tag(), pushed=True))
+    else:
+        report(done, as_json=as_json, pushed=True)
+
+
+@click.command("prune")
+@cell_options
+@click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Promotions whose images stay.")
+@click.option(
+    "--branch-days",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    help="Days after its latest promotion that a branch keeps its images. The branch named by --branch keeps none.",
+)
+@click.option(
+    "--hours",
+    type=click.IntRange(0),
+    default=24,
+    show_default=True,
+    help="Hours that every image stays, because a run that is not finished may need it.",
+)
+@click.option("--delete", is_flag=True, help="Delete; without it, only show what would be deleted.")
+def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, delete: bool) -> None:
+    """Delete immutable tags that no moving tag and none of the latest promotions use."""
+    project = read_project(request)
+    repository = repository_for("prune", project.matrix)
+    registries = open_registries(project.matrix, project.mirrors)
+    rendered = plan_images(project, registries)
+    now = datetime.now(timezone.utc)
+    retention = Retention(
+        generations=keep, keys=_kept_keys(project, rendered), built_after=now - timedelta(hours=hours),
+        since=now - timedelta(days=branch_days), gone=project.matrix.branch,
+    )  # fmt: skip
+    found = find_candidates(repository, registries, retention)
+    for each in found:
+        click.echo(each.ref.familiar)
+    if delete:
+        delete_candidates(found, registries)
+    say(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete does it'}")
+
+
+def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:
+    """The keys of the present plan; a branch that is gone keeps none."""
+    return set() if project.matrix.branch else {each.key for each in rendered}
+
+
+def _read_states(
+    request: Request, purpose: str, engine: DockerEngine
+) -> tuple[Project, Registries, tuple[RegistryState, ...]]:
+    project = read_project(request)
+    repository_for(purpose, project.matrix)
+    registries = open_registries(project.matrix, project.mirrors, stopped=engine.buildx.processes.stopped)
+    return project, registries, fetch_states(plan_images(project, registries), registries)
+
+
+def _publisher(project: Project, registries: Registries, *, dry_run: bool) -> Publisher:
+    if dry_run:
+        return DryRunPublisher()
+    return RegistryPublisher(registries=registries, compression=project.matrix.compression)
+
+
+def _report(done: Publication, project: Project, *, dry_run: bool, as_json: bool) -> None:
+    if dry_run:
+        click.echo(text.dry_run_table(done, project.image_repository, pushed=True))
+    else:
+        report(done, as_json=as_json, pushed=True)

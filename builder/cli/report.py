@@ -1,0 +1,33 @@
+"""How a run that builds, pushes or moves tags ends: its result on stdout, its story on stderr, its exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from builder.cli.output import json as documents
+from builder.cli.output import text
+from builder.cli.output.messages import complain, say
+from builder.errors import BuildError, VerifyError
+from builder.run import Publication
+
+
+def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
+    """Print the result and each cell's error; exit with the code of the gravest error, if there is one."""
+    if as_json:
+        click.echo(json.dumps(documents.build_json(done), indent=2))
+    else:
+        for result in done.results:
+            if result.error is None:
+                click.echo(result.rendered.moving_tags[0].familiar)
+    for line in text.promotion_lines(done) if pushed else ():
+        say(line)
+    errors = [result.error for result in done.results if result.error]
+    for error in errors:
+        complain(error)
+    if errors:
+        say(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags stay as they were")
+        codes = {error.exit_code for error in errors}
+        sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

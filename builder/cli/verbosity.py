@@ -1,0 +1,39 @@
+"""-v and -q, which may stand before or after a command's name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_QUIET = "builder.quiet"
+
+
+def verbosity(command: _Command) -> _Command:
+    """Add -v and -q to a command."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet,
+                     help="Show only the result and errors."),
+        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbose,
+                     help="Show every command that is run."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def is_quiet() -> bool:
+    """Whether -q was given, before or after the command's name."""
+    return bool(click.get_current_context().meta.get(_QUIET))
+
+
+def _set_quiet(context: click.Context, _: click.Parameter, flag: bool) -> None:
+    context.meta[_QUIET] = context.meta.get(_QUIET, False) or flag
+
+
+def _set_verbose(_: click.Context, __: click.Parameter, flag: bool) -> None:
+    if flag:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("builder").setLevel(logging.DEBUG)

@@ -1,0 +1,1 @@
+"""What GitLab reads and runs."""

@@ -1,0 +1,317 @@
+"""A `.gitlab-ci.yml` as a tree whose nodes know where they stand in the text, and edits of that text.
+
+YAML 1.1, as GitLab reads it, is parsed here and never written: an edit takes a slot (an entry of a mapping, an item
+of a sequence) out of the text or puts other words into a scalar, and every other character stays as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from builder.errors import BuilderError, GitLabFileError
+
+DEEPEST: Final = 100  # levels of nesting, GitLab's own limit for a pipeline
+_REST_OF_LINE: Final = re.compile(r"[ \t]*(#[^\n]*)?\r?(\n|\Z)")
+_REST_AFTER_COMMA: Final = re.compile(r"[ \t]*,?[ \t]*(#[^\n]*)?\r?(\n|\Z)")
+_PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scalar:
+    """A text; `body` is where it begins behind its anchor and tag, `style` its quote, `|`, `>` or nothing."""
+
+    start: int
+    end: int
+    body: int
+    value: str
+    style: str
+    tag: str | None
+    anchor: str | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alias:
+    """`*name`, and the node that it stands for."""
+
+    start: int
+    end: int
+    name: str
+    target: Scalar | Collection
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Collection:
+    """A mapping or a sequence, as block or in brackets."""
+
+    start: int
+    end: int
+    slots: tuple[Slot, ...]
+    is_mapping: bool
+    is_flow: bool
+    tag: str | None
+    anchor: str | None
+
+
+Node = Scalar | Alias | Collection
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slot:
+    """One place of a collection: the entry of a mapping, or the item of a sequence, which has no key."""
+
+    key: Node | None
+    value: Node
+
+    @property
+    def start(self) -> int:
+        """Where it begins in the text; an item begins behind its dash."""
+        return self.key.start if self.key else self.value.start
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the text."""
+        return self.value.end
+
+    @property
+    def name(self) -> str:
+        """Its key as text; '' for items, and for keys that are no text."""
+        return self.key.value if isinstance(self.key, Scalar) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edits:
+    """Slots to take out, and scalars with their new values."""
+
+    removed: Set[Slot]
+    replaced: Mapping[Scalar, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitLabFile:
+    """A parsed file: its text, the mapping of its jobs, and of each node and slot what holds it."""
+
+    source: str
+    text: str
+    root: Collection
+    owners: Mapping[Slot, Collection]
+    holders: Mapping[Node, Slot]
+
+    def line(self, index: int) -> int:
+        """The line of a place in the text, counted from 1."""
+        return self.text.count("\n", 0, index) + 1
+
+    def top(self, slot: Slot) -> Slot:
+        """The entry of the file, a job or a global keyword, that this slot stands in."""
+        while (owner := self.owners[slot]) is not self.root:
+            slot = self.holders[owner]
+        return slot
+
+    def is_replaceable(self, scalar: Scalar) -> bool:
+        """Whether its text is its value: on one line, without escapes."""
+        return self.text[scalar.body : scalar.end] == f"{scalar.style}{scalar.value}{scalar.style}"
+
+    def span(self, slot: Slot, removed: Set[Slot]) -> tuple[int, int] | None:
+        """The text that goes with a slot: whole lines where it has them to itself; None where it cannot be cut out."""
+        owner = self.owners[slot]
+        begin = self.text.rfind("\n", 0, slot.start) + 1
+        lead = self.text[begin : slot.start]
+        rest = (_REST_AFTER_COMMA if owner.is_flow else _REST_OF_LINE).match(self.text, slot.end)
+        dash = r"[ \t]*" if owner.is_mapping or owner.is_flow else r"[ \t]*-[ \t]+"
+        if rest and re.fullmatch(dash, lead):
+            return begin, rest.end()
+        return self._span_in_brackets(slot, owner, removed) if owner.is_flow else None
+
+    def _span_in_brackets(self, slot: Slot, owner: Collection, removed: Set[Slot]) -> tuple[int, int] | None:
+        at = owner.slots.index(slot)
+        kept_before = [each for each in owner.slots[:at] if each not in removed]
+        if at + 1 < len(owner.slots):
+            start, end = slot.start, owner.slots[at + 1].start
+        else:
+            start, end = kept_before[-1].end if kept_before else slot.start, slot.end
+        between = self.text[start:end]
+        return None if "#" in between or "\n" in between else (start, end)
+
+    def edit(self, edits: Edits) -> str:
+        """The text with the edits made; raises BuilderError when it does not read as intended."""
+        spans = [span for slot in edits.removed if (span := self.span(slot, edits.removed))]
+        cuts = _merged(spans, self.text)
+        for scalar, value in edits.replaced.items():
+            if not any(start <= scalar.start < end for start, end, _ in cuts):
+                cuts.append((scalar.body, scalar.end, f"{scalar.style}{value}{scalar.style}"))
+        text, done = [], 0
+        for start, end, new in sorted(cuts):
+            text += [self.text[done:start], new]
+            done = end
+        edited = "".join([*text, self.text[done:]])
+        intended = _plain(self.root, edits)
+        found = _plain(parse_gitlab_file(edited, source=self.source).root, Edits(removed=frozenset(), replaced={}))
+        if found != intended:
+            raise BuilderError(
+                f"{self.source}: the edited text would not read as intended",
+                hint="a fault of builder; please report it",
+            )
+        return edited
+
+
+def _merged(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int, str]]:
+    """The spans without overlap, each with one of the two blank lines that it would leave together."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and not text[merged[-1][1] : start].strip():
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return [(*_with_blank_line(start, end, text), "") for start, end in merged]
+
+
+def _with_blank_line(start: int, end: int, text: str) -> tuple[int, int]:
+    whole_lines = (start == 0 or text[start - 1] == "\n") and (end == len(text) or text[end - 1] == "\n")
+    blank_before = re.search(r"(?:\A|\n)([ \t]*\r?\n)\Z", text[:start])
+    blank_after = re.match(r"[ \t]*\r?\n", text[end:])
+    if whole_lines and blank_after and (blank_before or start == 0):
+        return start, end + blank_after.end()
+    if whole_lines and blank_before and end == len(text):
+        return blank_before.start(1), end
+    return start, end
+
+
+def _plain(node: Node, edits: Edits) -> object:
+    """What a node says, without what the edits take out: two texts that say the same have equal values."""
+    if isinstance(node, Alias):
+        return "*", node.name
+    if isinstance(node, Scalar):
+        return node.tag, node.anchor, bool(node.style), edits.replaced.get(node, node.value)
+    slots = [each for each in node.slots if each not in edits.removed]
+    inside = tuple((each.key and _plain(each.key, edits), _plain(each.value, edits)) for each in slots)
+    return node.tag, node.anchor, node.is_mapping, inside
+
+
+def read_gitlab_file(path: Path) -> GitLabFile:
+    """Read and parse a file; raise GitLabFileError with the line at fault."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise GitLabFileError(f"cannot read {path}: {error.strerror}", hint="name the file to adopt") from error
+    try:
+        return parse_gitlab_file(content.decode("utf-8"), source=str(path))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise GitLabFileError(f"{path}:{line}: not UTF-8 text (byte {error.start})") from error
+
+
+def parse_gitlab_file(text: str, *, source: str) -> GitLabFile:
+    """Parse a file's text; raise GitLabFileError with the line at fault. A `spec:` header is passed over."""
+    try:
+        roots = list(_Builder(text, source).documents())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = text.count("\n", 0, mark.index) + 1 if mark else 1
+        hint = "YAML is indented with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
+        raise GitLabFileError(f"{source}:{line}: not YAML: {error.problem or error.context}", hint=hint) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise GitLabFileError(f"{source}:{line}: not YAML: a character that it does not allow") from error
+    root = _content(roots, text, source)
+    owners: dict[Slot, Collection] = {}
+    holders: dict[Node, Slot] = {}
+    for collection in walk(root):
+        for slot in collection.slots:
+            owners[slot] = collection
+            holders[slot.value] = slot
+    return GitLabFile(source=source, text=text, root=root, owners=owners, holders=holders)
+
+
+def walk(node: Node) -> Iterator[Collection]:
+    """The collections in a node, itself first; aliases are not followed."""
+    if isinstance(node, Collection):
+        yield node
+        for slot in node.slots:
+            yield from walk(slot.value)
+
+
+def _content(roots: list[Node], text: str, source: str) -> Collection:
+    """The document that holds the jobs: the one there is, or the one behind a `spec:` header."""
+    if len(roots) > 1 and isinstance(roots[0], Collection) and [each.name for each in roots[0].slots] == ["spec"]:
+        roots = roots[1:]
+    if not roots:
+        raise GitLabFileError(f"{source}:1: empty; there is no job in it")
+    line = text.count("\n", 0, roots[-1].start) + 1
+    if len(roots) > 1:
+        raise GitLabFileError(
+            f"{source}:{line}: a second document", hint="only a `spec:` header may stand before the one with the jobs"
+        )
+    if not isinstance(roots[0], Collection) or not roots[0].is_mapping:
+        raise GitLabFileError(f"{source}:{line}: not a mapping of jobs", hint="is this a .gitlab-ci.yml?")
+    return roots[0]
+
+
+def _span(event: yaml.Event) -> tuple[int, int]:
+    assert event.start_mark and event.end_mark  # noqa: PT018, S101 - every event of a text has them
+    return event.start_mark.index, event.end_mark.index
+
+
+class _Builder:
+    """Makes nodes of PyYAML's events. An anchor is known once its node is complete, so that nothing holds itself."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self._text = text
+        self._source = source
+        self._events = yaml.parse(text, Loader=yaml.SafeLoader)
+        self._anchors: dict[str, Scalar | Collection] = {}
+
+    def documents(self) -> Iterator[Node]:
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                self._anchors = {}
+                yield self._node(next(self._events), depth=0)
+
+    def _node(self, event: yaml.Event, depth: int) -> Node:
+        start, end = _span(event)
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise self._error(start, f"*{event.anchor} has no anchor &{event.anchor} before it")
+            return Alias(start=start, end=end, name=event.anchor, target=self._anchors[event.anchor])
+        if depth > DEEPEST:
+            raise self._error(start, f"nested deeper than {DEEPEST} levels")
+        node = self._scalar(event) if isinstance(event, yaml.ScalarEvent) else self._collection(event, depth)
+        if node.anchor:
+            self._anchors[node.anchor] = node
+        return node
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
+        start, end = _span(event)
+        properties = _PROPERTIES.match(self._text, start, end) if event.anchor or event.tag else None
+        return Scalar(
+            start=start,
+            end=start + len(self._text[start:end].rstrip()),
+            body=properties.end() if properties else start,
+            value=event.value,
+            style=event.style or "",
+            tag=event.tag,
+            anchor=event.anchor,
+        )
+
+    def _collection(self, event: yaml.Event, depth: int) -> Collection:
+        assert isinstance(event, yaml.CollectionStartEvent)  # noqa: S101 - the one kind of node that is left
+        slots: list[Slot] = []
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        while not isinstance(inner := next(self._events), yaml.CollectionEndEvent):
+            key = self._node(inner, depth + 1) if is_mapping else None
+            slots.append(Slot(key=key, value=self._node(next(self._events) if is_mapping else inner, depth + 1)))
+        is_flow = bool(event.flow_style)
+        # A block ends, for the parser, where the next token begins.
+        start = _span(event)[0]
+        end = _span(inner)[1] if is_flow else slots[-1].end if slots else start
+        return Collection(
+            start=start, end=end, slots=tuple(slots), is_mapping=is_mapping, is_flow=is_flow,
+            tag=event.tag, anchor=event.anchor,
+        )  # fmt: skip
+
+    def _error(self, index: int, what: str) -> GitLabFileError:
+        return GitLabFileError(f"{self._source}:{self._text.count(chr(10), 0, index) + 1}: {what}")

@@ -1,0 +1,142 @@
+"""`RenderedImage` → `BuiltImage`: one `docker buildx build` per cell."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH
+from builder.engine.buildx import BuildRequest, Provenance
+from builder.engine.protocol import Engine
+from builder.errors import BuildError, UsageError
+from builder.image.build_log import BuildLog
+from builder.image.inputs import ImageInputs
+from builder.image.render import RenderedImage
+from builder.oci.archive import ImageArchive
+from builder.oci.reference import Digest, ImageRef, Mirrors
+from builder.process import redact
+
+# What a failing step's last words are known to mean; there is no code to tell these by.
+_ADVICE: Final[Mapping[str, str]] = {
+    "no space left on device": "the engine's disk is full: `docker system df` shows what takes it, "
+    "`docker system prune` frees it",
+    r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
+    'name a compiler under the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
+}
+
+# What `docker buildx build --sbom=true` takes, by the name that mirrors know.
+SBOM_GENERATOR: Final = ImageRef.from_str("docker.io/docker/buildkit-syft-scanner:stable-1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """How to build, which decides nothing of what is in the image."""
+
+    mirrors: Mirrors
+    secrets: Mapping[str, Path]
+    logs: Path
+    proxy_arguments: tuple[str, ...] = ()
+    reads_cache: bool = False
+    writes_cache: bool = False
+    no_cache: bool = False
+    pull: bool = False
+    provenance: Provenance | None = None
+    sbom: bool = False
+
+    @property
+    def attested(self) -> bool:
+        """Whether the images are to have attestations."""
+        return self.sbom or self.provenance is not None
+
+    def log_of(self, rendered: RenderedImage) -> Path:
+        """Where the log of the cell's build is kept."""
+        return self.logs / f"{rendered.plan.cell.name}-{rendered.key[:KEY_LENGTH]}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImage:
+    """An image in the engine's store under its immutable tag.
+
+    `size` is in bytes, of all layers as the engine hands them out: compressed, with its containerd image store.
+    `seconds` is how long the build took.
+    """
+
+    rendered: RenderedImage
+    digest: Digest
+    size: int
+    seconds: float
+
+
+def build(
+    rendered: RenderedImage, engine: Engine, settings: BuildSettings, *, on_step: Callable[[str], None]
+) -> BuiltImage:
+    """Build one cell and keep its log; raise BuildError with the failing step's last words and the log's path."""
+    started = time.monotonic()
+    log = _new_log(settings.log_of(rendered))
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch, log.open("w", encoding="utf-8") as file:
+        context, metadata = Path(scratch, "context"), Path(scratch, "metadata.json")
+        context.mkdir()
+        rendered.write(context)
+        progress = BuildLog(file=file, packages=len(rendered.plan.selection.packages), on_step=on_step)
+        returncode = engine.build(_request(rendered, settings, context, metadata), on_line=progress.read)
+        progress.finish()
+        if returncode:
+            raise _failure(rendered, progress, returncode, log)
+        built = json.loads(metadata.read_text(encoding="utf-8"))
+        saved = Path(scratch, "image.tar")
+        engine.save(str(rendered.immutable_tag), saved)
+        with ImageArchive(saved) as archive:
+            size = archive.size
+    return BuiltImage(
+        rendered=rendered,
+        digest=Digest.from_str(built["containerimage.digest"]),
+        size=size,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _new_log(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write logs to {path.parent}: {error.strerror}", hint="name another folder with --log-dir"
+        ) from error
+    return path
+
+
+def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
+    plan = rendered.plan
+    cache = str(plan.repository.with_tag(f"builder-cache-{plan.cell.name}"))
+    located = {str(ref): settings.mirrors.locate(ref) for ref in (plan.base, plan.uv)}
+    return BuildRequest(
+        context=context,
+        tag=str(rendered.immutable_tag),
+        platform=str(plan.cell.platform),
+        metadata=metadata,
+        labels={KEY_LABEL: rendered.key, INPUTS_LABEL: ImageInputs.of(rendered).to_label()},
+        # The Dockerfile, and with it the key, has the registries' own names; a mirror only says where to fetch from.
+        contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
+        secrets=settings.secrets,
+        build_args=settings.proxy_arguments,
+        cache_from=cache if settings.reads_cache else None,
+        cache_to=cache if settings.writes_cache else None,
+        no_cache=settings.no_cache,
+        pull=settings.pull,
+        provenance=settings.provenance,
+        sbom=str(settings.mirrors.locate(SBOM_GENERATOR)) if settings.sbom else None,
+    )
+
+
+def _failure(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
+    said = redact(progress.last_words() or f"docker buildx build ended with {returncode}")
+    hints = [advice for sign, advice in _ADVICE.items() if re.search(sign, said, re.IGNORECASE)]
+    hint = "\n  ".join([*hints, f"log: {log}"])
+    return BuildError(f"{rendered.plan.cell.name}: {said}", hint=hint)

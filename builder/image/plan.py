@@ -1,0 +1,65 @@
+"""`Cell` × `Selection` × resolved digests → `ImagePlan`: everything that decides what an image holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from builder.lock.model import Selection
+from builder.matrix.model import Cell, Matrix
+from builder.oci.reference import Digest, ImageRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePlan:
+    """One image: its cell, what goes in and how, from which pinned images, and the tags that jobs name.
+
+    `repository` has neither tag nor digest; `base` and `uv` have both. `branch` is the slug of the branch that the
+    moving tags belong to, empty for the project's own. `refresh_period` names the day, week or month whose system
+    packages the image has; it is empty where they are not refreshed, or there are none.
+    """
+
+    cell: Cell
+    selection: Selection
+    base: ImageRef
+    uv: ImageRef
+    repository: ImageRef
+    link_mode: str
+    moving_tags: tuple[str, ...]
+    branch: str
+    refresh_period: str
+
+
+def plan(
+    matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef, today: date
+) -> ImagePlan:
+    """Put together the plan of the selection's cell; `digests` must hold those of its base and of uv."""
+    cell = selection.cell
+    return ImagePlan(
+        cell=cell,
+        selection=selection,
+        base=cell.image.with_digest(digests[cell.image]),
+        uv=matrix.uv.with_digest(digests[matrix.uv]),
+        repository=repository,
+        link_mode=matrix.link_mode,
+        refresh_period=_refresh_period(matrix.refresh, today) if cell.packages else "",
+        moving_tags=matrix.moving_tags(cell),
+        branch=matrix.branch,
+    )
+
+
+def _refresh_period(refresh: str, today: date) -> str:
+    """Name the stretch of time that the day lies in; a new name is a new key."""
+    year, week, _ = today.isocalendar()
+    return {
+        "never": "",
+        "daily": today.isoformat(),
+        "weekly": f"{year}-W{week:02}",
+        "monthly": f"{today:%Y-%m}",
+    }[refresh]
+
+
+def inputs(matrix: Matrix) -> tuple[ImageRef, ...]:
+    """The images whose digests the plans of the matrix need: each base once, and uv."""
+    return tuple(dict.fromkeys([*(cell.image for cell in matrix.cells), matrix.uv]))

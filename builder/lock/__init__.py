@@ -1,0 +1,1 @@
+"""Lock files, and what one cell installs from them."""

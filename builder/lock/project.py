@@ -1,0 +1,111 @@
+"""What the files beside a lock say: `pyproject.toml`, `uv.toml`, `.python-version`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from builder.errors import LockError
+from builder.lock.environment import NEWEST_PATCH
+from builder.lock.model import Lock
+from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
+
+_Value = TypeVar("_Value")
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; raise LockError that says why it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise LockError(f"no lock file at {path}", hint="name it with --lock; `uv lock` writes one") from error
+    except UnicodeDecodeError as error:
+        raise LockError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise LockError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_toml(path: Path, text: str) -> dict[str, Any]:
+    """Parse the text of a TOML file; raise LockError where it is not TOML."""
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise LockError(f"{path} is not TOML: {error}") from error
+
+
+def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
+    """The project's uv settings: `uv.toml` where there is one, else `[tool.uv]`, as uv itself looks for them."""
+    own = lock.project / "uv.toml"
+    if own.is_file():
+        return own, table_of(own)
+    pyproject = lock.project / "pyproject.toml"
+    tool: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "tool", dict, {})
+    return pyproject, entry(pyproject, tool, "uv", dict, {})
+
+
+def table_of(path: Path) -> Mapping[str, Any]:
+    """The content of a TOML file; empty where there is none."""
+    return read_toml(path, read_text(path)) if path.is_file() else {}
+
+
+def entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
+    """The value of a key in a table of the file, or the default; raise LockError where it is of another kind."""
+    value = table.get(key, default)
+    if not isinstance(value, kind):
+        raise LockError(f"{path}: {key} must not be {value!r}")
+    return value
+
+
+def entries(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value]) -> tuple[_Value, ...]:
+    """The items of a list in a table of the file, each of this kind; raise LockError."""
+    return tuple(entry(path, {key: each}, key, kind, None) for each in entry(path, table, key, list, []))
+
+
+def has_overrides(lock: Lock) -> bool:
+    """Whether the project overrides what its dependencies ask for, so that `uv pip check` may rightly complain."""
+    _, settings = uv_settings(lock)
+    return bool(settings.get("override-dependencies") or settings.get("dependency-metadata"))
+
+
+def project_name(lock: Lock) -> str:
+    """The name that pyproject.toml gives the project, or else its folder's."""
+    pyproject = lock.project / "pyproject.toml"
+    project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
+    return entry(pyproject, project, "name", str, "") or lock.project.resolve().name
+
+
+def _requires_python(lock: Lock) -> SpecifierSet:
+    """The `requires-python` of the pyproject.toml beside the lock, which a uv.lock has taken up already."""
+    pyproject = lock.project / "pyproject.toml"
+    project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
+    text = entry(pyproject, project, "requires-python", str, "")
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise LockError(f"{pyproject}: requires-python {text!r} is no version specifier") from error
+
+
+def newest_python(lock: Lock) -> str:
+    """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock admits."""
+    pinned = lock.project / ".python-version"
+    if pinned.is_file():
+        lines = [line.strip() for line in read_text(pinned).splitlines()]
+        wanted = next((line for line in lines if line and not line.startswith("#")), "")
+        match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", wanted)
+        if match:
+            return match["version"]
+    required = lock.pylock.requires_python or SpecifierSet()
+    if lock.kind != "uv.lock":
+        required &= _requires_python(lock)
+    for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1):
+        if required.contains(f"3.{minor}.{NEWEST_PATCH}"):
+            return f"3.{minor}"
+    raise LockError(
+        f"{lock.path} needs Python {required}, and builder knows 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}",
+        hint="write a matrix.toml that names the Python version",
+    )

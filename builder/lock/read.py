@@ -1,0 +1,132 @@
+"""Any lock file → `Lock` (PEP 751).
+
+uv reads `uv.lock` for us: `uv export --format pylock.toml`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError, is_valid_pylock_path
+from uv import find_uv_bin
+
+from builder.errors import LockError, listed, near
+from builder.lock import requirements
+from builder.lock.model import Lock, LockKind
+from builder.lock.project import read_text, read_toml
+from builder.matrix.schema import Install
+from builder.process import redact, run
+
+
+def kind_of(path: Path) -> LockKind:
+    """Tell a lock's kind by its name; raise LockError on a name that no lock has."""
+    if path.name == "uv.lock":
+        return "uv.lock"
+    if is_valid_pylock_path(path):
+        return "pylock.toml"
+    if path.suffix in {".txt", ".in"}:
+        return "requirements.txt"
+    raise LockError(
+        f"{path} is not a lock file by its name",
+        hint="builder reads uv.lock, pylock.toml (or pylock.<name>.toml) and hash-pinned requirements .txt files",
+    )
+
+
+def read_lock(path: Path, install: Install) -> Lock:
+    """Read a lock file of any kind; raise LockError that says what is wrong with it."""
+    kind = kind_of(path)
+    text = read_text(path)
+    if not text.strip():
+        raise LockError(f"{path} is empty", hint=f"write it again, with {_WRITTEN_BY[kind]}")
+    if kind == "uv.lock":
+        return _read_uv_lock(path, text, install)
+    if kind == "pylock.toml":
+        return _read_pylock(path, text, install)
+    if install.groups or install.extras:
+        raise LockError(
+            f"{path} has no groups or extras, and the matrix asks for {listed([*install.groups, *install.extras])}",
+            hint="take install.groups and install.extras out of the matrix: a requirements file is installed whole",
+        )
+    table = requirements.to_pylock(path, text)
+    return Lock(path=path, kind=kind, pylock=_pylock(path, table), extras=(), groups=())
+
+
+_WRITTEN_BY: Final[Mapping[LockKind, str]] = {
+    "uv.lock": "`uv lock`",
+    "pylock.toml": "`uv export --format pylock.toml`",
+    "requirements.txt": "`uv pip compile --generate-hashes`",
+}
+
+
+def _pylock(path: Path, table: Mapping[str, Any]) -> Pylock:
+    try:
+        return Pylock.from_dict(table)
+    except PylockUnsupportedVersionError as error:
+        raise LockError(f"{path}: {error}", hint="builder reads lock-version 1.0 (PEP 751)") from error
+    except PylockValidationError as error:
+        raise LockError(f"{path} is not a PEP 751 lock: {error}") from error
+
+
+def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
+    if not (path.parent / "pyproject.toml").is_file():
+        raise LockError(
+            f"no pyproject.toml beside {path}",
+            hint="a uv.lock is read together with the pyproject.toml that it locks",
+        )
+    flags = [
+        *_choice("group", install.groups),
+        *_choice("extra", install.extras),
+        *([] if install.default_groups else ["--no-default-groups"]),
+    ]
+    # uv's own variables (UV_NO_DEV, UV_FROZEN, …) would change what is exported.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
+    argv = [
+        find_uv_bin(), "export", "--frozen", "--offline", "--quiet", "--no-python-downloads", "--no-header",
+        "--format", "pylock.toml", *flags,
+    ]  # fmt: skip
+    exported = run(argv, env=kept, cwd=path.parent)  # paths in the export are relative to the working directory
+    if exported.returncode:
+        said = redact(exported.stderr).strip().removeprefix("error: ") or f"uv export ended with {exported.returncode}"
+        raise LockError(f"uv does not take {path}: {said}", hint=_uv_hint(said, text))
+    return Lock(
+        path=path, kind="uv.lock", pylock=_pylock(path, read_toml(path, exported.stdout)),
+        extras=(), groups=(), uv_flags=tuple(flags),
+    )  # fmt: skip
+
+
+def _uv_hint(said: str, text: str) -> str:
+    if "not defined" in said or re.search("incompatible with the (declared )?conflicts", said):
+        return "mend install.groups and install.extras in the matrix"
+    if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in said:
+        return "the lock is newer than the uv that builder came with; upgrade builder"
+    return "try `uv lock --check` in that folder"
+
+
+def _choice(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
+    if names == "all":
+        return [f"--all-{option}s"]
+    return [word for name in names for word in (f"--{option}", name)]
+
+
+def _read_pylock(path: Path, text: str, install: Install) -> Lock:
+    pylock = _pylock(path, read_toml(path, text))
+    defaults = list(pylock.default_groups or []) if install.default_groups else []
+    named = _named(path, "group", install.groups, pylock.dependency_groups or [])
+    groups = tuple(dict.fromkeys([*defaults, *named]))
+    extras = tuple(_named(path, "extra", install.extras, pylock.extras or []))
+    flags = (*_choice("group", groups), *_choice("extra", extras))
+    return Lock(path=path, kind="pylock.toml", pylock=pylock, extras=extras, groups=groups, uv_flags=flags)
+
+
+def _named(path: Path, what: str, names: tuple[str, ...] | Literal["all"], known: Sequence[str]) -> list[str]:
+    for name in () if names == "all" else names:
+        if name not in known:
+            raise LockError(
+                f"{path} has no {what} {name!r}{near(name, known)}",
+                hint=f"{what}s there: {listed(list(known)) or 'none'}; mend install.{what}s in the matrix",
+            )
+    return list(known if names == "all" else names)

@@ -1,0 +1,93 @@
+"""`matrix.toml` → `Matrix`: read, checked and turned into cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tomli
+from pydantic import ValidationError
+
+from builder.errors import MatrixError
+from builder.matrix.faults import axis_faults, cell_faults, fault, matrix_error
+from builder.matrix.model import Cell, Matrix, Platform
+from builder.matrix.schema import MatrixFile
+from builder.oci.reference import ImageRef, Mirrors
+
+BUILT_IN = """\
+python = ["{python}"]
+base = ["bookworm-slim"]
+
+[bases.bookworm-slim]
+image = "docker.io/library/python:{{python}}-slim-bookworm"
+family = "debian"
+"""
+
+
+def built_in_matrix(python: str) -> Matrix:
+    """The matrix of a project that has none: one cell, the given Python on bookworm-slim."""
+    return parse_matrix(BUILT_IN.format(python=python), source="the built-in matrix")
+
+
+def read_matrix(path: Path) -> Matrix:
+    """Read and parse a matrix file; raise MatrixError with every fault that it has."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MatrixError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise MatrixError(
+            f"cannot read {path}: {error.strerror}",
+            hint="name the matrix with -f, or leave it out to use the built-in one",
+        ) from error
+    return parse_matrix(text, source=str(path))
+
+
+def parse_matrix(text: str, *, source: str) -> Matrix:
+    """Parse the text of a matrix file; raise MatrixError with every fault that it has."""
+    try:
+        table = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise MatrixError(f"{source} is not TOML: {error}") from error
+    try:
+        # Strict mode takes JSON's arrays for tuples, and Python's lists not.
+        file = MatrixFile.model_validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        faults = [fault(details) for details in error.errors()]
+        raise matrix_error(source, [*faults, *axis_faults(table)]) from error
+    faults = [*axis_faults(table), *cell_faults(file)]
+    if faults:
+        raise matrix_error(source, faults)
+    return _matrix(file, source)
+
+
+def _matrix(file: MatrixFile, source: str) -> Matrix:
+    platform = Platform.from_str(file.platform) if file.platform else Platform.of_this_machine()
+    cells = []
+    for python in file.python:
+        for name in file.base:
+            base = file.bases[name]
+            libc = base.known_libc
+            if file.excludes(python, name) or libc is None:
+                continue
+            image = ImageRef.from_str(base.image.replace("{python}", python))
+            cells.append(
+                Cell(
+                    python=python, base=name, image=image, family=base.family, libc=libc,
+                    packages=base.packages, platform=platform,
+                )
+            )  # fmt: skip
+    return Matrix(
+        source=source,
+        repository=file.repository,
+        cells=tuple(cells),
+        uv=ImageRef.from_str(file.uv_image).with_tag(file.uv),
+        install=file.install,
+        link_mode=file.link_mode,
+        refresh=file.refresh,
+        compression=file.compression,
+        cache=file.cache,
+        insecure=file.insecure,
+        aliases=tuple(sorted(file.aliases.items())),
+        mirrors=Mirrors.from_mapping(file.mirrors),
+    )

@@ -1,0 +1,192 @@
+"""What a `matrix.toml` may say. These models are both its parser and its JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from builder.errors import UsageError
+from builder.matrix.facts import libc_of
+from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
+
+SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
+_PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
+_UV = r"[0-9]+\.[0-9]+\.[0-9]+"
+_LIBC = r"[0-9]+\.[0-9]+"
+_PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
+
+
+def _matching(pattern: str, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is not {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _reference(text: str) -> str:
+    try:
+        ImageRef.from_str(text.replace("{python}", "3.13"))
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _repository(text: str) -> str:
+    try:
+        ref = ImageRef.from_str(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    if ref.tag or ref.digest:
+        raise ValueError(f"{text!r} has a tag or digest; write the repository alone")
+    return text
+
+
+def _mirrors(table: dict[str, str]) -> dict[str, str]:
+    try:
+        Mirrors.from_mapping(table)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return table
+
+
+def _pattern(pattern: str) -> dict[str, Any]:
+    return {"pattern": f"^{pattern}$"}
+
+
+PythonVersion = Annotated[
+    str,
+    _matching(_PYTHON, 'a Python version; write "3.13", or "3.13.2" to pin the patch'),
+    Field(json_schema_extra=_pattern(_PYTHON)),
+]
+UvVersion = Annotated[
+    str,
+    _matching(_UV, 'a uv version; write "0.13.8"'),
+    Field(json_schema_extra=_pattern(_UV)),
+]
+LibcVersion = Annotated[
+    str,
+    _matching(_LIBC, 'a libc version; write "2.36"'),
+    Field(json_schema_extra=_pattern(_LIBC)),
+]
+TagText = Annotated[
+    str,
+    _matching(
+        TAG_PATTERN,
+        "a tag; use letters, digits, '_', '.' and '-', at most 128, not beginning with '.' or '-'",
+    ),
+    Field(json_schema_extra=_pattern(TAG_PATTERN)),
+]
+PackageName = Annotated[
+    str,
+    _matching(_PACKAGE, 'a system package; write its name alone, such as "git" or "git=1:2.39.5-0"'),
+    Field(json_schema_extra=_pattern(_PACKAGE)),
+]
+Names = tuple[str, ...] | Literal["all"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=False)
+
+
+class Exclusion(_Table):
+    """Cells that are not built: those that match every axis named here."""
+
+    python: PythonVersion | None = None
+    base: TagText | None = None
+
+    def matches(self, python: str, base: str) -> bool:
+        """Whether the cell of these two coordinates is excluded."""
+        names_an_axis = self.python is not None or self.base is not None
+        return names_an_axis and self.python in {None, python} and self.base in {None, base}
+
+
+class Install(_Table):
+    """What of the lock goes into the images."""
+
+    groups: Names = Field((), description='Dependency groups beside the default ones; "all" for every group')
+    extras: Names = Field((), description='Extras of the project; "all" for every extra')
+    default_groups: bool = Field(
+        True, alias="default-groups", description="Whether the project's default groups (uv: dev) go in"
+    )
+
+
+class Base(_Table):
+    """A base layer: an image with Python in it."""
+
+    image: Annotated[str, AfterValidator(_reference)] = Field(
+        description="Its reference; {python} stands for the Python version of the cell"
+    )
+    family: Literal["debian", "alpine"] = Field(description="Which package manager and libc it has")
+    packages: tuple[PackageName, ...] = Field((), description="System packages to install")
+    libc: LibcVersion | None = Field(
+        None,
+        description="Version of its glibc or musl; known for the images of Debian, Ubuntu and Alpine releases",
+    )
+
+    @property
+    def known_libc(self) -> str | None:
+        """Its libc as given, or as its image's name tells; None where neither says."""
+        return self.libc or libc_of(self.image, self.family)
+
+
+class MatrixFile(_Table):
+    """A matrix of Python versions and base layers for which `builder` makes images."""
+
+    repository: Annotated[str, AfterValidator(_repository)] | None = Field(
+        None, description="Where the images are pushed; $CI_REGISTRY_IMAGE/ci or a local name when not given"
+    )
+    python: tuple[PythonVersion, ...] = Field(description='Python versions, such as ["3.12", "3.13"]')
+    base: tuple[TagText, ...] = Field(description="Names of base layers, each defined under [bases]")
+    exclude: tuple[Exclusion, ...] = Field((), description="Cells that are not built")
+    uv: UvVersion = Field(
+        default_factory=lambda: version("uv"),
+        description="uv version of the images; the one builder ships with by default",
+    )
+    uv_image: Annotated[str, AfterValidator(_repository)] = Field(
+        "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that holds /uv and /uvx, without a tag"
+    )
+    platform: Literal["linux/amd64", "linux/arm64"] | None = Field(
+        None, description="Platform of the images; that of this machine when not given"
+    )
+    link_mode: Literal["copy", "symlink", "hardlink"] = Field(
+        "copy", alias="link-mode", description="How uv in a job fills an environment from the warm cache"
+    )
+    refresh: Literal["daily", "weekly", "monthly", "never"] = Field(
+        "never", description="How often cells with system packages are rebuilt although no other input moved"
+    )
+    compression: Literal["gzip", "zstd"] = Field(
+        "gzip", description="How pushed layers are compressed; with zstd those of the base image too"
+    )
+    cache: Literal["none", "registry"] = Field(
+        "none", description="Where build steps are cached beside the builder: registry, for runners that start empty"
+    )
+    insecure: tuple[str, ...] = Field(
+        (), description="Registries that are asked over plain HTTP; those on this machine always are"
+    )
+    aliases: dict[TagText, TagText] = Field(
+        default_factory=dict, description='More moving tags: {"latest" = "3.13-bookworm-slim"}'
+    )
+    install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - the alias is no keyword for mypy
+    bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
+    mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
+        default_factory=dict,
+        description='Registries that stand in for others: {"docker.io" = "mirror.example.com"}',
+    )
+
+    def excludes(self, python: str, base: str) -> bool:
+        """Whether the cell of these two coordinates is excluded."""
+        return any(exclusion.matches(python, base) for exclusion in self.exclude)
+
+
+def schema() -> str:
+    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text."""
+    body = MatrixFile.model_json_schema(by_alias=True)
+    # The default moves with the uv that is installed; the schema must not.
+    body["properties"]["uv"].pop("default", None)
+    return json.dumps({"$schema": SCHEMA_URL, **body}, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,1 @@
+"""Registries and images as the OCI specifications define them."""

@@ -1,0 +1,1 @@
+"""The registry: what it has, what is pushed, which tags move."""

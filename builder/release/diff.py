@@ -1,0 +1,147 @@
+"""What differs between two images, or between an image and the plan."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import zstandard
+
+from builder.errors import UsageError
+from builder.image.inputs import ImageInputs, packages_moved
+from builder.image.render import RenderedImage
+from builder.oci.manifest import Manifest
+from builder.oci.reference import Digest, ImageRef, is_tag
+from builder.oci.registry import Registries
+from builder.release.state import fetch_image_inputs, fetch_image_manifest
+
+_DATABASES = ("var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed")
+_DEBIAN = re.compile(r"^Package: (?P<name>\S+)$(?:(?!^$).)*?^Version: (?P<version>\S+)$", re.MULTILINE | re.DOTALL)
+_ALPINE = re.compile(r"^P:(?P<name>\S+)$\n(?:.+\n)*?V:(?P<version>\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """An image, or a plan of one: `layers` maps digests to bytes as sent, `system` package names to versions.
+
+    Both are None for a plan, which has neither yet.
+    """
+
+    name: str
+    inputs: ImageInputs
+    layers: Mapping[str, int] | None
+    system: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Two sides and what moved from the one to the other, a line each; bytes None where a side has no layers yet."""
+
+    old: Side
+    new: Side
+    python: tuple[str, ...]
+    base: tuple[str, ...]
+    uv: tuple[str, ...]
+    packages: tuple[str, ...]
+    system: tuple[str, ...]
+    settings: tuple[str, ...]
+    shared_bytes: int | None
+    new_bytes: int | None
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The changes by what they are changes of."""
+        return {
+            "python": self.python,
+            "base": self.base,
+            "uv": self.uv,
+            "packages": self.packages,
+            "system packages": self.system,
+            "settings": self.settings,
+        }
+
+
+def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -> Side:
+    """Read a side from the registry: a tag of the repository, or a whole reference."""
+    if repository is not None and is_tag(text):
+        ref = repository.with_tag(text)
+    elif repository is not None and text.startswith("sha256:"):
+        ref = repository.with_digest(Digest.from_str(text))
+    else:
+        ref = ImageRef.from_str(text)
+    manifest = fetch_image_manifest(ref, registries)
+    inputs = fetch_image_inputs(ref, registries) if manifest else None
+    if manifest is None or inputs is None:
+        why = "there is no such image" if manifest is None else "it was not made by this version of builder"
+        raise UsageError(
+            f"cannot compare {ref.familiar}: {why}", hint="name a tag of the matrix's repository, or a whole reference"
+        )
+    layers = {layer.digest: layer.size for layer in manifest.body.layers}
+    return Side(
+        name=ref.familiar, inputs=inputs, layers=layers, system=_fetch_system_packages(ref, manifest, registries)
+    )
+
+
+def planned_side(side: Side, rendered: tuple[RenderedImage, ...]) -> Side:
+    """The present plan of the cell that the other side is an image of."""
+    for each in rendered:
+        if each.plan.cell.name == side.inputs.cell:
+            return Side(name=each.immutable_tag.familiar, inputs=ImageInputs.of(each), layers=None, system=None)
+    raise UsageError(
+        f"the matrix has no cell {side.inputs.cell} to compare {side.name} with", hint="name a second image"
+    )
+
+
+def compare(old: Side, new: Side) -> Difference:
+    """Tell what moved from one side to the other."""
+    before, after = old.inputs, new.inputs
+    has_layers = old.layers is not None and new.layers is not None
+    shared = sum(size for digest, size in (new.layers or {}).items() if digest in (old.layers or {}))
+    names = sorted(before.settings.keys() | after.settings.keys())
+    return Difference(
+        old=old,
+        new=new,
+        python=_changed(before.python, after.python),
+        base=_changed(before.base, after.base),
+        uv=_changed(before.uv, after.uv),
+        packages=tuple(packages_moved(before.packages, after.packages)),
+        system=() if old.system is None or new.system is None else tuple(packages_moved(old.system, new.system)),
+        settings=tuple(
+            f"{name}: {before.settings.get(name) or 'none'} → {after.settings.get(name) or 'none'}"
+            for name in names
+            if before.settings.get(name) != after.settings.get(name)
+        ),
+        shared_bytes=shared if has_layers else None,
+        new_bytes=sum((new.layers or {}).values()) - shared if has_layers else None,
+    )
+
+
+def _changed(old: str, new: str) -> tuple[str, ...]:
+    return () if old == new else (f"{old} → {new}",)
+
+
+def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:
+    """The package database of the topmost layer that has one: a later layer replaces the whole file."""
+    for layer in reversed(manifest.body.layers):
+        content = registries.blob(ref, Digest.from_str(layer.digest))
+        for name, text in _databases(content, layer.media_type):
+            pattern = _DEBIAN if "dpkg" in name else _ALPINE
+            return {match["name"]: match["version"] for match in pattern.finditer(text)}
+    return {}
+
+
+def _databases(content: bytes, media_type: str) -> list[tuple[str, str]]:
+    raw = io.BytesIO(content)
+    plain = (
+        zstandard.ZstdDecompressor().stream_reader(raw) if media_type.endswith("zstd") else gzip.GzipFile(fileobj=raw)
+    )
+    with tarfile.open(fileobj=plain, mode="r|") as tar:
+        return [
+            (entry.name, file.read().decode(errors="replace"))
+            for entry in tar
+            if entry.name.removeprefix("./") in _DATABASES and (file := tar.extractfile(entry))
+        ]

@@ -1,0 +1,56 @@
+"""Where a run's images go: to the registry, or nowhere in a dry run. Both follow the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+from builder.engine.protocol import Engine
+from builder.oci.reference import ImageRef
+from builder.oci.registry import Registries
+from builder.process import uninterrupted
+from builder.release.journal import Move, Promotion
+from builder.release.promote import PlannedImage, promote
+from builder.release.publish import Compression, Publishable, PublishedImage, push
+
+
+class Publisher(Protocol):
+    """What a run does with images that it has verified, and with the tags that jobs name."""
+
+    def push(self, image: Publishable, engine: Engine) -> PublishedImage | PlannedImage:
+        """Send an image and put its immutable tag."""
+
+    def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
+        """Move tags, all or none, and note it in the journal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryPublisher:
+    """Publishes to the registry. See `Publisher`."""
+
+    registries: Registries
+    compression: Compression
+
+    def push(self, image: Publishable, engine: Engine) -> PublishedImage:
+        """See `Publisher.push`."""
+        return push(image, engine, self.registries, self.compression)
+
+    def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
+        """See `Publisher.move`. Ctrl-C waits for the second or two that this takes."""
+        with uninterrupted():
+            return promote(journal_tag, moves, self.registries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunPublisher:
+    """Sends and moves nothing; what it returns says what would have been. See `Publisher`."""
+
+    def push(self, image: Publishable, engine: Engine) -> PlannedImage:  # noqa: ARG002
+        """See `Publisher.push`."""
+        return PlannedImage(rendered=image.rendered)
+
+    def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:  # noqa: ARG002
+        """See `Publisher.move`."""
+        return Promotion(at=datetime.now(timezone.utc), moves=tuple(moves), complete=False)

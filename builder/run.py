@@ -1,0 +1,255 @@
+"""The stages in order: select, resolve, plan, render, build, verify, push, promote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from builder.engine.protocol import Engine
+from builder.errors import BuilderError, BuildError, InterruptedRun, PublishError, listed
+from builder.image.build import BuildSettings, BuiltImage, build
+from builder.image.plan import inputs, plan
+from builder.image.render import RenderedImage, render
+from builder.lock.select import select
+from builder.oci.registry import Registries
+from builder.release.journal import Promotion, journal_of
+from builder.release.promote import PlannedImage, Promotable, moves_for
+from builder.release.publisher import Publisher
+from builder.release.state import RegistryState
+from builder.request import Project, today
+from builder.verify.checkout import Checkout
+from builder.verify.runner import Check, FailedVerification, VerifiedImage, find_verified, verify
+from builder.verify.search import BuildInputs
+
+Outcome = Literal[
+    "planned", "up-to-date", "built", "verified", "pushed", "build-failed", "verify-failed", "push-failed"
+]
+PromoteMode = Literal["all", "passed", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressEvent:
+    """Something that happened to a cell: what it is doing, or how it ended."""
+
+    cell: str
+    stage: Literal["build", "verify", "push", "done"]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """How far a cell got: what there is of it, and the error where a stage failed."""
+
+    rendered: RenderedImage
+    outcome: Outcome
+    seconds: float = 0.0
+    log: Path | None = None
+    built: BuiltImage | None = None
+    verified: VerifiedImage | None = None
+    checks: tuple[Check, ...] = ()
+    published: Promotable | PlannedImage | None = None
+    error: BuilderError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """How a run ended: each cell, and the moves of the tags, None where none was due or allowed."""
+
+    results: tuple[CellResult, ...]
+    promotion: Promotion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What cells are made with: without a `checkout` images stay unverified, without a `publisher` here."""
+
+    engine: Engine
+    settings: BuildSettings
+    checkout: Checkout | None
+    on_event: Callable[[ProgressEvent], None]
+    publisher: Publisher | None = None
+
+
+Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
+
+
+def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
+    """Select, resolve, plan and render every cell; any fault of any cell shows here, before anything is built."""
+    selections = [select(project.lock, cell) for cell in project.matrix.cells]
+    repository = project.image_repository
+    digests = registries.resolve_all(inputs(project.matrix))
+    day = today()
+    return tuple(
+        render(plan(project.matrix, selection, digests, repository=repository, today=day)) for selection in selections
+    )
+
+
+def plan_cells(rendered: Iterable[RenderedImage]) -> tuple[CellResult, ...]:
+    """What a dry run has in place of `make_cells`: the cells as they would be built."""
+    return tuple(
+        CellResult(rendered=each, outcome="planned", published=PlannedImage(rendered=each)) for each in rendered
+    )
+
+
+def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: int) -> tuple[CellResult, ...]:
+    """Carry each cell through its stages, `jobs` at a time; one cell's failure does not stop the others.
+
+    Raises InterruptedRun on Ctrl-C, with everything stopped.
+    """
+    context.engine.check()
+    if context.settings.attested:
+        context.engine.check_attestations()
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        futures = [pool.submit(_make_cell, each, context) for each in rendered]
+        try:
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+        except BaseException as error:
+            context.engine.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise InterruptedRun("interrupted", hint="every build is stopped; no moving tag was put") from None
+            raise
+    return tuple(future.result() for future in futures)
+
+
+def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
+    started = time.monotonic()
+    result = CellResult(rendered=rendered, outcome="planned", log=context.settings.log_of(rendered))
+    for failure, stage in _STAGES:
+        try:
+            result = stage(result, context)
+        except InterruptedRun:
+            raise
+        except FailedVerification as error:
+            result = replace(result, outcome=failure, checks=error.checks, error=error)
+        except BuilderError as error:
+            result = replace(result, outcome=failure, error=error)
+        except OSError as error:
+            where = f"{rendered.plan.cell.name}: {error.filename or 'a file of this machine'}"
+            result = replace(result, outcome=failure, error=BuildError(f"{where}: {error.strerror}"))
+        if result.error:
+            break
+    context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _build(result: CellResult, context: RunContext) -> CellResult:
+    cell = result.rendered.plan.cell.name
+    built = build(
+        result.rendered,
+        context.engine,
+        context.settings,
+        on_step=lambda text: context.on_event(ProgressEvent(cell=cell, stage="build", text=text)),
+    )
+    return replace(result, built=built, outcome="built")
+
+
+def _verify(result: CellResult, context: RunContext) -> CellResult:
+    if context.checkout is None or result.built is None:
+        return result
+    cell = result.rendered.plan.cell.name
+    log = context.settings.log_of(result.rendered).read_text(encoding="utf-8")
+    verified = verify(
+        result.built,
+        context.engine,
+        checkout=context.checkout,
+        inputs=BuildInputs(secrets=context.settings.secrets, log=log),
+        on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
+    )
+    return replace(result, verified=verified, checks=verified.checks, outcome="verified")
+
+
+def _tag(result: CellResult, context: RunContext) -> CellResult:
+    for tag in result.rendered.moving_tags:
+        context.engine.tag(str(result.rendered.immutable_tag), str(tag))
+    return result
+
+
+def _push(result: CellResult, context: RunContext) -> CellResult:
+    if context.publisher is None or result.verified is None:
+        return result
+    tag = result.rendered.immutable_tag.familiar
+    context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=tag))
+    return replace(result, published=context.publisher.push(result.verified, context.engine), outcome="pushed")
+
+
+# What a cell's outcome is where a stage fails, and the stage.
+_STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext], CellResult]], ...]] = (
+    ("build-failed", _build),
+    ("verify-failed", _verify),
+    ("build-failed", _tag),
+    ("push-failed", _push),
+)
+
+
+def build_and_publish(
+    states: Sequence[RegistryState], make: Make, publisher: Publisher, *, promote: PromoteMode
+) -> Publication:
+    """Make the cells that the registry lacks, then move the tags; `promote` says whose when cells failed.
+
+    `make` is not called where every cell is up to date. Raises PublishError where tags were moved in part or conflict.
+    """
+    missing = [state.rendered for state in states if state.image is None]
+    made = {result.rendered.key: result for result in make(missing)} if missing else {}
+    results = tuple(made.get(state.rendered.key) or _registered(state) for state in states)
+    promotion = None
+    if promote == "passed" or (promote == "all" and all(result.error is None for result in results)):
+        promotion = _promote([result.published for result in results if result.published], states, publisher)
+    return Publication(results=results, promotion=promotion)
+
+
+def push_verified(states: Sequence[RegistryState], engine: Engine, publisher: Publisher) -> Publication:
+    """Push the images that an earlier run built and verified, and move the tags of all cells.
+
+    Raises PublishError where a cell is neither in the registry nor, verified, in the engine.
+    """
+    results, missing = [], []
+    for state in states:
+        if state.image is not None:
+            results.append(_registered(state))
+        elif found := find_verified(state.rendered, engine):
+            published = publisher.push(found, engine)
+            results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
+        else:
+            missing.append(state.rendered.immutable_tag.familiar)
+    _refuse(missing, "in the registry or, verified, in the engine")
+    images = [result.published for result in results if result.published]
+    return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
+
+
+def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
+    """Move the tags of all cells to the images that the registry has; raise PublishError where it lacks one."""
+    _refuse([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
+    images = [state.image for state in states if state.image]
+    results = tuple(_registered(state) for state in states)
+    return Publication(results=results, promotion=_promote(images, states, publisher))
+
+
+def _refuse(missing: Sequence[str], where: str) -> None:
+    if missing:
+        raise PublishError(
+            f"not {where}: {listed(missing)}; no tag was moved", hint="`builder build --push` makes what is missing"
+        )
+
+
+def _promote(
+    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
+) -> Promotion | None:
+    """Move the images' moving tags, all or none; None where every tag is right already."""
+    moves = moves_for(images, states)
+    if not moves:
+        return None
+    plan_ = images[0].rendered.plan
+    return publisher.move(journal_of(plan_.repository, plan_.branch), moves)
+
+
+def _registered(state: RegistryState) -> CellResult:
+    return CellResult(rendered=state.rendered, outcome="up-to-date", published=state.image)

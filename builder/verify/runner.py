@@ -1,0 +1,166 @@
+"""`BuiltImage` → `VerifiedImage`: run the checks as a CI runner would run a job.
+
+Every check runs in a container of its own, by `sh -c`, without a network, the checkout on a volume under /builds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import tomli
+
+from builder.contract import BUILDS, SELECTION
+from builder.engine.protocol import Engine
+from builder.errors import EngineError, VerifyError
+from builder.image.build import BuiltImage
+from builder.image.render import RenderedImage
+from builder.oci.reference import Digest
+from builder.verify.checkout import Checkout, tar_of
+from builder.verify.checks import CHECKS, SECONDS, Failed, Skipped, Subject
+from builder.verify.search import BuildInputs
+
+Verdict = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The outcome of one check: its verdict, the evidence for it, and the seconds it took."""
+
+    name: str
+    verdict: Verdict
+    evidence: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedImage:
+    """An image that passed every check here. `verify` alone makes one."""
+
+    built: BuiltImage
+    checks: tuple[Check, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse checks that are missing or failed."""
+        if failed(self.checks) or {check.name for check in self.checks} != set(CHECKS):
+            raise ValueError("a verified image has every check behind it, and none of them failed")
+
+    @property
+    def rendered(self) -> RenderedImage:
+        """What the image was built from."""
+        return self.built.rendered
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineImage:
+    """An image in the engine that an earlier run verified: its moving tags name it, which only verified images get.
+
+    `find_verified` alone makes one.
+    """
+
+    rendered: RenderedImage
+    digest: Digest
+
+
+class FailedVerification(VerifyError):  # noqa: N818 - a verdict
+    """An image failed checks; `checks` are all that were run."""
+
+    def __init__(self, built: BuiltImage, checks: tuple[Check, ...]) -> None:
+        evidence = "; ".join(f"{check.name}: {check.evidence}" for check in failed(checks))
+        super().__init__(
+            f"{built.rendered.plan.cell.name}: failed verification: {evidence}",
+            hint="no moving tag was put; the engine, if there is one, keeps the image as "
+            f"{built.rendered.immutable_tag.familiar}",
+        )
+        self.checks = checks
+
+
+def verify(
+    built: BuiltImage,
+    engine: Engine,
+    *,
+    checkout: Checkout,
+    inputs: BuildInputs,
+    on_check: Callable[[str], None] = lambda _: None,
+) -> VerifiedImage:
+    """Run every check on a built image; raise FailedVerification where one fails."""
+    checks = examine(
+        str(built.rendered.immutable_tag),
+        engine,
+        checkout=checkout,
+        inputs=inputs,
+        selection={package.name: package.version for package in built.rendered.plan.selection.packages},
+        on_check=on_check,
+    )
+    if failed(checks):
+        raise FailedVerification(built, checks)
+    return VerifiedImage(built=built, checks=checks)
+
+
+def find_verified(rendered: RenderedImage, engine: Engine) -> EngineImage | None:
+    """Ask the engine for the cell's image; None where it is missing, or was never verified."""
+    names = (rendered.immutable_tag, *rendered.moving_tags)
+    try:
+        ids = {engine.image_id(str(name)) for name in names}
+    except EngineError:
+        return None
+    return EngineImage(rendered=rendered, digest=Digest.from_str(ids.pop())) if len(ids) == 1 else None
+
+
+def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks that did not pass."""
+    return tuple(check for check in checks if check.verdict == "failed")
+
+
+def examine(
+    image: str,
+    engine: Engine,
+    *,
+    checkout: Checkout | None,
+    inputs: BuildInputs,
+    selection: Mapping[str, str | None] | None = None,
+    only: Collection[str] = (),
+    on_check: Callable[[str], None] = lambda _: None,
+) -> tuple[Check, ...]:
+    """Run the checks, all or those named in `only`, against an image in the engine's store.
+
+    `selection` is what the image should hold, names to versions (None where any will do); without one, the image's
+    own note of it is taken.
+    """
+    with tar_of(checkout) as content, engine.volume(image, BUILDS, content) as volume:
+        subject = Subject(
+            engine=engine,
+            image=image,
+            volume=volume,
+            checkout=checkout,
+            inputs=inputs,
+            selection=selection if selection is not None else _noted_selection(engine, image, volume),
+        )
+        return tuple(
+            _run_check(name, subject, check, on_check) for name, check in CHECKS.items() if not only or name in only
+        )
+
+
+def _run_check(name: str, subject: Subject, check: Callable[[Subject], str], on_check: Callable[[str], None]) -> Check:
+    on_check(name)
+    started = time.monotonic()
+    verdict: Verdict = "passed"
+    try:
+        evidence = check(subject)
+    except Failed as failure:
+        verdict, evidence = "failed", str(failure)
+    except Skipped as skipped:
+        verdict, evidence = "skipped", str(skipped)
+    return Check(name=name, verdict=verdict, evidence=evidence, seconds=round(time.monotonic() - started, 3))
+
+
+def _noted_selection(engine: Engine, image: str, volume: str) -> Mapping[str, str | None]:
+    ran = engine.run(image, f"cat {SELECTION}", volume=volume, target=BUILDS, workdir="/", user=None, seconds=SECONDS)
+    if ran.exit_code:
+        raise VerifyError(
+            f"{image} has no {SELECTION}: builder did not make it",
+            hint="name an image that `builder build` made",
+        )
+    return {package["name"]: package.get("version") for package in tomli.loads(ran.output).get("packages", ())}

@@ -1,0 +1,74 @@
+"""Build secrets as what could leak: short marks of their content that must be found nowhere in an image."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hashlib
+import netrc
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import certifi
+
+from builder.contract import CA_SECRET, NETRC_SECRET
+
+_CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
+_SHORTEST: Final = 4  # a shorter password would be found everywhere
+_SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are parameters, which are no secret
+
+
+def needles(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> dict[bytes, str]:
+    """Return marks of the secrets' content, each with what it is a mark of.
+
+    Certificates that are in certifi or in one of the PEM bundles are no secret: everybody has them.
+    """
+    marks: dict[bytes, str] = {}
+    if CA_SECRET in files:
+        public = {body for bundle in (Path(certifi.where()).read_bytes(), *public_bundles) for body in _bodies(bundle)}
+        for number, body in enumerate(_bodies(files[CA_SECRET].read_bytes()), start=1):
+            if body not in public:
+                marks |= dict.fromkeys(_certificate_marks(body), f"certificate {number} of SSL_CERT_FILE")
+    if NETRC_SECRET in files:
+        for host, (login, _, password) in netrc.netrc(str(files[NETRC_SECRET])).hosts.items():
+            if password and len(password) >= _SHORTEST:
+                marks[password.encode()] = f"the password for {host} of NETRC"
+                for text in (password, f"{login}:{password}"):
+                    marks[base64.b64encode(text.encode()).rstrip(b"=")] = f"the password for {host} of NETRC, encoded"
+    return marks
+
+
+def first_found(marks: Mapping[bytes, str], content: bytes) -> str:
+    """Return what the first mark found in the content is a mark of; empty where there is none."""
+    return next((what for mark, what in marks.items() if mark in content), "")
+
+
+def record_hash(content: bytes) -> str:
+    """Return the hash of a file as a wheel's RECORD writes it (PEP 376 and 427)."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def recorded_hashes(record: bytes) -> set[str]:
+    """Return the hashes that a RECORD lists."""
+    rows = csv.reader(record.decode(errors="replace").splitlines())
+    return {row[1] for row in rows if len(row) > 1 and row[1]}
+
+
+def _bodies(pem: bytes) -> Iterator[bytes]:
+    for match in _CERTIFICATE.finditer(pem):
+        yield b"".join(match["body"].split())
+
+
+def _certificate_marks(body: bytes) -> Iterator[bytes]:
+    """Its last whole line as PEM has it, and its end as DER has it: the signature, which no other certificate has."""
+    if len(body) < _SHORTEST_BODY:
+        return
+    end = (len(body) - 1) // 64 * 64
+    yield body[end - 64 : end] if end else body
+    try:
+        yield base64.b64decode(body, validate=True)[-48:]
+    except binascii.Error:
+        return
