@@ -25,7 +25,7 @@ rm /tmp/uv.txt
 wheel=$(echo /context/dist/*.whl)
 sum=$(sha256sum "$wheel")
 uv pip install --system --no-cache --compile-bytecode --require-hashes \
-    --constraints /context/requirements-dev.txt "builder @ file://$wheel#sha256=${sum%% *}"
+    --constraints /context/requirements-dev.txt "prebuilt @ file://$wheel#sha256=${sum%% *}"
 EOF
 
 CMD ["builder", "--help"]

@@ -4,10 +4,10 @@ SANDBOX := sandbox/run
 # Where the tools are. `make lint TOOLS=` takes those on PATH, which a baked image has, and sets nothing up.
 TOOLS := .venv/bin/
 READY := $(if $(TOOLS),.venv/ready)
-# What `make image` calls its image.
+# What `make image` and `make release` call the image; `make release IMAGE=` makes none and needs no engine.
 IMAGE := builder-cli
 
-.PHONY: help demo test lint wheel image bench golden pins sandbox-up sandbox-down clean
+.PHONY: help demo test lint wheel image release bench golden pins sandbox-up sandbox-down clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ wheel: $(READY)         ## sdist and wheel into dist/, nothing fetched
 
 image: wheel            ## the command line tool as an image, for the jobs of the GitLab component
 	$(SANDBOX) .ci/image $(IMAGE)
+
+release: $(READY)       ## prepare the release of the tag at HEAD in dist/, publish nothing: make release VERSION=1.2.3
+	TOOLS=$(TOOLS) SANDBOX=$(SANDBOX) .ci/release "$(VERSION)" $(IMAGE)
 
 bench: .venv/ready      ## sizes and times, side by side
 	$(SANDBOX) .venv/bin/python -m bench

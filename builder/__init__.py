@@ -1,3 +1,13 @@
 """Bakes a Python project's locked dependencies, uv and a warm cache into the images that its CI jobs run on."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+
+def __getattr__(name: str) -> str:
+    """Return `__version__`, looked up when it is first needed: the version of the installed distribution `prebuilt`."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return version("prebuilt")
+    except PackageNotFoundError:
+        return "0.0.0+not.installed"

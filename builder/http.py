@@ -16,7 +16,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from builder import __version__
+import builder
 from builder.errors import InterruptedRun, UsageError
 
 TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, seconds between two bytes
@@ -85,7 +85,7 @@ def session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> req
     """
     made = _Session()
     made.stopped = stopped
-    made.headers["User-Agent"] = f"builder/{__version__}"
+    made.headers["User-Agent"] = f"builder/{builder.__version__}"
     bundle = os.environ.get("SSL_CERT_FILE")
     if bundle:
         if not os.access(bundle, os.R_OK):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from builder import __version__
 from tests.integration.conftest import Builder, docker
 from tests.integration.gitlab import REGISTRY, REMOTE, ContainerExit, public_images, run_pipeline, runs_pipelines
 from tests.integration.registries import Registry, a_guarded_registry
@@ -21,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = f"{REGISTRY}/acme/builder"
 __all__ = ["a_guarded_registry"]
 
-TAG = __version__
+TAG = "99.1.0"  # no release that the clone may already have
 PYTHONS = ("3.11", "3.13")
 NOTES = "- Everything, at last."
 
@@ -39,11 +38,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory, builder: Builder) -> Path:
     subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(folder)], check=True)
     _git(folder, "checkout", "--quiet", "-B", "main")
     _git(folder, "remote", "set-url", "origin", REMOTE)
-    _git(folder, "update-ref", "refs/remotes/origin/main", "HEAD")
-    _git(folder, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
     # gitlab-ci-local merges it over the other; it has no services on the host's network, where the registry is.
     override = "".join(f"{job}:\n  services: []\n" for job in (".engine", ".prebuilt-job"))
     (folder / ".gitlab-ci-local.yml").write_text(override)
+    _git(folder, "add", "--all")  # committed: a release is made of a clean tree
+    _git(folder, "commit", "--quiet", "--message=No services")
+    _git(folder, "update-ref", "refs/remotes/origin/main", "HEAD")
+    _git(folder, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
     baked = builder("build", "--push", "--lock", "requirements-dev.txt", cwd=folder, env={"CI_REGISTRY_IMAGE": PROJECT})
     assert baked.returncode == 0, baked.stderr
     for python in PYTHONS:  # the engine may have an older one under this name
@@ -93,7 +94,7 @@ def tagged(clone: Path) -> Path:
     """The clone, with a changelog that speaks of the version, under the version's tag."""
     changelog = clone / "CHANGELOG.md"
     text = changelog.read_text(encoding="utf-8")
-    changelog.write_text(text.replace("## ", f"## {__version__} (2026-01-31)\n\n{NOTES}\n\n## ", 1), encoding="utf-8")
+    changelog.write_text(text.replace("## ", f"## {TAG} (2026-01-31)\n\n{NOTES}\n\n## ", 1), encoding="utf-8")
     _git(clone, "commit", "--quiet", "--all", "--message=Release")
     _git(clone, "tag", TAG)
     return clone
@@ -109,16 +110,16 @@ def packaged(tagged: Path) -> Path:
 
 def test_release_is_packaged(packaged: Path) -> None:
     """Broken: a tag's sdist and wheel are not built from the image alone, or its notes are another release's."""
-    names = {path.name for path in (packaged / "dist").glob("builder*")}
-    assert names == {f"builder-{__version__}.tar.gz", f"builder-{__version__}-py3-none-any.whl"}
+    names = {path.name for path in (packaged / "dist").glob("prebuilt*")}
+    assert names == {f"prebuilt-{TAG}.tar.gz", f"prebuilt-{TAG}-py3-none-any.whl"}
     assert (packaged / "notes.md").read_text(encoding="utf-8").strip() == NOTES
 
 
 @pytest.mark.parametrize(
     ("tag", "heading", "said"),
     [
-        ("99.0.0", f"## {__version__}", f"the tag is '99.0.0', builder/__init__.py says {__version__}"),
-        (TAG, "## 0.0.1", f"CHANGELOG.md says nothing under '## {__version__}'"),
+        ("99.0.0", "## 99.0.0", "the tag is 99.0.0, but the package's version is 99.1."),
+        (TAG, "## 0.0.1", f"CHANGELOG.md has no text under '## {TAG}'"),
     ],
     ids=["tag", "changelog"],
 )
@@ -129,7 +130,7 @@ def test_release_that_contradicts_itself_is_refused(
     folder = tmp_path / "builder"
     shutil.copytree(tagged, folder, ignore=shutil.ignore_patterns(".gitlab-ci-local", "dist"))
     changelog = folder / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text(encoding="utf-8").replace(f"## {__version__}", heading), encoding="utf-8")
+    changelog.write_text(changelog.read_text(encoding="utf-8").replace(f"## {TAG}", heading), encoding="utf-8")
     ran = _run(folder, "package", CI_COMMIT_TAG=tag)
     assert not ran["package"].passed
     assert said in ran["package"].output
@@ -147,7 +148,7 @@ def test_wheel_is_uploaded(packaged: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert ran["upload"].passed, ran.text
     assert {(each.method, each.path) for each in gitlab.requests} == {("POST", "/api/v4/projects/7/packages/pypi")}
     assert {each.headers["authorization"] for each in gitlab.requests} == {f"Basic {login}"}
-    for path in (packaged / "dist").glob("builder-*"):
+    for path in (packaged / "dist").glob("prebuilt-*"):
         assert any(path.read_bytes() in each.body for each in gitlab.requests)
 
 
@@ -157,7 +158,7 @@ def beside(guarded_registry: Registry) -> Iterator[str]:
     project = f"{guarded_registry.host}/acme/builder"
     docker("tag", f"{PROJECT}/ci:3.13-trixie-slim", f"{project}/ci:3.13-trixie-slim")
     yield project
-    docker("image", "rm", "--force", f"{project}/ci:3.13-trixie-slim", f"{project}/cli:{__version__}")
+    docker("image", "rm", "--force", f"{project}/ci:3.13-trixie-slim", f"{project}/cli:{TAG}")
 
 
 def test_image_of_the_command_line_tool(
@@ -171,6 +172,6 @@ def test_image_of_the_command_line_tool(
     assert ran["cli"].passed, ran.text
     monkeypatch.setenv("DOCKER_CONFIG", str(guarded_registry.docker_config(tmp_path)))
     script = "set -e; builder --version; docker buildx version; git --version; uv --version; pip list"
-    said = docker("run", "--rm", "--pull=always", f"{beside}/cli:{__version__}", "sh", "-c", script)
-    assert said.startswith(f"builder, version {__version__}")
+    said = docker("run", "--rm", "--pull=always", f"{beside}/cli:{TAG}", "sh", "-c", script)
+    assert said.startswith(f"builder, version {TAG}")
     assert "pytest" not in said

@@ -20,7 +20,7 @@ def test_installed_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "site"
     argv = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("builder-*.whl")
+    (wheel,) = tmp_path.glob("prebuilt-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     project = tmp_path / "project"
