@@ -137,7 +137,7 @@ def _coordinates(text: str) -> dict[str, str]:
 
 
 def branch_slug(name: str) -> str:
-    """The branch as the end of its tags, made like GitLab's CI_COMMIT_REF_SLUG; raise UsageError where nothing is left."""
+    """The branch as its tags end with it, made like CI_COMMIT_REF_SLUG; raise UsageError where none is left."""
     slug = re.sub("[^a-z0-9]", "-", name.lower())[:63].strip("-")
     if not slug or re.fullmatch("[0-9a-f]{12}", slug):
         raise _wrong_branch(name, "its tags could not be told from others")
