@@ -7,7 +7,7 @@ READY := $(if $(TOOLS),.venv/ready)
 # What `make image` and `make release` call the image; `make release IMAGE=` makes none and needs no engine.
 IMAGE := builder-cli
 
-.PHONY: help demo test lint wheel image release bench golden pins sandbox-up sandbox-down clean
+.PHONY: help demo test lint wheel image release facts bench golden pins sandbox-up sandbox-down clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,9 @@ golden: .venv/ready     ## render tests/golden and the JSON Schema anew
 pins: .venv/ready       ## pin the tools anew, without index lines
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	    --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt --custom-compile-command 'make pins'
+
+facts: .venv/ready      ## refresh builder/matrix/facts.toml: known Pythons, and the libc of each Debian
+	.venv/bin/python .ci/refresh-facts
 
 sandbox-up:             ## an engine, a registry and base images, where the machine has none
 	sandbox/up

@@ -12,6 +12,8 @@ import pytest
 _ROOT = Path(__file__).parents[2]
 _GOLDEN = _ROOT / "tests" / "golden"
 _DOCKERFILES = [*sorted(_GOLDEN.glob("*/Dockerfile")), _ROOT / "Dockerfile"]
+# All but the Python one, which ruff and mypy read.
+_SHELL_SCRIPTS = sorted(path for path in (_ROOT / ".ci").iterdir() if path.name != "refresh-facts")
 _HADOLINT = Path(sys.executable).with_name("hadolint")
 _SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
@@ -41,7 +43,7 @@ def test_status_script_passes(script: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("script", sorted((_ROOT / ".ci").iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", _SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_script_of_the_pipeline_passes(script: Path) -> None:
     """Broken: a script that this project's own jobs run has a mistake that shellcheck sees."""
     done = subprocess.run([_SHELLCHECK, "--norc", script], capture_output=True, text=True, check=False)

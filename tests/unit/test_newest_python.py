@@ -9,8 +9,11 @@ import pytest
 
 from builder.errors import LockError
 from builder.lock.project import newest_python
+from builder.matrix.facts import NEWEST_PYTHON
 from tests import locks
 from tests.locks import pure
+
+NEWEST = f"3.{NEWEST_PYTHON}"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,7 @@ def test_what_no_image_can_be_made_for_is_passed_over(tmp_path: Path, pinned: st
 
 
 @pytest.mark.parametrize(
-    ("requires", "python"), [(None, "3.14"), (">=3.10", "3.14"), ("<3.13,>=3.10", "3.12"), (">=3.11.5,<3.12", "3.11")]
+    ("requires", "python"), [(None, NEWEST), (">=3.10", NEWEST), ("<3.13,>=3.10", "3.12"), (">=3.11.5,<3.12", "3.11")]
 )
 def test_newest_that_the_lock_admits(tmp_path: Path, requires: str | None, python: str) -> None:
     """Broken: a project without .python-version gets a Python that its lock does not admit, or an old one."""
