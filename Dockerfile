@@ -1,4 +1,4 @@
-# The command line tool and what it starts, docker with buildx and git: the image that the GitLab component's jobs run on.
+# The image for the GitLab component's jobs: the command line tool, and docker, buildx and git, which it calls.
 #   make image
 FROM docker.io/library/python:3.13-slim-trixie
 
@@ -13,8 +13,8 @@ apt-get "$@" install -y --no-install-recommends docker-buildx docker-cli git
 rm -rf /var/lib/apt/lists/*
 EOF
 
-# The wheel, and its own dependencies alone, of the versions and with the hashes that the tests ran with: pip installs
-# the pinned uv, which takes hashes from constraints as pip does not.
+# Install the wheel and only its own dependencies, with the versions and hashes that the tests ran with. pip installs
+# the pinned uv first, because uv reads hashes from constraints and pip does not.
 RUN --mount=type=bind,target=/context --mount=type=secret,id=ca --mount=type=secret,id=netrc <<'EOF'
 set -eu
 if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca SSL_CERT_FILE=/run/secrets/ca; fi

@@ -1,25 +1,25 @@
 # shellcheck shell=bash disable=SC2016,SC2034
-# What the scripts of sandbox/ share: where things are, how they speak, and an
-# apt that leaves the machine's own configuration as it is. Sourced, never run.
+# Shared by the scripts of sandbox/: paths, messages, and an apt that does not touch
+# the machine's own configuration. Source it, do not run it.
 
 SANDBOX_CACHE=$(realpath -m "${BUILDER_SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/builder-sandbox}")
 SANDBOX_UV=${SANDBOX_UV:-0.13.8}
-GITLAB_CI_LOCAL=4.65.0            # the last one that runs on Node.js 18 and 20
+GITLAB_CI_LOCAL=4.65.0            # the last version that runs on Node.js 18 and 20
 SANDBOX_PORT=${SANDBOX_PORT:-5000}
 export BUILDER_SANDBOX_CACHE=$SANDBOX_CACHE SANDBOX_UV SANDBOX_PORT
 
 STEPS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAYERS=$SANDBOX_CACHE/layers      # finished layers, *.tar.gz, named by recipe
-BUILD=$SANDBOX_CACHE/build        # what compiling leaves behind
+BUILD=$SANDBOX_CACHE/build        # sources and unfinished compilations
 LOGS=$SANDBOX_CACHE/logs          # one per step, and the daemons'
-STATE=$SANDBOX_CACHE/state        # configuration, environment, what was pushed
+STATE=$SANDBOX_CACHE/state        # configuration, environment, list of pushed images
 ENGINE=$SANDBOX_CACHE/engine      # dockerd's own data
 GITLAB=$SANDBOX_CACHE/gitlab-ci-local-$GITLAB_CI_LOCAL
 EXEC_ROOT=/run/builder-sandbox    # dockerd's sockets and pids
 SOCKET=/var/run/docker.sock
 REGISTRY=localhost:$SANDBOX_PORT
 
-EPOCH=1700000000                  # the one date in every layer and image
+EPOCH=1700000000                  # the date in every layer and image
 
 CODENAME=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}") || CODENAME=
 
@@ -31,8 +31,8 @@ need_root() { [ "$(id -u)" = 0 ] || die "must be root to $1; run it as root, or 
 
 log_name() { echo "${1//[^a-zA-Z0-9.]/-}.log"; }
 
-# step TITLE COMMAND...: one line with the seconds it took; on failure the end
-# of its output and where the rest is.
+# step TITLE COMMAND...: run it and print one line with the seconds it took; on
+# failure, print the end of its output and the path of the log.
 step() {
     local title=$1 log start=$SECONDS; shift
     log=$LOGS/$(log_name "$title")
@@ -41,26 +41,26 @@ step() {
         say "$title ($((SECONDS - start)) s)"
     else
         tail -n 15 "$log" | sed 's/^/    /' >&2
-        say "$title: FAILED after $((SECONDS - start)) s; all of it: $log"
+        say "$title: FAILED after $((SECONDS - start)) s; full log: $log"
         return 1
     fi
 }
 
-# recipe FILE... -- WORD...: a short hash of the scripts and facts that make a layer
+# recipe FILE... -- WORD...: print a short hash of the scripts and facts that make a layer
 recipe() {
     { while [ $# -gt 0 ] && [ "$1" != -- ]; do sha256sum <"$1"; shift; done
       printf '%s\n' "$@"; } | sha256sum | cut -c1-12
 }
 
-# into FILE.tar.gz: stdin, compressed; the file appears only when it is whole
+# into FILE.tar.gz: compress stdin to it; the file appears only once it is complete
 into() {
     mkdir -p "${1%/*}"
     gzip -n -4 >"$1.part.$$"
     mv "$1.part.$$" "$1"
 }
 
-# pids_of NAME WORD: the processes of this program with WORD among their arguments.
-# Looked up, not remembered in files: pids are used again after a crash.
+# pids_of NAME WORD: print the pids of this program's processes that have WORD among
+# their arguments. There are no pid files, because pids are reused after a crash.
 pids_of() {
     local file pid
     for file in $(grep -lsaF -- "$2" /proc/[0-9]*/cmdline); do
@@ -69,7 +69,7 @@ pids_of() {
     done
 }
 
-# stop NAME WORD: ends them: politely, then not
+# stop NAME WORD: end them with SIGTERM, after 12 s with SIGKILL
 stop() {
     local pid i
     for pid in $(pids_of "$1" "$2"); do
@@ -87,16 +87,17 @@ our_registry() { [ -n "$(pids_of docker-registry "$STATE/registry.yml")" ]; }
 
 ########################################################################## apt
 
-# archives [RELEASE]: "URI SUITE" of each part of the Debian release that this machine's
-# own apt uses, or of another one in the same archives; no address is written down here
+# archives [RELEASE]: print "URI SUITE" for each part of this machine's Debian release as
+# its own apt is configured, so that no address is hard-coded here, or for another release
+# in the same archives
 archives() {
     local lines
     lines=$(apt_targets)
     if [ -z "$lines" ]; then
-        apt-get -q update >&2      # apt names its targets only once it has lists
+        apt-get -q update >&2      # apt only knows its targets once it has lists
         lines=$(apt_targets)
     fi
-    [ -n "$lines" ] || die "apt on this machine has no source for '$CODENAME main', or there is no network"
+    [ -n "$lines" ] || die "apt has no source for '$CODENAME main', or there is no network"
     echo "${lines// $CODENAME/ ${1:-$CODENAME}}"
 }
 
@@ -106,9 +107,9 @@ apt_targets() {
         sort -u
 }
 
-# private_apt: from here on apt-get reads bookworm and trixie, from sources, pins
-# and lists of its own. Trixie is pinned away but for the engine: its packages
-# need no newer libc, and bookworm's engine has no buildx.
+# private_apt: make apt-get use separate sources, pins and lists, with bookworm and
+# trixie. From trixie it may only install the engine, whose packages need no newer
+# libc, because bookworm's engine has no buildx.
 private_apt() {
     local a=$SANDBOX_CACHE/apt signed=/usr/share/keyrings/debian-archive-keyring.gpg
     export APT_CONFIG=$a/apt.conf DEBIAN_FRONTEND=noninteractive
@@ -148,7 +149,7 @@ DPkg::Lock::Timeout "300";
 C
     export APT_CONFIG=$a/apt.conf
     apt-get -q update
-    # a failed fetch is only a warning to apt: without the lists nothing works
+    # apt treats a failed fetch as a warning, but nothing works without the lists
     apt-cache show "docker.io" >/dev/null 2>&1 || die "no package lists: no network, or no Debian archive at $main"
     touch "$a/ready"
     exec 7>&-
@@ -156,8 +157,8 @@ C
 
 ###################################################################### Pythons
 
-# python_tree MINOR: an installed CPython of this version that fits bookworm and
-# may be copied: the newest of pyenv's, or one in /usr/local. Else nothing.
+# python_tree MINOR: print the path of an installed CPython of this version that runs on
+# bookworm and may be copied: the newest of pyenv's, or one in /usr/local, or nothing
 python_tree() {
     [ "${SANDBOX_TREES:-1}" = 1 ] && [ "$CODENAME" = bookworm ] || return 0
     local tree
@@ -165,19 +166,19 @@ python_tree() {
           grep -E '/[0-9]+\.[0-9]+\.[0-9]+$' | sort -rV || true
       echo /usr/local; } |
         while read -r tree; do
-            # its libc must be bookworm's, which it is when bookworm itself can run it
+            # its libc must be bookworm's, which holds if bookworm itself can run it
             if [ -e "$tree/include/python$1/Python.h" ] && "$tree/bin/python$1" -ISEc '' 2>/dev/null; then
                 realpath "$tree"
-                cat >/dev/null      # the rest: whoever still writes it must not fail
+                cat >/dev/null      # read the rest, so that the writer does not fail
             fi
         done
 }
 
-# wheel_of REQUIREMENT DIR [pip's options]: downloads one wheel, with what there is
+# wheel_of REQUIREMENT DIR [pip's options]: download one wheel with whichever pip there is
 wheel_of() {
     local requirement=$1 dir=$2 pip; shift 2
     mkdir -p "$dir"
-    cd /    # a .python-version in the caller's directory is not about this
+    cd /    # ignore a .python-version in the caller's directory
     for pip in pip pip3 "python3 -m pip"; do
         if $pip --version >/dev/null 2>&1; then break; fi
     done
@@ -185,7 +186,7 @@ wheel_of() {
     PIP_DISABLE_PIP_VERSION_CHECK=1 $pip download -q --no-deps --only-binary :all: -d "$dir" "$@" "$requirement"
 }
 
-# sources_of PACKAGE/SUITE...: the upstream tarballs of source packages, in $BUILD/dl
+# sources_of PACKAGE/SUITE...: download the upstream tarballs of source packages to $BUILD/dl
 sources_of() {
     local missing=() package
     mkdir -p "$BUILD/dl"
@@ -195,7 +196,7 @@ sources_of() {
     [ ${#missing[@]} = 0 ] || (cd "$BUILD/dl" && apt-get -q --tar-only --download-only source "${missing[@]}")
 }
 
-python_sources() {  # python_sources MINOR...: the package and the release that has it
+python_sources() {  # python_sources MINOR...: print the package and the release that has it
     local minor
     for minor in "$@"; do
         case $minor in 3.11) echo python3.11/bookworm ;; *) echo "python$minor/trixie" ;; esac
