@@ -149,7 +149,7 @@ def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed
     registries = Registries(Mirrors.from_strs([]))
     say(f"building the image and pushing it with {compression}")
     try:
-        built = build(rendered, made.engine, made.settings, on_step=lambda _: None)
+        built = build(rendered, made.engine, made.settings, made.project.parent, on_step=lambda _: None)
         inputs = BuildInputs(secrets=made.settings.secrets)
         verified = verify(built, made.engine, checkout=made.checkout, inputs=inputs)
         started = time.monotonic()

@@ -51,7 +51,7 @@ class Subject:
         altered = _altered(self.rendered, alter)
         name = str(altered.immutable_tag)
         try:
-            build(altered, self.engine, self.settings, on_step=lambda _: None)
+            build(altered, self.engine, self.settings, self.project.parent, on_step=lambda _: None)
             yield name
         finally:
             run(["docker", "image", "rm", "--force", name])

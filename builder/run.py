@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -122,10 +123,17 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
 
 def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
     started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+        result = _run_stages(rendered, context, Path(scratch))
+    context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> CellResult:
     result = CellResult(rendered=rendered, outcome="planned", log=context.settings.log_of(rendered))
     for failure, stage in _STAGES:
         try:
-            result = stage(result, context)
+            result = stage(result, context, scratch)
         except InterruptedRun:
             raise
         except FailedVerification as error:
@@ -137,22 +145,22 @@ def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
             result = replace(result, outcome=failure, error=BuildError(f"{where}: {error.strerror}"))
         if result.error:
             break
-    context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
-    return replace(result, seconds=time.monotonic() - started)
+    return result
 
 
-def _build(result: CellResult, context: RunContext) -> CellResult:
+def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     cell = result.rendered.plan.cell.name
     built = build(
         result.rendered,
         context.engine,
         context.settings,
+        scratch,
         on_step=lambda text: context.on_event(ProgressEvent(cell=cell, stage="build", text=text)),
     )
     return replace(result, built=built, outcome="built")
 
 
-def _verify(result: CellResult, context: RunContext) -> CellResult:
+def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if context.checkout is None or result.built is None:
         return result
     cell = result.rendered.plan.cell.name
@@ -161,19 +169,23 @@ def _verify(result: CellResult, context: RunContext) -> CellResult:
         result.built,
         context.engine,
         checkout=context.checkout,
-        inputs=BuildInputs(secrets=context.settings.secrets, log=log),
+        inputs=BuildInputs(
+            secrets=context.settings.secrets,
+            log=log,
+            selection={package.name: package.version for package in result.rendered.plan.selection.packages},
+        ),
         on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
     )
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 
-def _tag(result: CellResult, context: RunContext) -> CellResult:
+def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
     for tag in result.rendered.moving_tags:
         context.engine.tag(str(result.rendered.immutable_tag), str(tag))
     return result
 
 
-def _push(result: CellResult, context: RunContext) -> CellResult:
+def _push(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar
@@ -182,7 +194,7 @@ def _push(result: CellResult, context: RunContext) -> CellResult:
 
 
 # What a cell's outcome is where a stage fails, and the stage.
-_STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext], CellResult]], ...]] = (
+_STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], CellResult]], ...]] = (
     ("build-failed", _build),
     ("verify-failed", _verify),
     ("build-failed", _tag),

@@ -63,20 +63,25 @@ class BuildSettings:
 class BuiltImage:
     """An image in the engine's store under its immutable tag.
 
-    `size` is in bytes, of all layers as the engine hands them out: compressed, with its containerd image store.
+    `archive` is the image as the engine saved it, once for all that read it; it is deleted after the cell's last
+    stage. `size` is in bytes, of all layers in the archive: compressed, with the engine's containerd image store.
     `seconds` is how long the build took.
     """
 
     rendered: RenderedImage
     digest: Digest
+    archive: Path
     size: int
     seconds: float
 
 
 def build(
-    rendered: RenderedImage, engine: Engine, settings: BuildSettings, *, on_step: Callable[[str], None]
+    rendered: RenderedImage, engine: Engine, settings: BuildSettings, folder: Path, *, on_step: Callable[[str], None]
 ) -> BuiltImage:
-    """Build one cell and keep its log; raise BuildError with the failing step's last words and the log's path."""
+    """Build one cell, save it to a new file in the folder, and keep the log.
+
+    Raises BuildError with the failing step's last words and the log's path.
+    """
     started = time.monotonic()
     log = _new_log(settings.log_of(rendered))
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch, log.open("w", encoding="utf-8") as file:
@@ -89,13 +94,14 @@ def build(
         if returncode:
             raise _failure(rendered, progress, returncode, log)
         built = json.loads(metadata.read_text(encoding="utf-8"))
-        saved = Path(scratch, "image.tar")
-        engine.save(str(rendered.immutable_tag), saved)
-        with ImageArchive(saved) as archive:
-            size = archive.size
+    archive = folder / f"{rendered.plan.cell.name}.tar"
+    engine.save(str(rendered.immutable_tag), archive)
+    with ImageArchive(archive) as opened:
+        size = opened.size
     return BuiltImage(
         rendered=rendered,
         digest=Digest.from_str(built["containerimage.digest"]),
+        archive=archive,
         size=size,
         seconds=time.monotonic() - started,
     )

@@ -5,7 +5,6 @@ Layouts: the OCI image layout, and where an engine writes none, Docker's own `ma
 
 from __future__ import annotations
 
-import gzip
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Literal
 
 import zstandard
+from isal import igzip
 from pydantic import Field
 
 from builder.contract import INDEX_TYPES
@@ -118,11 +118,16 @@ class ImageArchive:
 
     def files(self, layer: Layer) -> Iterator[tuple[str, bytes]]:
         """Yield the name and content of each regular file of a layer, in the layer's order."""
+        for entry, content in self.entries(layer):
+            if entry.isreg():
+                yield entry.name, content
+
+    def entries(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+        """Yield each entry of a layer with its content, which is empty unless it is a regular file."""
         with self.plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
             for entry in layer_tar:
                 content = layer_tar.extractfile(entry) if entry.isreg() else None
-                if content is not None:
-                    yield entry.name, content.read()
+                yield entry, content.read() if content else b""
 
     def raw(self, layer: Layer) -> IO[bytes]:
         """Open a layer as it lies in the archive."""
@@ -132,7 +137,7 @@ class ImageArchive:
         """Open a layer's tar, unpacked."""
         raw = self._open(layer.member)
         if layer.compression == "gzip":
-            return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+            return igzip.IGzipFile(fileobj=raw)  # type: ignore[no-untyped-call,return-value]
         if layer.compression == "zstd":
             return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         return raw

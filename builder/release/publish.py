@@ -74,21 +74,29 @@ def push(image: Publishable, engine: Engine, registries: Registries, compression
     where it is not of this key, RegistryError where the registry fails.
     """
     ref = image.rendered.immutable_tag
-    with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
-        saved = Path(scratch, "image.tar")
-        engine.save(str(ref), saved)
-        with ImageArchive(saved) as archive:
-            config = _bytes(archive.config_bytes, CONFIG_TYPE)
-            layers = [
-                _layer(archive, layer, compression, Path(scratch, f"layer-{n}"))
-                for n, layer in enumerate(archive.layers)
-            ]
-            for blob in [*layers, config]:
-                registries.put_blob(ref, blob.digest, blob.opened)
-            manifest = _manifest(config, layers)
-            if archive.attestations:
-                manifest = _attested(archive, manifest, layers, ref, registries)
+    with (
+        tempfile.TemporaryDirectory(prefix="builder-") as scratch,
+        ImageArchive(_saved(image, engine, Path(scratch))) as archive,
+    ):
+        config = _bytes(archive.config_bytes, CONFIG_TYPE)
+        layers = [
+            _layer(archive, layer, compression, Path(scratch, f"layer-{n}")) for n, layer in enumerate(archive.layers)
+        ]
+        for blob in [*layers, config]:
+            registries.put_blob(ref, blob.digest, blob.opened)
+        manifest = _manifest(config, layers)
+        if archive.attestations:
+            manifest = _attested(archive, manifest, layers, ref, registries)
     return PublishedImage(image=image, digest=_put_once(image.rendered, manifest, registries))
+
+
+def _saved(image: Publishable, engine: Engine, scratch: Path) -> Path:
+    """The saved image: this run's, or of an earlier run's saved now."""
+    if isinstance(image, VerifiedImage):
+        return image.built.archive
+    saved = scratch / "image.tar"
+    engine.save(str(image.rendered.immutable_tag), saved)
+    return saved
 
 
 def _attested(

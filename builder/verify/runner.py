@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import tomli
 
@@ -23,6 +25,8 @@ from builder.verify.checks import CHECKS, SECONDS, Failed, Skipped, Subject
 from builder.verify.search import BuildInputs
 
 Verdict = Literal["passed", "failed", "skipped"]
+
+_LANES: Final = 3  # checks at a time: they compute and wait for the engine by turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ def verify(
         engine,
         checkout=checkout,
         inputs=inputs,
-        selection={package.name: package.version for package in built.rendered.plan.selection.packages},
+        archive=built.archive,
         on_check=on_check,
     )
     if failed(checks):
@@ -120,27 +124,29 @@ def examine(
     *,
     checkout: Checkout | None,
     inputs: BuildInputs,
-    selection: Mapping[str, str | None] | None = None,
+    archive: Path | None = None,
     only: Collection[str] = (),
     on_check: Callable[[str], None] = lambda _: None,
 ) -> tuple[Check, ...]:
-    """Run the checks, all or those named in `only`, against an image in the engine's store.
+    """Run the checks, all or those named in `only`, on an image in the engine's store, several at a time.
 
-    `selection` is what the image should hold, names to versions (None where any will do); without one, the image's
-    own note of it is taken.
+    `archive` is the saved image where there is one already. Without a selection in `inputs`, the image's own note of it
+    is taken.
     """
     with tar_of(checkout) as content, engine.volume(image, BUILDS, content) as volume:
+        selection = inputs.selection if inputs.selection is not None else _noted_selection(engine, image, volume)
         subject = Subject(
             engine=engine,
             image=image,
             volume=volume,
             checkout=checkout,
             inputs=inputs,
-            selection=selection if selection is not None else _noted_selection(engine, image, volume),
+            selection=selection,
+            archive=archive,
         )
-        return tuple(
-            _run_check(name, subject, check, on_check) for name, check in CHECKS.items() if not only or name in only
-        )
+        names = [name for name in CHECKS if not only or name in only]
+        with ThreadPoolExecutor(_LANES) as pool:
+            return tuple(pool.map(lambda name: _run_check(name, subject, CHECKS[name], on_check), names))
 
 
 def _run_check(name: str, subject: Subject, check: Callable[[Subject], str], on_check: Callable[[str], None]) -> Check:

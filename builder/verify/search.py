@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from builder.contract import LABELS
 from builder.oci.archive import ImageArchive, Layer
 from builder.verify.secrets import first_found, needles, record_hash, recorded_hashes
 
+_CA_BUNDLE: Final = "etc/ssl/certs/ca-certificates.crt"
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInputs:
-    """What a build got that must not be in the image: files by secret id, and the log, which is searched as well."""
+    """What an image was built from: secrets, as files by id, which must not be in it, and the packages which must.
+
+    `log` is searched for secrets as well. `selection` maps package names to versions, None where any version will do;
+    it is None where the packages are not known.
+    """
 
     secrets: Mapping[str, Path]
     log: str = ""
+    selection: Mapping[str, str | None] | None = None
 
 
 class LeakError(Exception):
@@ -46,17 +55,19 @@ def _places(archive: ImageArchive, log: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _search_layers(archive: ImageArchive, layers: Sequence[Layer], marks: Mapping[bytes, str]) -> int:
-    """Search every file of the layers and return how many there are; raise LeakError."""
+    """Search every file, name and link of the layers and return how many there are; raise LeakError."""
     count = 0
     vouched: set[str] = set()
     hits: dict[str, str] = {}
     for layer in layers:
-        for name, content in archive.files(layer):
+        for entry, content in archive.entries(layer):
             count += 1
-            if name.endswith(".dist-info/RECORD"):
+            if found := first_found(marks, f"{entry.name}\0{entry.linkname}".encode()):
+                raise LeakError(f"{found} is in the name or link /{entry.name} of layer {layer.member}")
+            if entry.name.endswith(".dist-info/RECORD"):
                 vouched |= recorded_hashes(content)
             if found := first_found(marks, content):
-                hits[record_hash(content)] = f"{found} is in /{name} of layer {layer.member}"
+                hits[record_hash(content)] = f"{found} is in /{entry.name} of layer {layer.member}"
     # A file that a wheel brought along, hash and all, is as public as the wheel: botocore and pip carry CA bundles.
     leaks = [hit for digest, hit in hits.items() if digest not in vouched]
     if leaks:
@@ -64,11 +75,8 @@ def _search_layers(archive: ImageArchive, layers: Sequence[Layer], marks: Mappin
     return count
 
 
-def _ca_bundles(archive: ImageArchive, layers: Sequence[Layer]) -> list[bytes]:
-    """The CA bundles that the base image brings along, as Debian and Alpine keep them."""
-    return [
-        content
-        for layer in layers
-        for name, content in archive.files(layer)
-        if name.removeprefix("./") == "etc/ssl/certs/ca-certificates.crt"
-    ]
+def _ca_bundles(archive: ImageArchive, layers: Sequence[Layer]) -> Iterator[bytes]:
+    """The CA bundle that each layer of the base image brings along, where Debian and Alpine keep it."""
+    for layer in layers:
+        bundles = (content for name, content in archive.files(layer) if name.removeprefix("./") == _CA_BUNDLE)
+        yield from itertools.islice(bundles, 1)

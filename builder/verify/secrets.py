@@ -43,7 +43,10 @@ def needles(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> 
 
 def first_found(marks: Mapping[bytes, str], content: bytes) -> str:
     """Return what the first mark found in the content is a mark of; empty where there is none."""
-    return next((what for mark, what in marks.items() if mark in content), "")
+    for mark, what in marks.items():  # a generator would cost as much again as the search
+        if mark in content:
+            return what
+    return ""
 
 
 def record_hash(content: bytes) -> str:

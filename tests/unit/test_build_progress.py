@@ -98,7 +98,7 @@ def settings(folder: Path, **more: Any) -> BuildSettings:
 def built(rendered: RenderedImage, folder: Path, engine: Recording) -> tuple[BuiltImage, list[str]]:
     """The image, and the steps that were reported while it was built."""
     steps: list[str] = []
-    return build(rendered, engine, settings(folder), on_step=steps.append), steps
+    return build(rendered, engine, settings(folder), folder, on_step=steps.append), steps
 
 
 def complaint(rendered: RenderedImage, folder: Path, lines: Sequence[str], exit_code: int = 1) -> str:
@@ -165,7 +165,7 @@ def test_mirrors_are_named_beside_the_context(rendered: RenderedImage, tmp_path:
     """Broken: a mirror is not used, or a mirror's image need not be the pinned one."""
     engine, plan = Recording(lines=[]), rendered.plan
     mirrored = settings(tmp_path, mirrors=Mirrors.from_strs(["docker.io=mirror.example"]))
-    build(rendered, engine, mirrored, on_step=lambda _: None)
+    build(rendered, engine, mirrored, tmp_path, on_step=lambda _: None)
     assert engine.requests[0].contexts == {
         str(plan.base): f"docker-image://mirror.example/library/python@{plan.base.digest}"
     }
@@ -177,7 +177,7 @@ def test_proxies_are_handed_on_by_name(
     """Broken: a build behind a proxy reaches nothing, or the proxy's password is on a command line."""
     monkeypatch.setenv("HTTPS_PROXY", "https://jane:hunter2@proxy.invalid")
     engine = Recording(lines=[])
-    build(rendered, engine, settings(tmp_path, proxy_arguments=proxy_arguments()), on_step=lambda _: None)
+    build(rendered, engine, settings(tmp_path, proxy_arguments=proxy_arguments()), tmp_path, on_step=lambda _: None)
     assert "HTTPS_PROXY" in engine.requests[0].build_args
     assert "hunter2" not in repr(engine.requests)
 
@@ -248,5 +248,5 @@ def test_logs_that_cannot_be_written(rendered: RenderedImage, tmp_path: Path) ->
     """Broken: a wrong --log-dir ends in a traceback."""
     (tmp_path / "logs").write_text("a file", encoding="utf-8")
     with pytest.raises(UsageError, match="logs") as raised:
-        build(rendered, Recording(lines=[]), settings(tmp_path), on_step=lambda _: None)
+        build(rendered, Recording(lines=[]), settings(tmp_path), tmp_path, on_step=lambda _: None)
     assert "--log-dir" in raised.value.hint

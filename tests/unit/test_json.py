@@ -65,7 +65,7 @@ def test_plan(rendered: RenderedImage) -> None:
 def test_verified_build(rendered: RenderedImage) -> None:
     """Broken: scripts that read `builder build --json` find other keys or values."""
     digest = Digest(algorithm="sha256", hex="d1" * 32)
-    built = BuiltImage(rendered=rendered, digest=digest, size=12345, seconds=1.0)
+    built = BuiltImage(rendered=rendered, digest=digest, archive=Path("image.tar"), size=12345, seconds=1.0)
     check = Check(name="uv-pip", verdict="passed", evidence="fine", seconds=0.25)
     result = CellResult(
         rendered=rendered, outcome="verified", seconds=2.00049, log=Path("a.log"), built=built, checks=(check,)
