@@ -125,9 +125,9 @@ def test_folder_in_place_of_the_matrix(project: Path) -> None:
     ("name", "content", "words"),
     [
         ("missing/uv.lock", None, "no lock file at missing/uv.lock"),
-        ("poetry.lock", "x", "poetry.lock is not a lock file by its name"),
+        ("poetry.lock", "x", "poetry.lock does not have the name of a lock file"),
         ("uv.lock", "", "uv.lock is empty"),
-        ("uv.lock", "version = 1\n", "no pyproject.toml beside uv.lock"),
+        ("uv.lock", "version = 1\n", "no pyproject.toml next to uv.lock"),
         ("pylock.bad.toml", "= 1", "pylock.bad.toml is not TOML"),
         ("pylock.new.toml", 'lock-version = "2.0"\ncreated-by = "x"\npackages = []\n', "2.0 is not supported"),
         ("requirements.txt", "one==1.0\n", "requirements.txt:1: one has no --hash"),
