@@ -22,7 +22,7 @@ from builder.contract import CA_SECRET, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import LockError, UsageError
 from builder.lock.model import Lock
-from builder.lock.project import newest_python, project_name
+from builder.lock.project import default_python, project_name
 from builder.lock.read import read_lock
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Matrix, Platform, branch_slug
@@ -87,7 +87,7 @@ def read_project(request: Request) -> Project:
     path = request.lock or _lock_here()
     matrix = _read_matrix_file(request.matrix)
     lock = read_lock(path, matrix.install if matrix else Install())
-    matrix = _narrowed(matrix or built_in_matrix(newest_python(lock)), request)
+    matrix = _narrowed(matrix or built_in_matrix(default_python(lock)), request)
     return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request))
 
 

@@ -1,4 +1,4 @@
-"""Lock files made for a test: PEP 751 tables of packages at an index that does not exist."""
+"""Lock files for tests: PEP 751 tables of packages in an index that does not exist."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def _file(filename: str, size: int | None) -> dict[str, Any]:
 
 
 def fake_hash(text: str) -> str:
-    """A SHA-256 in hexadecimal, of the text."""
+    """The SHA-256 of the text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def package(name: str, version: str = "1.0", *tags: str, with_sdist: bool = False, **more: Any) -> dict[str, Any]:
-    """A package at the index with a wheel for each tag; `more` are further keys, with '-' written '_'."""
+    """A package in the index with a wheel for each tag; `more` are further keys, with '-' written '_'."""
     table: dict[str, Any] = {"name": name, "version": version, "index": INDEX}
     if tags:
         table["wheels"] = [wheel(name, version, tag) for tag in tags]

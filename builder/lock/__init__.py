@@ -1,1 +1,1 @@
-"""Lock files, and what one cell installs from them."""
+"""Lock files, and which of their packages each cell installs."""

@@ -1,7 +1,7 @@
-"""What local packages need in order to be built, and from which index.
+"""Build requirements of local packages, and the index that provides them.
 
-Local packages (the project, workspace members, path dependencies) are left to the job, which has their sources; only
-their build systems go into an image.
+Jobs install local packages (the project, workspace members, path dependencies), because they have the sources. Images
+contain only the build systems.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DEFAULT_BUILD_SYSTEM: Final[Mapping[str, Any]] = {
     "requires": ["setuptools >= 40.8.0"], "build-backend": "setuptools.build_meta:__legacy__",
 }  # fmt: skip
 
-# What of [tool.uv] decides where a build backend comes from and which version of it.
+# The [tool.uv] settings that decide which build backends are installed, and from where.
 _INDEX_SETTINGS: Final = (
     "index",
     "index-url",
@@ -34,44 +34,46 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s;]+", re.IGNORECASE)
 def build_systems(lock: Lock, local_paths: Sequence[str]) -> tuple[BuildSystem, ...]:
     """The distinct build systems of the local packages, in a stable order."""
     source, settings = uv_settings(lock)
-    found: dict[tuple[tuple[str, ...], str], BuildSystem] = {}
+    systems: dict[tuple[tuple[str, ...], str], BuildSystem] = {}
     for path in local_paths:
         pyproject = lock.project / path / "pyproject.toml"
         declared = entry(pyproject, table_of(pyproject), "build-system", dict, _DEFAULT_BUILD_SYSTEM)
         backend = entry(pyproject, declared, "build-backend", str, "setuptools.build_meta:__legacy__")
         system = BuildSystem(
-            requires=tuple(map(_public, entries(pyproject, declared, "requires", str))),
+            requires=tuple(map(_without_url_credentials, entries(pyproject, declared, "requires", str))),
             backend="" if "backend-path" in declared else backend,
-            constraints=tuple(map(_public, entries(source, settings, "build-constraint-dependencies", str))),
+            constraints=tuple(
+                map(_without_url_credentials, entries(source, settings, "build-constraint-dependencies", str))
+            ),
         )
         if system.requires:
-            found[system.requires, system.backend] = system
-    return tuple(found[key] for key in sorted(found))
+            systems[system.requires, system.backend] = system
+    return tuple(systems[key] for key in sorted(systems))
 
 
-def _public(requirement: str) -> str:
-    """The requirement, without the credentials that its URL may have."""
+def _without_url_credentials(requirement: str) -> str:
+    """The requirement without the credentials in its URL, if it has any."""
     return _URL.sub(lambda match: without_credentials(match[0]), requirement)
 
 
 def index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[str, Any]:
-    """Where builds get their requirements: as the project says, or else from the one index that the lock names."""
+    """The uv settings for build requirements: those of the project, else the only index in the lock."""
     source, settings = uv_settings(lock)
-    chosen = {name: settings[name] for name in _INDEX_SETTINGS if name in settings}
-    if "index" in chosen:
-        chosen["index"] = [
-            # Where to publish is nothing to a build, and that address may have a password too.
+    selected = {name: settings[name] for name in _INDEX_SETTINGS if name in settings}
+    if "index" in selected:
+        selected["index"] = [
+            # Builds do not need publish-url, and it may contain a password.
             {name: value for name, value in index.items() if name != "publish-url"}
             | {"url": without_credentials(entry(source, index, "url", str, ""))}
             for index in entries(source, settings, "index", dict)
         ]
-    if "index-url" in chosen:
-        chosen["index-url"] = without_credentials(entry(source, settings, "index-url", str, ""))
-    if "extra-index-url" in chosen:
-        chosen["extra-index-url"] = [
+    if "index-url" in selected:
+        selected["index-url"] = without_credentials(entry(source, settings, "index-url", str, ""))
+    if "extra-index-url" in selected:
+        selected["extra-index-url"] = [
             without_credentials(url) for url in entries(source, settings, "extra-index-url", str)
         ]
-    named = {package.index for package in packages if package.index}
-    if not chosen.keys() & {"index", "index-url"} and len(named) == 1:
-        chosen["index"] = [{"url": named.pop(), "default": True}]
-    return chosen
+    locked = {package.index for package in packages if package.index}
+    if not selected.keys() & {"index", "index-url"} and len(locked) == 1:
+        selected["index"] = [{"url": locked.pop(), "default": True}]
+    return selected

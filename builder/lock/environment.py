@@ -1,4 +1,4 @@
-"""The environment of a cell as packaging standards describe it: markers (PEP 508) and wheel tags (PEP 425)."""
+"""What a cell can install by the packaging standards: environment markers (PEP 508) and wheel tags (PEP 425)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 
 from builder.matrix.model import Cell
 
-# A cell that names no patch release stands for the newest one, whichever it is when the base image is pulled.
+# A cell without a patch release gets the newest one at the time its base image is pulled.
 NEWEST_PATCH: Final = 99
 
 _LEGACY_MANYLINUX: Final[Mapping[tuple[str, int], str]] = {
@@ -21,8 +21,8 @@ _LEGACY_MANYLINUX: Final[Mapping[tuple[str, int], str]] = {
 _OLDEST_GLIBC: Final[Mapping[str, int]] = {"x86_64": 5, "aarch64": 17}
 
 
-def environment(cell: Cell) -> Environment:
-    """The marker environment (PEP 508) of the cell's CPython."""
+def marker_environment(cell: Cell) -> Environment:
+    """The values of the environment markers (PEP 508) in the cell's CPython."""
     minor = ".".join(cell.python.split(".")[:2])
     full = cell.python if cell.python != minor else f"{minor}.{NEWEST_PATCH}"
     return Environment(
@@ -42,7 +42,7 @@ def environment(cell: Cell) -> Environment:
 
 @lru_cache(maxsize=64)
 def wheel_tags(cell: Cell) -> tuple[Tag, ...]:
-    """The wheel tags of the cell's CPython and libc, best first (PEP 425, 600 and 656)."""
+    """The wheel tags that the cell's CPython and libc support, best first (PEP 425, 600 and 656)."""
     major, minor = (int(part) for part in cell.python.split(".")[:2])
     platforms = list(_platforms(cell))
     interpreter = f"cp{major}{minor}"

@@ -1,4 +1,4 @@
-"""The package index: where the files lie that a hash-pinned requirement names by hash alone."""
+"""The package index: finds the files whose hashes a requirements file pins."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProject
 from builder import http
 from builder.errors import LockError, RegistryError, listed
 
-LANES = 8  # requests under way at once
+LANES = 8  # requests in parallel
 
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedProject:
-    """A project of which any file with one of these hashes will do (`{"sha256": {hex, …}}`)."""
+    """A pinned project: any of its files with one of these hashes may be installed (`{"sha256": {hex, …}}`)."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class PinnedProject:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedFile:
-    """A wheel or sdist at an index; `size` in bytes where the index says it."""
+    """A wheel or sdist in an index; `size` is in bytes, or None if the index does not give it."""
 
     filename: str
     url: str
@@ -38,54 +38,54 @@ class IndexedFile:
 
 
 def without_credentials(url: str) -> str:
-    """Return the URL without user name and password, which must never reach an image."""
+    """Return the URL without user name and password, which must never get into an image."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
         raise LockError(f"{url!r} is not a URL: {error}") from error
     user, at, host = parts.netloc.rpartition("@")
     if at and parts.scheme.endswith("ssh"):
-        host = f"{user.partition(':')[0]}@{host}"  # with ssh the name is part of the address, and no secret
+        host = f"{user.partition(':')[0]}@{host}"  # with ssh, the user name is part of the address and not secret
     return urlunsplit(parts._replace(netloc=host))
 
 
-def find_files(wanted: Sequence[PinnedProject], indexes: Sequence[str]) -> list[tuple[IndexedFile, ...]]:
-    """Return each project's files that carry one of its hashes, from the first index that has any.
+def fetch_files(pins: Sequence[PinnedProject], indexes: Sequence[str]) -> list[tuple[IndexedFile, ...]]:
+    """Ask the indexes for the files of each project that match its hashes; the first index with a match wins.
 
-    `indexes` are simple-API URLs in order of preference, with credentials where needed; none means the public one.
-    Raises LockError for projects of which no file matches, RegistryError where an index cannot be asked.
+    `indexes` are simple-API URLs in order of preference, with credentials if needed; if empty, the public index is
+    asked. Raises LockError if no file of a project matches, RegistryError if an index does not answer.
     """
     stopped = threading.Event()
     session = http.session(stopped=stopped)
     clients = [PyPISimple(endpoint=url, session=session) for url in (indexes or [PYPI_SIMPLE_ENDPOINT])]
-    found = http.side_by_side(lambda each: _find(each, clients), wanted, stopped, lanes=LANES)
-    missing = [f"{each.name}=={each.version}" for each, files in zip(wanted, found, strict=True) if not files]
+    matching = http.side_by_side(lambda pin: _fetch_project_files(pin, clients), pins, stopped, lanes=LANES)
+    missing = [f"{pin.name}=={pin.version}" for pin, files in zip(pins, matching, strict=True) if not files]
     if missing:
-        asked = listed([without_credentials(client.endpoint) for client in clients])
+        urls = listed([without_credentials(client.endpoint) for client in clients])
         raise LockError(
-            f"no file with any of the pinned hashes at {asked}: {listed(missing)}",
-            hint="pin again against that index, or name the right one with --index-url in the requirements file",
+            f"no file matches the pinned hashes at {urls}: {listed(missing)}",
+            hint="pin again with that index, or set the right one with --index-url in the requirements file",
         )
-    return found
+    return matching
 
 
-def _find(wanted: PinnedProject, clients: Sequence[PyPISimple]) -> tuple[IndexedFile, ...]:
+def _fetch_project_files(pin: PinnedProject, clients: Sequence[PyPISimple]) -> tuple[IndexedFile, ...]:
     for client in clients:
         try:
-            page = client.get_project_page(wanted.name)
+            page = client.get_project_page(pin.name)
         except NoSuchProjectError:
             continue
         except requests.RequestException as error:
             raise RegistryError(
-                f"cannot ask the package index {without_credentials(client.endpoint)} for {wanted.name}: "
+                f"cannot fetch {pin.name} from the package index {without_credentials(client.endpoint)}: "
                 f"{http.reason(error)}",
-                hint="check the address and the network; SSL_CERT_FILE names the CA bundle to trust",
+                hint="check the URL and the network; SSL_CERT_FILE names the CA bundle to trust",
             ) from error
         files = tuple(
             _indexed(package, client.endpoint)
             for package in page.packages
             if package.package_type in {"wheel", "sdist"}
-            and any(package.digests.get(name) in hexes for name, hexes in wanted.hashes.items())
+            and any(package.digests.get(name) in hexes for name, hexes in pin.hashes.items())
         )
         if files:
             return files

@@ -1,4 +1,4 @@
-"""A lock as parsed, and a selection: the exact artifacts of it that one cell installs."""
+"""A parsed lock, and a selection: the exact artifacts that one cell installs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Artifact = Literal["wheel", "sdist", "archive", "vcs"]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSystem:
-    """What a local package needs in order to be built: its `[build-system]`, and the project's constraints on that.
+    """What a local package needs for its build: its `[build-system]`, and the project's constraints on it.
 
-    `backend` is empty where the backend lies in the package's own sources.
+    `backend` is empty if the backend is part of the package's own sources.
     """
 
     requires: tuple[str, ...]
@@ -29,9 +29,9 @@ class BuildSystem:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedPackage:
-    """A package of a selection and the one file of it that is installed.
+    """A selected package, and the one artifact of it to install.
 
-    `source` is the artifact's table as PEP 751 writes it; `size` is in bytes, where the lock says it.
+    `source` is the artifact's PEP 751 table; `size` is in bytes, or None if the lock does not give it.
     """
 
     name: str
@@ -45,10 +45,10 @@ class SelectedPackage:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The exact artifacts of the lock that one cell installs, by name, and what else a build of them needs to know.
+    """The exact artifacts that one cell installs, sorted by name, and the settings for building them.
 
-    `build_systems` are those of the local packages; `uv_settings` say, in the words of `uv.toml`, which index the
-    requirements of builds come from. `uv_flags` are what a job adds to `uv sync` to get the same packages.
+    `build_systems` are those of the local packages; `uv_settings` are `uv.toml` settings that name the index for build
+    requirements. `uv_flags` are the options with which `uv sync` installs the same packages in a job.
     """
 
     cell: Cell
@@ -61,14 +61,14 @@ class Selection:
 
     @property
     def download_size(self) -> int | None:
-        """Bytes to download, or None where the lock leaves a size out."""
+        """Bytes to download, or None if the lock lacks a size."""
         sizes = [package.size for package in self.packages]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A lock file, parsed: `uv_flags` are what a job adds to `uv sync`, or `uv pip sync`, to get the same packages."""
+    """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job."""
 
     path: Path
     kind: LockKind
@@ -79,5 +79,5 @@ class Lock:
 
     @property
     def project(self) -> Path:
-        """The folder that the lock belongs to."""
+        """The folder of the project, which contains the lock."""
         return self.path.parent

@@ -1,11 +1,11 @@
-"""What the files beside a lock say: `pyproject.toml`, `uv.toml`, `.python-version`."""
+"""The project files next to a lock: `pyproject.toml`, `uv.toml`, `.python-version`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import tomli
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -16,10 +16,11 @@ from builder.lock.model import Lock
 from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
 
 _Value = TypeVar("_Value")
+_TOML_TYPES: Final[Mapping[type, str]] = {dict: "a table", list: "an array", str: "a string"}
 
 
 def read_text(path: Path) -> str:
-    """Read a text file; raise LockError that says why it cannot be read."""
+    """Read a text file; raise LockError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -31,7 +32,7 @@ def read_text(path: Path) -> str:
 
 
 def read_toml(path: Path, text: str) -> dict[str, Any]:
-    """Parse the text of a TOML file; raise LockError where it is not TOML."""
+    """Parse the text of a TOML file; raise LockError if it is not TOML."""
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
@@ -39,7 +40,7 @@ def read_toml(path: Path, text: str) -> dict[str, Any]:
 
 
 def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
-    """The project's uv settings: `uv.toml` where there is one, else `[tool.uv]`, as uv itself looks for them."""
+    """The project's uv settings and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`."""
     own = lock.project / "uv.toml"
     if own.is_file():
         return own, table_of(own)
@@ -49,54 +50,55 @@ def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
 
 
 def table_of(path: Path) -> Mapping[str, Any]:
-    """The content of a TOML file; empty where there is none."""
+    """The content of a TOML file; empty if the file does not exist."""
     return read_toml(path, read_text(path)) if path.is_file() else {}
 
 
 def entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
-    """The value of a key in a table of the file, or the default; raise LockError where it is of another kind."""
+    """The value of a key in a table of the file, or the default; raise LockError if it has another type."""
     value = table.get(key, default)
     if not isinstance(value, kind):
-        raise LockError(f"{path}: {key} must not be {value!r}")
+        raise LockError(f"{path}: {key} must be {_TOML_TYPES[kind]}, not {value!r}")
     return value
 
 
 def entries(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value]) -> tuple[_Value, ...]:
-    """The items of a list in a table of the file, each of this kind; raise LockError."""
-    return tuple(entry(path, {key: each}, key, kind, None) for each in entry(path, table, key, list, []))
+    """The items of an array in a table of the file; raise LockError if one has another type."""
+    name = f"each item of {key}"
+    return tuple(entry(path, {name: item}, name, kind, None) for item in entry(path, table, key, list, []))
 
 
 def has_overrides(lock: Lock) -> bool:
-    """Whether the project overrides what its dependencies ask for, so that `uv pip check` may rightly complain."""
+    """Whether the project overrides requirements of its dependencies, so that `uv pip check` may report conflicts."""
     _, settings = uv_settings(lock)
     return bool(settings.get("override-dependencies") or settings.get("dependency-metadata"))
 
 
 def project_name(lock: Lock) -> str:
-    """The name that pyproject.toml gives the project, or else its folder's."""
+    """The project's name in pyproject.toml, or else the name of its folder."""
     pyproject = lock.project / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
     return entry(pyproject, project, "name", str, "") or lock.project.resolve().name
 
 
 def _requires_python(lock: Lock) -> SpecifierSet:
-    """The `requires-python` of the pyproject.toml beside the lock, which a uv.lock has taken up already."""
+    """The `requires-python` of the pyproject.toml next to the lock; a uv.lock already includes it."""
     pyproject = lock.project / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
     text = entry(pyproject, project, "requires-python", str, "")
     try:
         return SpecifierSet(text)
     except InvalidSpecifier as error:
-        raise LockError(f"{pyproject}: requires-python {text!r} is no version specifier") from error
+        raise LockError(f"{pyproject}: requires-python {text!r} is not a version specifier") from error
 
 
-def newest_python(lock: Lock) -> str:
-    """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock admits."""
+def default_python(lock: Lock) -> str:
+    """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock allows."""
     pinned = lock.project / ".python-version"
     if pinned.is_file():
         lines = [line.strip() for line in read_text(pinned).splitlines()]
-        wanted = next((line for line in lines if line and not line.startswith("#")), "")
-        match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", wanted)
+        pin = next((line for line in lines if line and not line.startswith("#")), "")
+        match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", pin)
         if match:
             return match["version"]
     required = lock.pylock.requires_python or SpecifierSet()
@@ -106,6 +108,6 @@ def newest_python(lock: Lock) -> str:
         if required.contains(f"3.{minor}.{NEWEST_PATCH}"):
             return f"3.{minor}"
     raise LockError(
-        f"{lock.path} needs Python {required}, and builder knows 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}",
-        hint="write a matrix.toml that names the Python version",
+        f"{lock.path} requires Python {required}; without a matrix builder uses 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}",
+        hint="name the Python version in a matrix.toml",
     )

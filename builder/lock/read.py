@@ -1,6 +1,6 @@
-"""Any lock file → `Lock` (PEP 751).
+"""Read a lock file of any kind into a `Lock` (PEP 751).
 
-uv reads `uv.lock` for us: `uv export --format pylock.toml`.
+A `uv.lock` is converted by uv itself: `uv export --format pylock.toml`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from builder.matrix.schema import Install
 from builder.process import redact, run
 
 
-def kind_of(path: Path) -> LockKind:
-    """Tell a lock's kind by its name; raise LockError on a name that no lock has."""
+def lock_kind(path: Path) -> LockKind:
+    """Tell the kind of a lock from its file name; raise LockError for any other name."""
     if path.name == "uv.lock":
         return "uv.lock"
     if is_valid_pylock_path(path):
@@ -31,28 +31,33 @@ def kind_of(path: Path) -> LockKind:
     if path.suffix in {".txt", ".in"}:
         return "requirements.txt"
     raise LockError(
-        f"{path} is not a lock file by its name",
-        hint="builder reads uv.lock, pylock.toml (or pylock.<name>.toml) and hash-pinned requirements .txt files",
+        f"{path} does not have the name of a lock file",
+        hint="builder reads uv.lock, pylock.toml (or pylock.<name>.toml) and hash-pinned requirements files (.txt)",
     )
 
 
 def read_lock(path: Path, install: Install) -> Lock:
-    """Read a lock file of any kind; raise LockError that says what is wrong with it."""
-    kind = kind_of(path)
+    """Read a lock file of any kind; raise LockError if it is invalid."""
+    kind = lock_kind(path)
     text = read_text(path)
     if not text.strip():
-        raise LockError(f"{path} is empty", hint=f"write it again, with {_WRITTEN_BY[kind]}")
+        raise LockError(f"{path} is empty", hint=f"create it again with {_WRITTEN_BY[kind]}")
     if kind == "uv.lock":
         return _read_uv_lock(path, text, install)
     if kind == "pylock.toml":
         return _read_pylock(path, text, install)
     if install.groups or install.extras:
         raise LockError(
-            f"{path} has no groups or extras, and the matrix asks for {listed([*install.groups, *install.extras])}",
-            hint="take install.groups and install.extras out of the matrix: a requirements file is installed whole",
+            f"{path} has no groups or extras, but the matrix selects {listed(_selected_names(install))}",
+            hint="remove install.groups and install.extras from the matrix; a requirements file is installed whole",
         )
     table = requirements.to_pylock(path, text)
     return Lock(path=path, kind=kind, pylock=_pylock(path, table), extras=(), groups=())
+
+
+def _selected_names(install: Install) -> list[str]:
+    groups = ["all groups"] if install.groups == "all" else [*install.groups]
+    return groups + (["all extras"] if install.extras == "all" else [*install.extras])
 
 
 _WRITTEN_BY: Final[Mapping[LockKind, str]] = {
@@ -74,36 +79,36 @@ def _pylock(path: Path, table: Mapping[str, Any]) -> Pylock:
 def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
     if not (path.parent / "pyproject.toml").is_file():
         raise LockError(
-            f"no pyproject.toml beside {path}",
-            hint="a uv.lock is read together with the pyproject.toml that it locks",
+            f"no pyproject.toml next to {path}",
+            hint="uv needs the pyproject.toml that the uv.lock was made from",
         )
     flags = [
         *_choice("group", install.groups),
         *_choice("extra", install.extras),
         *([] if install.default_groups else ["--no-default-groups"]),
     ]
-    # uv's own variables (UV_NO_DEV, UV_FROZEN, …) would change what is exported.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
+    # UV_* variables such as UV_NO_DEV would change the export.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
     argv = [
         find_uv_bin(), "export", "--frozen", "--offline", "--quiet", "--no-python-downloads", "--no-header",
         "--format", "pylock.toml", *flags,
     ]  # fmt: skip
-    exported = run(argv, env=kept, cwd=path.parent)  # paths in the export are relative to the working directory
+    exported = run(argv, env=env, cwd=path.parent)  # paths in the export are relative to the working directory
     if exported.returncode:
-        said = redact(exported.stderr).strip().removeprefix("error: ") or f"uv export ended with {exported.returncode}"
-        raise LockError(f"uv does not take {path}: {said}", hint=_uv_hint(said, text))
+        reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
+        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(reason, text))
     return Lock(
         path=path, kind="uv.lock", pylock=_pylock(path, read_toml(path, exported.stdout)),
         extras=(), groups=(), uv_flags=tuple(flags),
     )  # fmt: skip
 
 
-def _uv_hint(said: str, text: str) -> str:
-    if "not defined" in said or re.search("incompatible with the (declared )?conflicts", said):
-        return "mend install.groups and install.extras in the matrix"
-    if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in said:
-        return "the lock is newer than the uv that builder came with; upgrade builder"
-    return "try `uv lock --check` in that folder"
+def _uv_hint(reason: str, text: str) -> str:
+    if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
+        return "fix install.groups and install.extras in the matrix"
+    if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
+        return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
+    return "run `uv lock --check` in its folder"
 
 
 def _choice(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
@@ -127,6 +132,6 @@ def _named(path: Path, what: str, names: tuple[str, ...] | Literal["all"], known
         if name not in known:
             raise LockError(
                 f"{path} has no {what} {name!r}{near(name, known)}",
-                hint=f"{what}s there: {listed(list(known)) or 'none'}; mend install.{what}s in the matrix",
+                hint=f"{what}s in the lock: {listed(list(known)) or 'none'}; fix install.{what}s in the matrix",
             )
     return list(known if names == "all" else names)

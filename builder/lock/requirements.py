@@ -1,6 +1,6 @@
-"""A hash-pinned `requirements.txt`, as it is, into PEP 751.
+"""Convert a hash-pinned `requirements.txt` to a PEP 751 lock.
 
-Its grammar is pip's: https://pip.pypa.io/en/stable/reference/requirements-file-format/
+The format is pip's: https://pip.pypa.io/en/stable/reference/requirements-file-format/
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
-from builder.lock.index import PinnedProject, find_files, without_credentials
+from builder.lock.index import PinnedProject, fetch_files, without_credentials
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
@@ -27,7 +27,7 @@ _HARMLESS: Final = {"--require-hashes", "--pre", "--prefer-binary", "--trusted-h
 
 @dataclass(kw_only=True)
 class _File:
-    """What has been read so far: pinned requirements with their hashes, indexes, faults."""
+    """The content read so far, included files too: pinned requirements with their hashes, indexes, faults."""
 
     pins: list[tuple[Requirement, dict[str, frozenset[str]]]] = field(default_factory=list)
     indexes: list[str] = field(default_factory=list)
@@ -38,24 +38,24 @@ class _File:
 
 
 def to_pylock(path: Path, text: str) -> dict[str, Any]:
-    """Return the file as a PEP 751 table, asking the index which files the hashes are.
+    """Return the file as a PEP 751 table; ask the indexes which files have the pinned hashes.
 
-    Raises LockError with every line that is not pinned by `==` and hash, or that names a file which is not there.
+    Raises a LockError that lists every line that is not pinned with `==` and a hash, or names a missing file.
     """
-    read = _File()
-    _read(path, text, read)
-    if read.faults:
-        raise LockError("\n  ".join([f"{path} cannot be installed as it is locked:", *read.faults]))
-    direct = [pin for pin in read.pins if pin[0].url]
-    indexed = [pin for pin in read.pins if not pin[0].url]
-    wanted = [PinnedProject(name=r.name, version=_version(r), hashes=hashes) for r, hashes in indexed]
+    content = _File()
+    _read(path, text, content)
+    if content.faults:
+        raise LockError("\n  ".join([f"cannot use {path} as a lock:", *content.faults]))
+    direct = [pin for pin in content.pins if pin[0].url]
+    indexed = [pin for pin in content.pins if not pin[0].url]
+    projects = [PinnedProject(name=r.name, version=_version(r), hashes=hashes) for r, hashes in indexed]
     packages = [_direct_package(requirement, hashes) for requirement, hashes in direct]
-    for (requirement, _), files in zip(indexed, find_files(wanted, read.indexes), strict=True):
+    for (requirement, _), files in zip(indexed, fetch_files(projects, content.indexes), strict=True):
         name = canonicalize_name(requirement.name)
         packages.append(_package(requirement, [
             file for file in files
-            if not (file.is_wheel and _covers(read.no_binary, name))
-            and not (not file.is_wheel and _covers(read.only_binary, name))
+            if not (file.is_wheel and _covers(content.no_binary, name))
+            and not (not file.is_wheel and _covers(content.only_binary, name))
         ]))  # fmt: skip
     return {"lock-version": "1.0", "created-by": "builder", "packages": packages}
 
@@ -75,7 +75,7 @@ def _read(path: Path, text: str, into: _File) -> None:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (number of the first line, text) with continuations joined and comments gone."""
+    """Yield (number of the first line, text), with continuation lines joined and comments removed."""
     joined, start = "", 0
     for number, line in enumerate(text.splitlines(), start=1):
         start = start if joined else number
@@ -106,7 +106,7 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
         target = path.parent / value.partition("[")[0]
         if "://" in value or not target.is_dir():
             into.faults.append(
-                f"{where}: -e {without_credentials(value)}: no such directory; an image takes no editable package"
+                f"{where}: -e {without_credentials(value)}: no such directory; only local packages can be editable"
             )
     elif name in {"-i", "--index-url"}:
         into.indexes.insert(0, value)
@@ -114,9 +114,9 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
         into.indexes.append(value)
     elif name in {"--only-binary", "--no-binary"}:
         names = into.only_binary if name == "--only-binary" else into.no_binary
-        names.update(each if each == ":all:" else canonicalize_name(each) for each in value.split(","))
+        names.update(name if name == ":all:" else canonicalize_name(name) for name in value.split(","))
     elif name not in _HARMLESS:
-        into.faults.append(f"{where}: option {name} is not supported in a lock; take it out")
+        into.faults.append(f"{where}: option {name} is not supported in a lock; remove it")
 
 
 def _read_included(name: str, where: str, path: Path, into: _File, *, is_constraint: bool) -> None:
@@ -124,8 +124,8 @@ def _read_included(name: str, where: str, path: Path, into: _File, *, is_constra
     try:
         text = target.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        into.faults.append(f"{where}: cannot read {name}: {why}")
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        into.faults.append(f"{where}: cannot read {name}: {reason}")
         return
     if not is_constraint and target.resolve() not in into.seen:
         _read(target, text, into)
@@ -137,7 +137,7 @@ def _read_requirement(line: str, where: str, into: _File) -> None:
         hashes[match["algorithm"]] = hashes.get(match["algorithm"], frozenset()) | {match["hex"].lower()}
     text = _HASH.sub("", line).strip()
     if text.startswith((".", "/", "file:")):
-        return  # a local package, which is the job's own to install
+        return  # jobs install local packages themselves
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:

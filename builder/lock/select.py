@@ -1,4 +1,4 @@
-"""`select(lock, cell)` → `Selection`: by marker and wheel tag, the exact artifacts that one cell installs."""
+"""Select the exact artifacts that one cell installs, by environment marker and wheel tag."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from packaging.pylock import (
 
 from builder.errors import LockError
 from builder.lock.build_system import build_systems, index_settings
-from builder.lock.environment import environment, wheel_tags
+from builder.lock.environment import marker_environment, wheel_tags
 from builder.lock.index import without_credentials
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
 from builder.matrix.model import Cell
@@ -28,11 +28,11 @@ _Source = _RemoteSource | PackageDirectory
 
 
 def select(lock: Lock, cell: Cell) -> Selection:
-    """Choose, by marker and wheel tag, what the cell installs; raise LockError where the lock has nothing for it."""
+    """Select what the cell installs; raise LockError if the lock does not cover the cell."""
     try:
         chosen = list(
             lock.pylock.select(
-                environment=environment(cell),
+                environment=marker_environment(cell),
                 tags=wheel_tags(cell),
                 extras=lock.extras,
                 dependency_groups=lock.groups,
@@ -40,15 +40,15 @@ def select(lock: Lock, cell: Cell) -> Selection:
         )
     except PylockSelectError as error:
         raise LockError(
-            f"{lock.path} does not cover the cell {cell.name}: {_said(error)}", hint=_select_hint(error)
+            f"{lock.path} does not cover the cell {cell.name}: {_reason(error)}", hint=_select_hint(error)
         ) from error
     packages = sorted(
         (
             _selected(package, source)
             for package, source in chosen
-            if not isinstance(source, PackageDirectory) and source.url  # without a URL it is a local file
+            if not isinstance(source, PackageDirectory) and source.url  # a source without a URL is a local file
         ),
-        key=lambda each: each.name,
+        key=lambda package: package.name,
     )
     locals_ = [
         f"{source.path}/{source.subdirectory or ''}" for _, source in chosen if isinstance(source, PackageDirectory)
@@ -64,7 +64,7 @@ def select(lock: Lock, cell: Cell) -> Selection:
     )
 
 
-def _said(error: PylockSelectError) -> str:
+def _reason(error: PylockSelectError) -> str:
     text = re.sub(r" at packages\[\d+\]", "", str(error))
     match = re.search(
         r"'(?P<python>3\.\d+)\.\d+' .*requirement '(?P<requirement>[^']*)'(?P<package> for package '[^']*')?",
@@ -80,7 +80,7 @@ def _select_hint(error: PylockSelectError) -> str:
     if "No wheel found" in text:
         return "exclude the cell, give its base another libc, or lock a version that has a wheel or sdist for it"
     if "Python version" in text:
-        return "take that Python out of the matrix, or widen requires-python and lock again"
+        return "remove that Python from the matrix, or widen requires-python and lock again"
     return "exclude the cell, or lock again for this environment"
 
 
@@ -97,7 +97,7 @@ def _selected(package: Package, source: _RemoteSource) -> SelectedPackage:
         artifact = _ARTIFACTS[type(source)]
         filename = table["url"].rsplit("/", 1)[-1] if isinstance(source, PackageArchive) else source.filename
         if not table["url"].endswith(f"/{filename}"):
-            table["name"] = filename  # the URL does not say it
+            table["name"] = filename  # the URL does not contain it
     if isinstance(source, PackageVcs | PackageArchive) and source.subdirectory:
         table["subdirectory"] = source.subdirectory
     return SelectedPackage(

@@ -1,1 +1,1 @@
-"""matrix.toml: Python versions and base layers, and the cells that they make."""
+"""matrix.toml: Python versions and base layers, and the cells made of them."""

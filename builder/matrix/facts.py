@@ -1,4 +1,4 @@
-"""Facts about distributions and Pythons that age; they stand in facts.toml, and nowhere else."""
+"""Facts about distributions and Pythons that age; facts.toml is the only place that has them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = tomli.loads(
     Path(__file__).with_name("facts.toml").read_text(encoding="utf-8")
 )
 
-GLIBC: Final = _TABLE["glibc"]  # version by Debian or Ubuntu release, as image names spell it
+GLIBC: Final = _TABLE["glibc"]  # version by Debian or Ubuntu release, spelled as in image names
 MUSL: Final = _TABLE["musl"]["alpine"]
 
-# The minor releases of Python 3 that a project without a matrix may get.
+# The range of Python 3 minor releases from which a project without a matrix gets one.
 OLDEST_PYTHON: Final = int(_TABLE["python"]["oldest"].removeprefix("3."))
 NEWEST_PYTHON: Final = int(_TABLE["python"]["newest"].removeprefix("3."))
 
 
 def libc_of(image: str, family: str) -> str | None:
-    """The libc version of a base image by its name; None where the name does not say a known release.
+    """The libc version of a base image, told from its name; None if the name contains no known release.
 
-    A wheel may ask for this version and older ones (PEP 600 and 656).
+    The image can install wheels that require this version or an older one (PEP 600 and 656).
     """
     if family == "alpine":
         return MUSL

@@ -1,4 +1,4 @@
-"""What is wrong with a `matrix.toml`, all of it at once: the path, what is wrong and what to write instead."""
+"""All errors in a `matrix.toml` at once: for each its key, what is wrong, and what to write instead."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pydantic_core import ErrorDetails
 from builder.errors import MatrixError, listed, near
 from builder.matrix.schema import MatrixFile
 
-LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> is a tag
+LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
 
 
 def matrix_error(source: str, faults: Sequence[str]) -> MatrixError:
-    """One error with every fault of the file, each once."""
+    """One exception for all faults of the file, without duplicates."""
     unique = list(dict.fromkeys(faults))
-    head = f"{source} has {len(unique)} faults:" if len(unique) > 1 else f"{source}:"
+    head = f"{source} has {len(unique)} errors:" if len(unique) > 1 else f"{source}:"
     return MatrixError("\n  ".join([head, *(fault.replace("\n", "\n    ") for fault in unique)]))
 
 
-def fault(details: ErrorDetails) -> str:
-    """One of pydantic's faults in our words."""
+def schema_fault(details: ErrorDetails) -> str:
+    """Describe one of pydantic's errors in terms of TOML."""
     path = [str(part) for part in details["loc"] if not str(part).startswith(("tuple[", "literal["))]
     where = ".".join(path)
     if details["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
-        return f"{where}: unknown key{near(path[-1], known)}; known here: {', '.join(sorted(known))}"
+        return f"{where}: unknown key{near(path[-1], known)}; known keys: {', '.join(sorted(known))}"
     if details["type"] == "missing":
-        return f"{where}: missing; it is required"
+        return f"{where}: missing; this key is required"
     if details["type"] == "value_error":
         return f"{where}: {details['ctx']['error']}"
-    said = details["msg"].replace("an object", "a table")  # JSON's word for it
-    return f"{where}: {said[0].lower()}{said[1:]}, not {details['input']!r}"
+    message = details["msg"].replace("an object", "a table")  # pydantic uses the JSON term
+    return f"{where}: {message[0].lower()}{message[1:]}, not {details['input']!r}"
 
 
 def _known_keys(path: Sequence[str]) -> set[str]:
-    """The keys of the table at this path, which leads through models, their tables and their arrays."""
+    """The known keys of the table at this path; the path may pass through models, tables and arrays."""
     model: Any = MatrixFile
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
@@ -54,44 +54,44 @@ def _known_keys(path: Sequence[str]) -> set[str]:
 
 
 def axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
-    """The faults of the two axes, which show even where other keys of the file are wrong."""
+    """The faults of the two axes; checked even if other keys of the file are invalid."""
     for axis in ("python", "base"):
         values = table.get(axis)
         if not isinstance(values, list):
             continue
         if not values:
-            yield f"{axis}: empty; name at least one"
+            yield f"{axis}: empty; list at least one"
         for value in dict.fromkeys(map(str, values)):
             if values.count(value) > 1:
-                yield f"{axis}: {value!r} is there {values.count(value)} times; name it once"
+                yield f"{axis}: {value!r} is listed {values.count(value)} times; list it once"
     defined = table.get("bases", {})
     if isinstance(table.get("base"), list) and isinstance(defined, dict):
         for name in dict.fromkeys(map(str, table["base"])):
             if name not in defined:
                 yield (
-                    f"base: {name!r} has no definition{near(name, defined)}; add a table such as\n"
+                    f"base: {name!r} is not defined{near(name, defined)}; add a table such as\n"
                     f'[bases.{name}]\nimage = "docker.io/library/python:{{python}}-slim-bookworm"\nfamily = "debian"'
                 )
 
 
 def cell_faults(file: MatrixFile) -> Iterator[str]:
-    """The faults between the keys of a file each of whose keys is right by itself."""
+    """The contradictions between keys of a file in which each key is valid on its own."""
     for name, base in file.bases.items():
         if not base.known_libc:
-            yield f'bases.{name}.libc: missing, and not known for {base.image!r}; write it, such as libc = "2.36"'
+            yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
         if len(name) > LONGEST_BASE:
-            yield f"bases.{name}: too long for a tag with Python and key; use at most {LONGEST_BASE} characters"
+            yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
     cells = [(python, base) for python in file.python for base in file.base]
     for index, exclusion in enumerate(file.exclude):
         if exclusion.python is None and exclusion.base is None:
-            yield f"exclude.{index}: names no axis; write python, base or both"
+            yield f"exclude.{index}: empty; set python, base or both"
         elif not any(exclusion.matches(*cell) for cell in cells):
-            yield f"exclude.{index}: excludes no cell; mend it or take it out"
+            yield f"exclude.{index}: matches no cell; fix it or remove it"
     kept = [f"{python}-{base}" for python, base in cells if not file.excludes(python, base)]
     if cells and not kept:
-        yield "exclude: every cell is excluded; leave at least one"
+        yield "exclude: every cell is excluded; keep at least one"
     for alias, cell in file.aliases.items():
         if kept and cell not in kept:
             yield f"aliases.{alias}: {cell!r} is not a cell{near(cell, kept)}; cells: {listed(kept)}"
         elif alias in kept:
-            yield f"aliases.{alias}: is the name of a cell already"
+            yield f"aliases.{alias}: is already the name of a cell; choose another name"

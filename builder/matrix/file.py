@@ -1,4 +1,4 @@
-"""`matrix.toml` → `Matrix`: read, checked and turned into cells."""
+"""`matrix.toml` → `Matrix`: read the file, check it, and turn it into cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tomli
 from pydantic import ValidationError
 
 from builder.errors import MatrixError
-from builder.matrix.faults import axis_faults, cell_faults, fault, matrix_error
+from builder.matrix.faults import axis_faults, cell_faults, matrix_error, schema_fault
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
@@ -25,35 +25,35 @@ family = "debian"
 
 
 def built_in_matrix(python: str) -> Matrix:
-    """The matrix of a project that has none: one cell, the given Python on bookworm-slim."""
+    """The matrix of a project without a matrix.toml: one cell, the given Python on bookworm-slim."""
     return parse_matrix(BUILT_IN.format(python=python), source="the built-in matrix")
 
 
 def read_matrix(path: Path) -> Matrix:
-    """Read and parse a matrix file; raise MatrixError with every fault that it has."""
+    """Read and parse a matrix file; raise a MatrixError that lists all its faults."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise MatrixError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start})") from error
+        raise MatrixError(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise MatrixError(
             f"cannot read {path}: {error.strerror}",
-            hint="name the matrix with -f, or leave it out to use the built-in one",
+            hint="name the matrix with -f; without -f and matrix.toml, builder uses its built-in matrix",
         ) from error
     return parse_matrix(text, source=str(path))
 
 
 def parse_matrix(text: str, *, source: str) -> Matrix:
-    """Parse the text of a matrix file; raise MatrixError with every fault that it has."""
+    """Parse the text of a matrix file; raise a MatrixError that lists all its faults."""
     try:
         table = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         raise MatrixError(f"{source} is not TOML: {error}") from error
     try:
-        # Strict mode takes JSON's arrays for tuples, and Python's lists not.
+        # In strict mode, a tuple field accepts a JSON array but not a Python list.
         file = MatrixFile.model_validate_json(json.dumps(table, default=str))
     except ValidationError as error:
-        faults = [fault(details) for details in error.errors()]
+        faults = [schema_fault(details) for details in error.errors()]
         raise matrix_error(source, [*faults, *axis_faults(table)]) from error
     faults = [*axis_faults(table), *cell_faults(file)]
     if faults:

@@ -1,4 +1,4 @@
-"""A matrix as parsed: platforms, cells, and the choices that narrow it."""
+"""A parsed matrix: its platform, its cells, and how to narrow it to some of them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _ARCHITECTURES: Final[Mapping[str, str]] = {"amd64": "x86_64", "arm64": "aarch64
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """Operating system and architecture of an image, in Docker's words."""
+    """Operating system and architecture of an image, as Docker names them."""
 
     architecture: str
 
     @classmethod
     def from_str(cls, text: str) -> Platform:
-        """Parse `linux/amd64` or `linux/arm64`; raise UsageError on any other."""
+        """Parse `linux/amd64` or `linux/arm64`; raise UsageError for any other."""
         system, _, architecture = text.partition("/")
         architecture = "arm64" if architecture == "arm64/v8" else architecture
         if system != "linux" or architecture not in _ARCHITECTURES:
             raise UsageError(
-                f"{text!r} is not a platform that images are made for",
-                hint="write linux/amd64 or linux/arm64",
+                f"unsupported platform {text!r}",
+                hint="use linux/amd64 or linux/arm64",
             )
         return cls(architecture=architecture)
 
     @classmethod
     def of_this_machine(cls) -> Platform:
-        """The platform whose images run here without emulation."""
+        """The platform whose images run on this machine without emulation."""
         machine = host.machine().lower()
         return cls(architecture="arm64" if machine in {"arm64", "aarch64"} else "amd64")
 
@@ -50,7 +50,7 @@ class Platform:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One (Python version, base layer) of the matrix, with all that is said of it there."""
+    """A combination of a Python version and a base layer, with its settings from the matrix."""
 
     python: str
     base: str
@@ -62,13 +62,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """`<python>-<base>`: the moving tag too."""
+        """`<python>-<base>`, which is also the moving tag."""
         return f"{self.python}-{self.base}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """A parsed matrix: its cells in file order, and what holds for all of them."""
+    """A parsed matrix: its cells in file order, and the settings that they share."""
 
     source: str
     repository: str | None
@@ -84,20 +84,19 @@ class Matrix:
     mirrors: Mirrors
     branch: str = ""
 
-    def only(self, texts: Iterable[str]) -> Matrix:
-        """Narrow to the cells that match one of the `python=3.13,base=alpine` texts; none given keeps all."""
-        wanted = [_coordinates(text) for text in texts]
-        cells = tuple(
-            cell for cell in self.cells
-            if not wanted or any(all(getattr(cell, axis) == value for axis, value in each.items()) for each in wanted)
-        )  # fmt: skip
-        for each in wanted:
-            if not any(all(getattr(cell, axis) == value for axis, value in each.items()) for cell in self.cells):
-                text = ",".join(f"{axis}={value}" for axis, value in each.items())
+    def only(self, selectors: Iterable[str]) -> Matrix:
+        """Keep the cells that match one of the selectors, such as `python=3.13,base=alpine`; without any, keep all."""
+        selected = [_coordinates(selector) for selector in selectors]
+        for coordinates in selected:
+            if not any(_matches(cell, coordinates) for cell in self.cells):
+                text = ",".join(f"{axis}={value}" for axis, value in coordinates.items())
                 raise UsageError(
                     f"--only {text} matches no cell of {self.source}",
-                    hint=f"cells: {listed([c.name for c in self.cells])}",
+                    hint=f"cells: {listed([cell.name for cell in self.cells])}",
                 )
+        cells = tuple(
+            cell for cell in self.cells if not selected or any(_matches(cell, coordinates) for coordinates in selected)
+        )
         names = {cell.name for cell in cells}
         return replace(self, cells=cells, aliases=tuple(pair for pair in self.aliases if pair[1] in names))
 
@@ -106,41 +105,45 @@ class Matrix:
         return replace(self, cells=tuple(replace(cell, platform=platform) for cell in self.cells))
 
     def on_branch(self, name: str) -> Matrix:
-        """The same cells under a branch's own tags: `<tag>-<slug>`, the slug as GitLab's CI_COMMIT_REF_SLUG has it.
+        """The same cells with the branch's own tags, `<tag>-<slug>`; the slug is made like GitLab's CI_COMMIT_REF_SLUG.
 
-        Raises UsageError where such a tag could be taken for another one.
+        Raises UsageError if such a tag could be mistaken for another one.
         """
         slug = branch_slug(name)
         tags = [*(cell.name for cell in self.cells), *(alias for alias, _ in self.aliases)]
         taken = [tag for tag in tags if f"{tag}-{slug}" in tags]
         if taken:
-            raise _wrong_branch(name, f"{taken[0]}-{slug} is a tag already")
+            raise _wrong_branch(name, f"its tag {taken[0]}-{slug} is already in the matrix")
         return replace(self, branch=slug)
 
     def moving_tags(self, cell: Cell) -> tuple[str, ...]:
-        """The tags that jobs name: `<python>-<base>` and the aliases, on a branch with its slug behind them."""
+        """The tags that jobs use: `<python>-<base>` and the aliases; on a branch, followed by its slug."""
         tags = (cell.name, *(alias for alias, name in self.aliases if name == cell.name))
         return tuple(f"{tag}-{self.branch}" for tag in tags) if self.branch else tags
 
 
-def _coordinates(text: str) -> dict[str, str]:
-    wanted: dict[str, str] = {}
-    for part in text.split(","):
+def _matches(cell: Cell, coordinates: Mapping[str, str]) -> bool:
+    return all(getattr(cell, axis) == value for axis, value in coordinates.items())
+
+
+def _coordinates(selector: str) -> dict[str, str]:
+    coordinates: dict[str, str] = {}
+    for part in selector.split(","):
         axis, equals, value = part.strip().partition("=")
-        if axis not in {"python", "base"} or not equals or not value or axis in wanted:
+        if axis not in {"python", "base"} or not equals or not value or axis in coordinates:
             raise UsageError(
-                f"--only {text!r} is not a choice of cells",
+                f"--only {selector!r} does not select cells",
                 hint="write python=3.13 or python=3.13,base=alpine",
             )
-        wanted[axis] = value
-    return wanted
+        coordinates[axis] = value
+    return coordinates
 
 
 def branch_slug(name: str) -> str:
-    """The branch as its tags end with it, made like CI_COMMIT_REF_SLUG; raise UsageError where none is left."""
+    """The suffix of a branch's tags, made like CI_COMMIT_REF_SLUG; raise UsageError if the name gives no usable one."""
     slug = re.sub("[^a-z0-9]", "-", name.lower())[:63].strip("-")
     if not slug or re.fullmatch("[0-9a-f]{12}", slug):
-        raise _wrong_branch(name, "its tags could not be told from others")
+        raise _wrong_branch(name, "its tags could be mistaken for others")
     return slug
 
 

@@ -1,4 +1,4 @@
-"""What a `matrix.toml` may say. These models are both its parser and its JSON Schema."""
+"""The format of `matrix.toml`. The parser and the JSON Schema both come from these models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _repository(text: str) -> str:
     except UsageError as error:
         raise ValueError(str(error)) from error
     if ref.tag or ref.digest:
-        raise ValueError(f"{text!r} has a tag or digest; write the repository alone")
+        raise ValueError(f"{text!r} has a tag or digest; write only the repository")
     return text
 
 
@@ -78,13 +78,13 @@ TagText = Annotated[
     str,
     _matching(
         TAG_PATTERN,
-        "a tag; use letters, digits, '_', '.' and '-', at most 128, not beginning with '.' or '-'",
+        "a tag; use at most 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'",
     ),
     Field(json_schema_extra=_pattern(TAG_PATTERN)),
 ]
 PackageName = Annotated[
     str,
-    _matching(_PACKAGE, 'a system package; write its name alone, such as "git" or "git=1:2.39.5-0"'),
+    _matching(_PACKAGE, 'a system package; write only its name, such as "git" or "git=1:2.39.5-0"'),
     Field(json_schema_extra=_pattern(_PACKAGE)),
 ]
 Names = tuple[str, ...] | Literal["all"]
@@ -95,98 +95,102 @@ class _Table(BaseModel):
 
 
 class Exclusion(_Table):
-    """Cells that are not built: those that match every axis named here."""
+    """Cells to leave out: those that match every axis given here."""
 
     python: PythonVersion | None = None
     base: TagText | None = None
 
     def matches(self, python: str, base: str) -> bool:
-        """Whether the cell of these two coordinates is excluded."""
-        names_an_axis = self.python is not None or self.base is not None
-        return names_an_axis and self.python in {None, python} and self.base in {None, base}
+        """Whether the cell with this Python and base is excluded."""
+        has_an_axis = self.python is not None or self.base is not None
+        return has_an_axis and self.python in {None, python} and self.base in {None, base}
 
 
 class Install(_Table):
-    """What of the lock goes into the images."""
+    """Which locked dependencies to install."""
 
-    groups: Names = Field((), description='Dependency groups beside the default ones; "all" for every group')
-    extras: Names = Field((), description='Extras of the project; "all" for every extra')
+    groups: Names = Field(
+        (), description='Dependency groups to install besides the default ones; "all" for every group'
+    )
+    extras: Names = Field((), description='Extras of the project to install; "all" for every extra')
     default_groups: bool = Field(
-        True, alias="default-groups", description="Whether the project's default groups (uv: dev) go in"
+        True, alias="default-groups", description="Whether to install the project's default groups (uv: dev)"
     )
 
 
 class Base(_Table):
-    """A base layer: an image with Python in it."""
+    """A base layer: an image that contains Python."""
 
     image: Annotated[str, AfterValidator(_reference)] = Field(
-        description="Its reference; {python} stands for the Python version of the cell"
+        description="Image reference; {python} stands for the Python version of the cell"
     )
-    family: Literal["debian", "alpine"] = Field(description="Which package manager and libc it has")
+    family: Literal["debian", "alpine"] = Field(
+        description="Distribution family: decides the package manager and the libc"
+    )
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
     libc: LibcVersion | None = Field(
         None,
-        description="Version of its glibc or musl; known for the images of Debian, Ubuntu and Alpine releases",
+        description="Version of its glibc or musl; builder knows it for Debian, Ubuntu and Alpine releases",
     )
 
     @property
     def known_libc(self) -> str | None:
-        """Its libc as given, or as its image's name tells; None where neither says."""
+        """Its libc as given, or as told from the image's name; None if unknown."""
         return self.libc or libc_of(self.image, self.family)
 
 
 class MatrixFile(_Table):
-    """A matrix of Python versions and base layers for which `builder` makes images."""
+    """A matrix of Python versions and base layers; `builder` makes an image for each combination."""
 
     repository: Annotated[str, AfterValidator(_repository)] | None = Field(
-        None, description="Where the images are pushed; $CI_REGISTRY_IMAGE/ci or a local name when not given"
+        None, description="Where to push the images; by default $CI_REGISTRY_IMAGE/ci or a local name"
     )
     python: tuple[PythonVersion, ...] = Field(description='Python versions, such as ["3.12", "3.13"]')
     base: tuple[TagText, ...] = Field(description="Names of base layers, each defined under [bases]")
-    exclude: tuple[Exclusion, ...] = Field((), description="Cells that are not built")
+    exclude: tuple[Exclusion, ...] = Field((), description="Cells to leave out")
     uv: UvVersion = Field(
         default_factory=lambda: version("uv"),
-        description="uv version of the images; the one builder ships with by default",
+        description="uv version in the images; by default the version installed with builder",
     )
     uv_image: Annotated[str, AfterValidator(_repository)] = Field(
-        "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that holds /uv and /uvx, without a tag"
+        "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that contains /uv and /uvx, without a tag"
     )
     platform: Literal["linux/amd64", "linux/arm64"] | None = Field(
-        None, description="Platform of the images; that of this machine when not given"
+        None, description="Platform of the images; by default that of this machine"
     )
     link_mode: Literal["copy", "symlink", "hardlink"] = Field(
-        "copy", alias="link-mode", description="How uv in a job fills an environment from the warm cache"
+        "copy", alias="link-mode", description="How uv installs from the warm cache in a job (UV_LINK_MODE)"
     )
     refresh: Literal["daily", "weekly", "monthly", "never"] = Field(
-        "never", description="How often cells with system packages are rebuilt although no other input moved"
+        "never", description="How often to rebuild cells with system packages when no other input has changed"
     )
     compression: Literal["gzip", "zstd"] = Field(
-        "gzip", description="How pushed layers are compressed; with zstd those of the base image too"
+        "gzip", description="Compression of pushed layers; zstd also applies to the layers of the base image"
     )
     cache: Literal["none", "registry"] = Field(
-        "none", description="Where build steps are cached beside the builder: registry, for runners that start empty"
+        "none", description="Where to cache build steps besides the engine: registry helps runners that start empty"
     )
     insecure: tuple[str, ...] = Field(
-        (), description="Registries that are asked over plain HTTP; those on this machine always are"
+        (), description="Registries to contact over plain HTTP; for those on this machine it is always used"
     )
     aliases: dict[TagText, TagText] = Field(
-        default_factory=dict, description='More moving tags: {"latest" = "3.13-bookworm-slim"}'
+        default_factory=dict, description='More moving tags for cells: {"latest" = "3.13-bookworm-slim"}'
     )
-    install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - the alias is no keyword for mypy
+    install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - mypy does not know the alias as a keyword
     bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default_factory=dict,
-        description='Registries that stand in for others: {"docker.io" = "mirror.example.com"}',
+        description='Mirrors to use in place of registries: {"docker.io" = "mirror.example.com"}',
     )
 
     def excludes(self, python: str, base: str) -> bool:
-        """Whether the cell of these two coordinates is excluded."""
+        """Whether the cell with this Python and base is excluded."""
         return any(exclusion.matches(python, base) for exclusion in self.exclude)
 
 
 def schema() -> str:
     """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text."""
     body = MatrixFile.model_json_schema(by_alias=True)
-    # The default moves with the uv that is installed; the schema must not.
+    # The default depends on the installed uv; the schema must not.
     body["properties"]["uv"].pop("default", None)
     return json.dumps({"$schema": SCHEMA_URL, **body}, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""A `uv.lock` that uv refuses: one clear error with uv's own reason, and what to do about it."""
+"""A `uv.lock` that uv rejects: one clear error with uv's reason and what to do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that needs no index, locked by uv, as the current folder."""
+    """A project without dependencies, locked by uv, as the working directory."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
     subprocess.run([find_uv_bin(), "lock", "--quiet", "--offline"], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(project: Path, **install: Any) -> str:
-    """What reading the lock is answered with."""
+    """The error message for the lock."""
     before = sorted(path.name for path in project.iterdir())
     with pytest.raises(LockError) as raised:
         read_lock(project / "uv.lock", Install.model_validate(install))
@@ -63,7 +63,7 @@ def refusal(project: Path, **install: Any) -> str:
 
 
 def test_good_lock(project: Path) -> None:
-    """Broken: nothing of what the tests below change is what they say is wrong."""
+    """Broken: the unchanged lock is invalid, so that the tests below prove nothing."""
     lock = read_lock(project / "uv.lock", Install(groups=("docs",), extras=("tls",)))
     assert lock.uv_flags == ("--group", "docs", "--extra", "tls")
     assert select(lock, debian("3.12")).packages == ()
@@ -80,59 +80,59 @@ def test_good_lock(project: Path) -> None:
         ({"extras": "all"}, "Extras `plain` and `tls` are incompatible"),
     ],
 )
-def test_wrong_choice(project: Path, install: Mapping[str, Any], words: str) -> None:
-    """Broken: a group or extra that is not there, or not together with another, is passed over."""
-    said = refusal(project, **install)
-    assert words in said
-    assert "mend install.groups and install.extras in the matrix" in said
+def test_invalid_groups_and_extras(project: Path, install: Mapping[str, Any], words: str) -> None:
+    """Broken: an unknown group or extra, or two that conflict, are ignored."""
+    error = refusal(project, **install)
+    assert words in error
+    assert "fix install.groups and install.extras in the matrix" in error
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("version = 1\n", "version = 99\n", "the lock is newer than the uv that builder came with"),
-        ("version = 1\n", "version = [\n", "uv does not take"),
-        ("version = 1\n", "version = 'one'\n", "uv does not take"),
-        ("version = 1\n", "", "uv does not take"),
-        ('name = "app"\n', "", "uv does not take"),
+        ("version = 1\n", "version = 99\n", "the lock was written by a newer uv than the one installed with builder"),
+        ("version = 1\n", "version = [\n", "uv rejected"),
+        ("version = 1\n", "version = 'one'\n", "uv rejected"),
+        ("version = 1\n", "", "uv rejected"),
+        ('name = "app"\n', "", "uv rejected"),
     ],
     ids=["newer", "no-toml", "version-of-another-type", "no-version", "package-without-a-name"],
 )
-def test_lock_that_uv_does_not_take(project: Path, old: str, new: str, words: str) -> None:
-    """Broken: a lock that uv cannot read is answered without uv's reason, or by a traceback."""
+def test_lock_that_uv_rejects(project: Path, old: str, new: str, words: str) -> None:
+    """Broken: a lock that uv cannot read causes a traceback, or an error without uv's reason."""
     path = project / "uv.lock"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     assert text != path.read_text(encoding="utf-8")
-    said = refusal(project)
-    assert words in said
-    assert "uv.lock" in said
+    error = refusal(project)
+    assert words in error
+    assert "uv.lock" in error
 
 
 @pytest.mark.parametrize("content", [b"[project\n", b"project = 3\n", b"\xff"])
-def test_pyproject_that_uv_does_not_take(project: Path, content: bytes) -> None:
-    """Broken: a wrong pyproject.toml is answered without uv's reason, or by a traceback."""
+def test_pyproject_that_uv_rejects(project: Path, content: bytes) -> None:
+    """Broken: an invalid pyproject.toml causes a traceback, or an error without uv's reason."""
     (project / "pyproject.toml").write_bytes(content)
-    assert "uv does not take" in refusal(project)
+    assert "uv rejected" in refusal(project)
 
 
-def test_variables_of_uv_change_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a UV_ variable of whoever runs builder decides what is in the image."""
+def test_uv_variables_are_ignored(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: UV_* variables in the user's environment change the image."""
     for name, value in {"UV_NO_DEV": "1", "UV_FROZEN": "x", "UV_PROJECT": "/nowhere", "UV_OFFLINE": "maybe"}.items():
         monkeypatch.setenv(name, value)
     assert read_lock(project / "uv.lock", Install()).kind == "uv.lock"
 
 
 def test_python_outside_requires_python(project: Path) -> None:
-    """Broken: an image is made for a Python that the project does not take."""
+    """Broken: builder makes an image for a Python that the project does not support."""
     lock = read_lock(project / "uv.lock", Install())
     with pytest.raises(LockError, match=r"Python 3\.10 is outside requires-python '>=3\.11'"):
         select(lock, debian("3.10"))
 
 
-def test_command_line_says_the_same(project: Path) -> None:
-    """Broken: the exit code of a refused lock is wrong, or its message is on stdout."""
+def test_command_line_shows_the_error(project: Path) -> None:
+    """Broken: a rejected lock leads to a wrong exit code, or its error goes to stdout."""
     (project / "matrix.toml").write_text(SMALL + '[install]\ngroups = ["dosc"]\n', encoding="utf-8")
     ended = builder("plan", "--lock", "uv.lock")
     assert (ended.exit_code, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("builder: uv does not take uv.lock: Group `dosc` is not defined")
+    assert ended.stderr.startswith("builder: uv rejected uv.lock: Group `dosc` is not defined")

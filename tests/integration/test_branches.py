@@ -98,9 +98,9 @@ def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("0123456789ab", "its tags could not be told from others"),
-        ("---", "its tags could not be told from others"),
-        ("two", "3.13-slim-two is a tag already"),
+        ("0123456789ab", "its tags could be mistaken for others"),
+        ("---", "its tags could be mistaken for others"),
+        ("two", "its tag 3.13-slim-two is already in the matrix"),
     ],
 )
 def test_branch_that_would_be_taken_for_something_else(tmp_path: Path, name: str, says: str) -> None:

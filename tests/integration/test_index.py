@@ -1,4 +1,4 @@
-"""Hash-pinned requirements become artifacts at an index, asked through its simple API."""
+"""Hash-pinned requirements are looked up in an index through its simple API."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def answer(request: Request) -> Answer:
-    """An index at /simple for everybody, one at /private for jane, and one at /empty."""
+    """Serve a public index at /simple, one for jane at /private, and an empty one at /empty."""
     _, index, name, *_ = request.path.split("/")
-    wanted = "Basic " + base64.b64encode(b"jane:hunter2").decode()
-    if index == "private" and request.headers.get("authorization") != wanted:
+    login = "Basic " + base64.b64encode(b"jane:hunter2").decode()
+    if index == "private" and request.headers.get("authorization") != login:
         return Answer(status=401)
     files = [file for file in FILES if file.startswith(f"{name}-")] if index != "empty" else []
     if not files:
@@ -52,13 +52,13 @@ def answer(request: Request) -> Answer:
 
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The index, up."""
+    """The running index."""
     with serving(answer, monkeypatch) as server:
         yield server
 
 
 def pinned(name: str, version: str, *files: str) -> str:
-    """A line that pins the files by hash."""
+    """A requirements line that pins the files by hash."""
     return f"{name}=={version} " + " ".join(f"--hash=sha256:{fake_hash(file)}" for file in files) + "\n"
 
 
@@ -74,7 +74,7 @@ def read(folder: Path, text: str) -> Lock:
 
 
 def test_each_cell_gets_its_files(index: Server, tmp_path: Path) -> None:
-    """Broken: a cell gets no file of a pinned package, or the wrong one."""
+    """Broken: a cell gets the wrong file of a pinned package, or none."""
     lock = read(tmp_path, f"--index-url http://{index.host}/simple\n{ONE}{FAST}")
     on_debian, on_alpine = select(lock, debian("3.12")), select(lock, alpine("3.12"))
     assert [each.filename for each in on_debian.packages] == [FILES[3], FILES[0]]
@@ -86,7 +86,7 @@ def test_each_cell_gets_its_files(index: Server, tmp_path: Path) -> None:
 
 
 def test_only_files_with_a_pinned_hash(index: Server, tmp_path: Path) -> None:
-    """Broken: a file that nobody pinned gets into an image."""
+    """Broken: a file whose hash is not pinned gets into an image."""
     lock = read(tmp_path, f"-i http://{index.host}/simple\n" + pinned("fast", "2.0", FILES[5]))
     (fast,) = select(lock, debian("3.12")).packages
     assert fast.filename == FILES[5]
@@ -95,23 +95,21 @@ def test_only_files_with_a_pinned_hash(index: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("option", "filename"), [("--only-binary", FILES[0]), ("--no-binary", FILES[1])])
 @pytest.mark.parametrize("names", [":all:", "one", "other,One"])
 def test_binary_options(index: Server, tmp_path: Path, option: str, filename: str, names: str) -> None:
-    """Broken: --only-binary or --no-binary of a requirements file is not heeded."""
+    """Broken: builder ignores --only-binary or --no-binary in a requirements file."""
     lock = read(tmp_path, f"-i http://{index.host}/simple\n{option} {names}\n{ONE}")
     assert [each.filename for each in select(lock, debian("3.12")).packages] == [filename]
 
 
-def test_first_index_that_has_it(index: Server, tmp_path: Path) -> None:
-    """Broken: an extra index is not asked, or is asked before the main one."""
+def test_first_index_with_a_match(index: Server, tmp_path: Path) -> None:
+    """Broken: an extra index is never asked, or is asked before the main one."""
     text = f"--extra-index-url http://{index.host}/simple\n--index-url http://{index.host}/empty\n{ONE}"
     (one,) = select(read(tmp_path, text), debian("3.12")).packages
     assert one.index == f"http://{index.host}/simple"
     assert [request.path for request in index.requests] == ["/empty/one/", "/simple/one/"]
 
 
-def test_credentials_open_the_index_and_stay_out(
-    index: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Broken: a private index is not reached, or its password gets into the lock."""
+def test_credentials_are_sent_but_not_stored(index: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a private index rejects builder, or its password gets into the lock."""
     monkeypatch.setenv("INDEX_PASSWORD", "hunter2")
     lock = read(tmp_path, f"-i http://jane:${{INDEX_PASSWORD}}@{index.host}/private\n{ONE}")
     selection = select(lock, debian("3.12"))
@@ -120,10 +118,10 @@ def test_credentials_open_the_index_and_stay_out(
 
 
 def test_hash_that_no_file_has(index: Server, tmp_path: Path) -> None:
-    """Broken: a pin that is out of date is passed over, or only the first of them is named."""
+    """Broken: an outdated pin is ignored, or only the first one is reported."""
     lines = pinned("one", "1.0", "other") + pinned("missing", "3.0", "other") + FAST
     with pytest.raises(LockError) as raised:
         read(tmp_path, f"-i http://jane:hunter2@{index.host}/simple\n{lines}")
-    assert f"no file with any of the pinned hashes at http://{index.host}/simple" in raised.value.what
+    assert f"no file matches the pinned hashes at http://{index.host}/simple" in raised.value.what
     assert raised.value.what.endswith(": one==1.0, missing==3.0")
     assert "hunter2" not in str(raised.value)

@@ -1,6 +1,6 @@
-"""Real lock files of public projects: what builder selects is what uv installs, and what uv refuses is refused.
+"""Real lock files of public projects: builder selects what uv installs, and rejects what uv rejects.
 
-The oracle is a folder of locks with the lists that uv printed for each; it lies beside the repository or not at all.
+The locks are in an optional folder next to the repository, each with the list of packages that uv printed for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tomli
 from packaging.specifiers import SpecifierSet
 
 from builder.errors import LockError
-from builder.lock.project import newest_python
+from builder.lock.project import default_python
 from builder.lock.read import read_lock
 from builder.lock.select import select
 from builder.matrix.schema import Install
@@ -28,7 +28,7 @@ _NO_GROUPS = {"default-groups": False}
 
 
 def _without_dev(folder: Path) -> Install:
-    """What `uv sync --no-dev` leaves: the project's default groups but dev."""
+    """The selection of `uv sync --no-dev`: the project's default groups except dev."""
     project = tomli.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     default = project.get("tool", {}).get("uv", {}).get("default-groups", ["dev"])
     return Install.model_validate({**_NO_GROUPS, "groups": tuple(name for name in default if name != "dev")})
@@ -44,13 +44,13 @@ MODES: Mapping[str, Callable[[Path], Install]] = {
 
 pytestmark = [
     pytest.mark.usefixtures("clean_environment"),
-    pytest.mark.skipif(not _SHARED.is_dir(), reason="no folder of real lock files beside the repository"),
+    pytest.mark.skipif(not _SHARED.is_dir(), reason="no folder of real lock files next to the repository"),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What uv installs from a lock with a Python, as it printed it; or with which words it refuses."""
+    """What uv printed: the packages that it installs from a lock with this Python, or its error."""
 
     python: str
     exit_code: int
@@ -59,7 +59,7 @@ class Expected:
 
 
 def expected(path: Path) -> Expected:
-    """Read a list. Local packages, `name @ file:…`, are left out: jobs install those."""
+    """Read a list without the local packages, `name @ file:…`, which jobs install."""
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     match = _FIRST_LINE.fullmatch(first)
     assert match, first
@@ -76,32 +76,32 @@ def _cases() -> list[tuple[Path, str]]:
     return [(folder, mode) for folder in sorted((_SHARED / "uv").glob("*")) for mode in MODES]
 
 
-def _says(refusal: str) -> str:
-    """The core of a refusal, without the styles in which uv's versions quote and order it."""
+def _core(refusal: str) -> str:
+    """The first words of an error, without the punctuation that differs between uv versions."""
     return " ".join(re.findall(r"[A-Za-z0-9._-]{3,}", refusal.removeprefix("error: "))[:8])
 
 
 @pytest.mark.parametrize(("folder", "mode"), _cases(), ids=lambda value: getattr(value, "name", value))
 def test_selection_is_what_uv_installs(folder: Path, mode: str) -> None:
-    """Broken: an image holds other packages, or versions, than a job's `uv sync` wants."""
+    """Broken: an image contains packages or versions other than those that a job's `uv sync` installs."""
     oracle = expected(folder / "expected" / f"sync-{mode}.txt")
     cell = debian(oracle.python)
     if oracle.exit_code:
         with pytest.raises(LockError) as raised:
             select(read_lock(folder / "uv.lock", MODES[mode](folder)), cell)
-        assert _says(oracle.refusal) in " ".join(re.findall(r"[A-Za-z0-9._-]{3,}", str(raised.value)))
+        assert _core(oracle.refusal) in " ".join(re.findall(r"[A-Za-z0-9._-]{3,}", str(raised.value)))
         return
     chosen = select(read_lock(folder / "uv.lock", MODES[mode](folder)), cell).packages
-    # Of packages from git or from a URL the lists have the name alone.
-    found = {each.name if each.name in oracle.packages else f"{each.name}=={each.version}" for each in chosen}
-    assert found == oracle.packages
+    # For packages from git or a URL, the lists contain only the name.
+    selected = {each.name if each.name in oracle.packages else f"{each.name}=={each.version}" for each in chosen}
+    assert selected == oracle.packages
 
 
 @pytest.mark.parametrize("path", sorted((_SHARED / "pylock").glob("*/pylock*.toml")), ids=lambda path: path.parent.name)
 def test_pylock_is_selected_from(path: Path) -> None:
-    """Broken: a PEP 751 lock that another tool wrote is refused, or nothing is taken from it."""
+    """Broken: builder rejects a PEP 751 lock that another tool wrote, or selects nothing from it."""
     lock = read_lock(path, Install())
     admitted = lock.pylock.requires_python or SpecifierSet()
-    chosen = select(lock, debian("3.12" if "3.12.1" in admitted else newest_python(lock))).packages
+    chosen = select(lock, debian("3.12" if "3.12.1" in admitted else default_python(lock))).packages
     assert {each.name for each in chosen} <= {package.name for package in lock.pylock.packages}
     assert chosen

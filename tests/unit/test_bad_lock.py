@@ -1,4 +1,4 @@
-"""Lock files that cannot be read: one clear error, before anything is started."""
+"""Invalid lock files: one clear error before anything else happens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOP = 'lock-version = "1.0"\ncreated-by = "tests"\n'
 
 
 def refusal(path: Path, content: str | bytes | None = None) -> str:
-    """What reading the lock is answered with."""
+    """The error message for the lock."""
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(LockError) as raised:
@@ -25,14 +25,14 @@ def refusal(path: Path, content: str | bytes | None = None) -> str:
 
 
 @pytest.mark.parametrize("name", ["uv.lock", "pylock.toml", "pylock.dev.toml", "requirements.txt"])
-def test_no_lock_there(tmp_path: Path, name: str) -> None:
-    """Broken: a mistyped --lock ends in a traceback, or does not say how to get a lock."""
+def test_missing_lock(tmp_path: Path, name: str) -> None:
+    """Broken: a mistyped --lock causes a traceback, or the error does not say how to get a lock."""
     assert "name it with --lock; `uv lock` writes one" in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["poetry.lock", "Pipfile.lock", "pylock.a.b.toml", "uv.lock.bak", "lock"])
-def test_name_of_no_lock(tmp_path: Path, name: str) -> None:
-    """Broken: another tool's lock is taken for one of ours."""
+def test_unknown_lock_name(tmp_path: Path, name: str) -> None:
+    """Broken: builder accepts a lock of an unsupported tool."""
     assert "builder reads uv.lock, pylock.toml" in refusal(tmp_path / name, "")
 
 
@@ -42,29 +42,29 @@ def test_name_of_no_lock(tmp_path: Path, name: str) -> None:
 )
 @pytest.mark.parametrize("content", ["", " \n\t\n"])
 def test_empty_lock(tmp_path: Path, name: str, writer: str, content: str) -> None:
-    """Broken: an empty lock makes an empty image."""
-    said = refusal(tmp_path / name, content)
-    assert "is empty" in said
-    assert writer in said
+    """Broken: an empty lock results in an empty image."""
+    error = refusal(tmp_path / name, content)
+    assert "is empty" in error
+    assert writer in error
 
 
 @pytest.mark.parametrize("name", ["uv.lock", "pylock.toml", "requirements.txt"])
-def test_folder_in_place_of_a_lock(tmp_path: Path, name: str) -> None:
-    """Broken: a lock that cannot be read ends in a traceback."""
+def test_folder_instead_of_a_lock(tmp_path: Path, name: str) -> None:
+    """Broken: a lock that cannot be read causes a traceback."""
     (tmp_path / name).mkdir()
     assert "Is a directory" in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["uv.lock", "pylock.toml", "requirements.txt"])
-def test_lock_that_is_no_text(tmp_path: Path, name: str) -> None:
-    """Broken: a binary file ends in a traceback."""
+def test_lock_that_is_not_text(tmp_path: Path, name: str) -> None:
+    """Broken: a binary file causes a traceback."""
     assert "is not UTF-8 text (byte 2)" in refusal(tmp_path / name, b"a=\xff\xfe")
 
 
 def test_uv_lock_without_its_project(tmp_path: Path) -> None:
-    """Broken: a uv.lock without pyproject.toml is handed to uv, whose message speaks of something else."""
-    said = refusal(tmp_path / "uv.lock", "version = 1\n")
-    assert said.startswith("no pyproject.toml beside ")
+    """Broken: without a pyproject.toml, users get uv's misleading error message."""
+    error = refusal(tmp_path / "uv.lock", "version = 1\n")
+    assert error.startswith("no pyproject.toml next to ")
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_uv_lock_without_its_project(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_no_pep_751_lock(tmp_path: Path, content: str, words: str) -> None:
-    """Broken: a malformed pylock.toml ends in a traceback, or the message does not say where it is wrong."""
+def test_invalid_pylock(tmp_path: Path, content: str, words: str) -> None:
+    """Broken: a malformed pylock.toml causes a traceback, or the error does not say where the fault is."""
     assert words in refusal(tmp_path / "pylock.toml", content)
 
 
 @pytest.mark.parametrize("version", ["2.0", "0.9"])
 def test_unknown_version(tmp_path: Path, version: str) -> None:
-    """Broken: a lock of another version is read as if its keys meant the same."""
-    said = refusal(tmp_path / "pylock.toml", f'lock-version = "{version}"\ncreated-by = "x"\npackages = []\n')
-    assert f"version {version} is not supported" in said
-    assert "lock-version 1.0" in said
+    """Broken: a lock of an unsupported version is read as if it were version 1.0."""
+    error = refusal(tmp_path / "pylock.toml", f'lock-version = "{version}"\ncreated-by = "x"\npackages = []\n')
+    assert f"version {version} is not supported" in error
+    assert "lock-version 1.0" in error

@@ -1,4 +1,4 @@
-"""What builds of local packages need: found beside the lock, while the packages themselves are left to the job."""
+"""Build requirements of local packages; jobs install the packages themselves."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ HATCHLING = '[build-system]\nrequires = ["hatchling>=1.27"]\nbuild-backend = "ha
 
 
 def local(name: str, path: str, **more: str) -> dict[str, Any]:
-    """A package whose sources lie in a folder."""
+    """A package with its sources in a folder."""
     return {"name": name, "directory": {"path": path, **more}}
 
 
 def selection(folder: Path, *packages: dict[str, Any], pyproject: str = "") -> Selection:
-    """The selection from a lock of these packages beside a pyproject.toml."""
+    """The selection from a lock of these packages next to a pyproject.toml."""
     (folder / "pyproject.toml").write_text(pyproject, encoding="utf-8")
     return select(locks.read(folder, *packages), debian())
 
 
-def test_local_package_is_left_out_and_its_build_system_is_not(tmp_path: Path) -> None:
-    """Broken: the image holds the project itself, or its first offline build fails."""
+def test_local_package_is_not_selected_but_its_build_system_is(tmp_path: Path) -> None:
+    """Broken: the image contains the project itself, or the first offline build of the project fails."""
     found = selection(tmp_path, local("app", "."), pure("one"), pyproject=HATCHLING)
     assert [each.name for each in found.packages] == ["one"]
     assert found.build_systems == (
@@ -38,13 +38,13 @@ def test_local_package_is_left_out_and_its_build_system_is_not(tmp_path: Path) -
 
 
 def test_no_local_package_needs_no_build_system(tmp_path: Path) -> None:
-    """Broken: the build system of a project that no job builds is installed."""
+    """Broken: the image contains a build system although no job builds the project."""
     assert selection(tmp_path, pure("one"), pyproject=HATCHLING).build_systems == ()
 
 
 @pytest.mark.parametrize("pyproject", ["", '[project]\nname = "app"\n', None])
-def test_setuptools_where_none_is_declared(tmp_path: Path, pyproject: str | None) -> None:
-    """Broken: a project without [build-system] does not build offline, though PEP 517 says how it is built."""
+def test_setuptools_is_the_default(tmp_path: Path, pyproject: str | None) -> None:
+    """Broken: a project without [build-system] does not build offline, although PEP 517 defines its default."""
     (tmp_path / "app").mkdir()
     if pyproject is not None:
         (tmp_path / "app" / "pyproject.toml").write_text(pyproject, encoding="utf-8")
@@ -54,7 +54,7 @@ def test_setuptools_where_none_is_declared(tmp_path: Path, pyproject: str | None
 
 
 def test_members_with_one_build_system_share_it(tmp_path: Path) -> None:
-    """Broken: a workspace of 60 members warms the cache 60 times."""
+    """Broken: a workspace of 60 members fills the cache 60 times."""
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         text = HATCHLING if name != "c" else HATCHLING.replace("hatchling>=1.27", "flit-core")
@@ -64,29 +64,29 @@ def test_members_with_one_build_system_share_it(tmp_path: Path) -> None:
 
 
 def test_package_in_a_subfolder(tmp_path: Path) -> None:
-    """Broken: the build system is read from the wrong folder where a lock names a subdirectory."""
+    """Broken: the build system is read from the wrong folder if the lock names a subdirectory."""
     (tmp_path / "repo" / "py").mkdir(parents=True)
     (tmp_path / "repo" / "py" / "pyproject.toml").write_text(HATCHLING, encoding="utf-8")
     (system,) = selection(tmp_path, local("app", "repo", subdirectory="py")).build_systems
     assert system.requires == ("hatchling>=1.27",)
 
 
-def test_backend_in_the_sources_is_not_asked(tmp_path: Path) -> None:
-    """Broken: the image build runs a backend that only a checkout has."""
+def test_backend_in_the_sources_is_not_run(tmp_path: Path) -> None:
+    """Broken: the image build runs a backend that exists only in a checkout."""
     text = '[build-system]\nrequires = ["wheel"]\nbuild-backend = "own"\nbackend-path = ["."]\n'
     (system,) = selection(tmp_path, local("app", "."), pyproject=text).build_systems
     assert (system.requires, system.backend) == (("wheel",), "")
 
 
 def test_build_constraints_of_the_project(tmp_path: Path) -> None:
-    """Broken: the cache holds another version of the backend than the job's uv resolves to."""
+    """Broken: the cache contains a version of the backend other than the one that uv selects in the job."""
     text = HATCHLING + '[tool.uv]\nbuild-constraint-dependencies = ["hatchling==1.27.0"]\n'
     (system,) = selection(tmp_path, local("app", "."), pyproject=text).build_systems
     assert system.constraints == ("hatchling==1.27.0",)
 
 
 def test_index_settings_of_the_project_without_credentials(tmp_path: Path) -> None:
-    """Broken: backends come from another index than the job's, or the image holds an index password."""
+    """Broken: backends come from an index other than the job's, or the image contains an index password."""
     text = """
 [tool.uv]
 index-url = "https://jane:hunter2@one.invalid/simple"
@@ -106,15 +106,15 @@ default = true
     }
 
 
-def test_uv_toml_goes_before_pyproject(tmp_path: Path) -> None:
-    """Broken: settings are read from a table that uv itself does not look at."""
+def test_uv_toml_takes_precedence(tmp_path: Path) -> None:
+    """Broken: settings are read from a table that uv itself ignores."""
     (tmp_path / "uv.toml").write_text('index-url = "https://own.invalid/simple"\n', encoding="utf-8")
     found = selection(tmp_path, pure("one"), pyproject='[tool.uv]\nindex-url = "https://other.invalid/simple"\n')
     assert found.uv_settings == {"index-url": "https://own.invalid/simple"}
 
 
-def test_one_index_of_the_lock_stands_in(tmp_path: Path) -> None:
-    """Broken: a lock from a mirror makes the image build ask the public index for backends."""
+def test_only_index_of_the_lock_is_the_default(tmp_path: Path) -> None:
+    """Broken: although the lock uses a mirror, the image build asks the public index for backends."""
     assert selection(tmp_path, pure("one"), pure("two")).uv_settings == {
         "index": [{"url": locks.INDEX, "default": True}]
     }
@@ -139,7 +139,7 @@ def test_one_index_of_the_lock_stands_in(tmp_path: Path) -> None:
     ],
 )
 def test_broken_pyproject_is_named(tmp_path: Path, content: bytes) -> None:
-    """Broken: a pyproject.toml with a value of the wrong type ends in a traceback."""
+    """Broken: a pyproject.toml with a value of the wrong type causes a traceback."""
     lock = locks.read(tmp_path, local("app", "."))
     (tmp_path / "pyproject.toml").write_bytes(content)
     with pytest.raises(BuilderError, match=r"pyproject\.toml") as raised:

@@ -106,7 +106,7 @@ def test_bad_matrix(project: Path, command: list[str]) -> None:
     """Broken: a wrong matrix gives a wrong exit code, something on stdout, or files."""
     (project / "matrix.toml").write_text(changed('["slim"]', '["slm"]'), encoding="utf-8")
     said = refusal(builder(*command))
-    assert said.startswith("builder: matrix.toml:\n  base: 'slm' has no definition (perhaps you meant 'slim'?)")
+    assert said.startswith("builder: matrix.toml:\n  base: 'slm' is not defined (perhaps you meant 'slim'?)")
     assert not (project / "out").exists()
 
 
@@ -125,9 +125,9 @@ def test_folder_in_place_of_the_matrix(project: Path) -> None:
     ("name", "content", "words"),
     [
         ("missing/uv.lock", None, "no lock file at missing/uv.lock"),
-        ("poetry.lock", "x", "poetry.lock is not a lock file by its name"),
+        ("poetry.lock", "x", "poetry.lock does not have the name of a lock file"),
         ("uv.lock", "", "uv.lock is empty"),
-        ("uv.lock", "version = 1\n", "no pyproject.toml beside uv.lock"),
+        ("uv.lock", "version = 1\n", "no pyproject.toml next to uv.lock"),
         ("pylock.bad.toml", "= 1", "pylock.bad.toml is not TOML"),
         ("pylock.new.toml", 'lock-version = "2.0"\ncreated-by = "x"\npackages = []\n', "2.0 is not supported"),
         ("requirements.txt", "one==1.0\n", "requirements.txt:1: one has no --hash"),
@@ -158,8 +158,8 @@ def test_no_lock_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "words"),
     [
         (["--only", "python=3.9"], "--only python=3.9 matches no cell of matrix.toml"),
-        (["--only", "slim"], "is not a choice of cells"),
-        (["--platform", "linux/s390x"], "'linux/s390x' is not a platform"),
+        (["--only", "slim"], "does not select cells"),
+        (["--platform", "linux/s390x"], "unsupported platform 'linux/s390x'"),
         (["--mirror", "docker.io"], "'docker.io' is not a mirror"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A `requirements.txt` that is not locked: every line at fault in one message, and nothing asked of an index."""
+"""An invalid `requirements.txt`: one message lists every wrong line, and no index is asked."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HASH = f"--hash=sha256:{fake_hash('one')}"
 
 
 def faults(folder: Path, text: str) -> list[str]:
-    """The lines of the message, without its head."""
+    """The lines of the error message after the first."""
     path = folder / "requirements.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(LockError) as raised:
         read_lock(path, Install())
     assert raised.value.exit_code == 2
     head, *lines = str(raised.value).splitlines()
-    assert head == f"{path} cannot be installed as it is locked:"
+    assert head == f"cannot use {path} as a lock:"
     return [line.strip() for line in lines]
 
 
@@ -39,29 +39,29 @@ def faults(folder: Path, text: str) -> list[str]:
         (f"one=1.0 {HASH}", "is not a requirement"),
         (f"$(id) {HASH}", "'$(id)' is not a requirement"),
         ("one==1.0 --hash=md5:abc", "is not a requirement"),
-        ("-e ./missing", "-e ./missing: no such directory"),
+        ("-e ./missing", "-e ./missing: no such directory; only local packages can be editable"),
         ("--editable=./missing[extra]", "no such directory"),
         ("-e git+https://jane:hunter2@git.invalid/one.git", "-e git+https://git.invalid/one.git: no such directory"),
         ("-r missing.txt", "cannot read missing.txt: No such file"),
         ("-rmissing.txt", "cannot read missing.txt: No such file"),
         ("--requirement=missing.txt", "cannot read missing.txt: No such file"),
         ("-c missing.txt", "cannot read missing.txt: No such file"),
-        ("--find-links https://files.invalid", "option --find-links is not supported in a lock"),
+        ("--find-links https://files.invalid", "option --find-links is not supported in a lock; remove it"),
         ("-f https://files.invalid", "option -f is not supported in a lock"),
         ("--no-index", "option --no-index is not supported"),
         ("-i 'https://index.invalid", "No closing quotation"),
     ],
 )
 def test_fault_has_file_and_line(tmp_path: Path, line: str, words: str) -> None:
-    """Broken: a line that pins nothing is taken, or the message does not say which line it is."""
+    """Broken: an invalid line is accepted, or the error does not say which line it is."""
     (fault,) = faults(tmp_path, f"# a comment\n\n{line}\n")
     assert fault.startswith("requirements.txt:3: ")
     assert words in fault
     assert "hunter2" not in fault
 
 
-def test_all_faults_come_at_once(tmp_path: Path) -> None:
-    """Broken: people mend one line, run again, and find the next."""
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
+    """Broken: users fix one line, run builder again, and get the next fault."""
     (tmp_path / "more.txt").write_text("three\nfour==1.0\n", encoding="utf-8")
     text = f"one==1.0\ntwo>=1 \\\n    {HASH}\n-r more.txt\n-e ./missing\n-r missing.txt\n--no-index\nfive==1.0 {HASH}\n"
     assert [fault.split(" ")[0:2] for fault in faults(tmp_path, text)] == [
@@ -76,15 +76,15 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
 
 
 def test_file_that_includes_itself(tmp_path: Path) -> None:
-    """Broken: two files that include each other are read for ever."""
+    """Broken: two files that include each other cause an endless loop."""
     (tmp_path / "more.txt").write_text("-r requirements.txt\n-r more.txt\n", encoding="utf-8")
     assert faults(tmp_path, "-r more.txt\none==1.0\n") == [
         "requirements.txt:2: one has no --hash; pin with `uv pip compile --generate-hashes`"
     ]
 
 
-def test_included_file_that_is_no_text(tmp_path: Path) -> None:
-    """Broken: a binary file behind -r ends in a traceback."""
+def test_included_file_that_is_not_text(tmp_path: Path) -> None:
+    """Broken: -r with a binary file causes a traceback."""
     (tmp_path / "more.txt").write_bytes(b"\xff\xfe")
     assert faults(tmp_path, "-r more.txt\n") == ["requirements.txt:1: cannot read more.txt: not UTF-8 text"]
 
@@ -99,15 +99,15 @@ def test_included_file_that_is_no_text(tmp_path: Path) -> None:
         "--only-binary :all:\n--no-binary=one,two\n",
     ],
 )
-def test_lines_that_lock_nothing(tmp_path: Path, text: str) -> None:
-    """Broken: a file whose lines leave nothing to ask an index for is refused, or an index is asked."""
+def test_file_without_pinned_packages(tmp_path: Path, text: str) -> None:
+    """Broken: builder rejects a file without pinned packages, or asks an index about it."""
     path = tmp_path / "requirements.txt"
     path.write_text(text, encoding="utf-8")
     assert read_lock(path, Install()).pylock.packages == []
 
 
 def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
-    """Broken: a package that is locked by URL and hash is looked up at an index, or keeps its password."""
+    """Broken: builder asks an index for a package that is pinned by URL and hash, or keeps the password in its URL."""
     path = tmp_path / "requirements.txt"
     path.write_text(
         f"one @ https://jane:hunter2@files.invalid/one-1.0-py3-none-any.whl ; python_version < '4' {HASH}\n"
@@ -122,9 +122,17 @@ def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
     assert two.archive.hashes == {"sha256": fake_hash("one")}
 
 
-def test_groups_of_the_matrix_do_not_fit(tmp_path: Path) -> None:
-    """Broken: install.groups of the matrix is silently without effect on a requirements file."""
+@pytest.mark.parametrize(
+    ("install", "names"),
+    [
+        (Install(groups=("dev",)), "dev"),
+        (Install(groups=("dev", "docs"), extras=("tls",)), "dev, docs, tls"),
+        (Install(groups="all", extras="all"), "all groups, all extras"),
+    ],
+)
+def test_groups_and_extras_are_rejected(tmp_path: Path, install: Install, names: str) -> None:
+    """Broken: install.groups and install.extras are silently ignored for a requirements file."""
     path = tmp_path / "requirements.txt"
     path.write_text("one==1.0\n", encoding="utf-8")
-    with pytest.raises(LockError, match=r"has no groups or extras, and the matrix asks for dev"):
-        read_lock(path, Install(groups=("dev",)))
+    with pytest.raises(LockError, match=f"has no groups or extras, but the matrix selects {names}\n"):
+        read_lock(path, install)

@@ -1,4 +1,4 @@
-"""The JSON Schema of `matrix.toml` in docs/: it says what the parser says."""
+"""The JSON Schema of `matrix.toml` in docs/ agrees with the parser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def validator(repository_root: Path) -> Any:
 
 
 def test_schema_has_not_drifted(repository_root: Path) -> None:
-    """Broken: editors go by another schema than the parser's; run `builder schema > docs/matrix.schema.json`."""
+    """Broken: the published schema differs from the parser; run `builder schema > docs/matrix.schema.json`."""
     assert (repository_root / "docs" / "matrix.schema.json").read_text(encoding="utf-8") == schema()
 
 
@@ -40,14 +40,14 @@ def test_schema_has_not_drifted(repository_root: Path) -> None:
     ],
     ids=["example", "small", "built-in", "aliases", "all-groups"],
 )
-def test_right_file_validates(validator: Any, text: str) -> None:
-    """Broken: an editor marks a right file as wrong."""
+def test_valid_file_validates(validator: Any, text: str) -> None:
+    """Broken: editors mark a valid file as invalid."""
     parse_matrix(text, source="matrix.toml")
     validator.validate(tomli.loads(text))
 
 
 def test_matrix_of_the_repository_validates(validator: Any, repository_root: Path) -> None:
-    """Broken: the project's own matrix is wrong for editors or for the parser."""
+    """Broken: the project's own matrix is invalid for editors or for the parser."""
     text = (repository_root / "matrix.toml").read_text(encoding="utf-8")
     parse_matrix(text, source="matrix.toml")
     validator.validate(tomli.loads(text))
@@ -68,8 +68,8 @@ def test_matrix_of_the_repository_validates(validator: Any, repository_root: Pat
         'link-mode = "clone"\n' + SMALL,
     ],
 )
-def test_wrong_file_does_not_validate(validator: Any, text: str) -> None:
-    """Broken: an editor takes a file that the parser refuses."""
+def test_invalid_file_does_not_validate(validator: Any, text: str) -> None:
+    """Broken: editors accept a file that the parser rejects."""
     with pytest.raises(MatrixError):
         parse_matrix(text, source="matrix.toml")
     assert not validator.is_valid(tomli.loads(text))

@@ -1,4 +1,4 @@
-"""Lock × cell → the exact artifacts: markers, wheel tags, fallbacks, and what no image may hold."""
+"""The artifacts that a cell gets from a lock: markers, wheel tags, fallbacks, and what must not get into an image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def filenames(selection: Selection) -> list[str]:
 
 
 def refusal(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any) -> str:
-    """What is said where the lock does not cover the cell."""
+    """The error message if the lock does not cover the cell."""
     with pytest.raises(LockError) as raised:
         selected(folder, cell, *packages, **more)
     assert raised.value.exit_code == 2
@@ -40,7 +40,7 @@ def refusal(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any)
 
 
 @pytest.mark.parametrize(
-    ("marker", "cell", "goes_in"),
+    ("marker", "cell", "is_selected"),
     [
         ("sys_platform == 'win32'", debian(), False),
         ("os_name == 'posix' and platform_system == 'Linux'", debian(), True),
@@ -56,10 +56,10 @@ def refusal(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any)
         ("implementation_name == 'cpython'", alpine("3.14"), True),
     ],
 )
-def test_markers_are_those_of_the_cell(tmp_path: Path, marker: str, cell: Cell, goes_in: bool) -> None:
-    """Broken: an image gets a package of another platform or Python, or lacks one of its own."""
+def test_markers_are_evaluated_for_the_cell(tmp_path: Path, marker: str, cell: Cell, is_selected: bool) -> None:
+    """Broken: an image gets a package for another platform or Python, or lacks one that it needs."""
     selection = selected(tmp_path, cell, pure("always"), pure("maybe", marker=marker))
-    assert [each.name for each in selection.packages] == ["always", *(["maybe"] if goes_in else [])]
+    assert [each.name for each in selection.packages] == ["always", *(["maybe"] if is_selected else [])]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -71,7 +71,7 @@ def test_markers_are_those_of_the_cell(tmp_path: Path, marker: str, cell: Cell, 
     ],
 )
 def test_wheel_of_python_and_libc(tmp_path: Path, python: str, cell: Any, platform: str) -> None:
-    """Broken: a cell gets the wheel of another Python or libc."""
+    """Broken: a cell gets a wheel for another Python or libc."""
     tags = [
         f"cp3{minor}-cp3{minor}-{libc}"
         for minor in range(9, 16)
@@ -101,35 +101,35 @@ def test_wheel_of_python_and_libc(tmp_path: Path, python: str, cell: Any, platfo
         (debian(libc="2.31"), ["py3-none-manylinux_2_34_x86_64", "py3-none-any"], 1),
         (alpine(libc="1.1"), ["py3-none-musllinux_1_2_x86_64", "py3-none-any"], 1),
         (alpine(libc="1.2"), ["py3-none-musllinux_1_1_x86_64", "py3-none-musllinux_1_2_x86_64"], 1),
-        # abi3 of this Python or an older one, behind a wheel of its own
+        # abi3 of this Python or an older one; a wheel for exactly this Python is better
         (debian("3.13"), ["cp39-abi3-manylinux_2_17_x86_64", "py3-none-any"], 0),
         (debian("3.13"), ["cp39-abi3-manylinux_2_17_x86_64", "cp313-cp313-manylinux_2_17_x86_64"], 1),
         (debian("3.11"), ["cp312-abi3-manylinux_2_17_x86_64", "py3-none-any"], 1),
         (debian("3.13"), ["cp38-abi3-manylinux_2_17_x86_64", "cp311-abi3-manylinux_2_17_x86_64"], 1),
         # free-threaded wheels are for another interpreter
         (debian("3.13"), ["cp313-cp313t-manylinux_2_17_x86_64", "py3-none-any"], 1),
-        # no glibc on Alpine, and no musl on Debian
+        # Alpine has no glibc, and Debian has no musl
         (alpine(), ["cp312-cp312-manylinux_2_17_x86_64", "py3-none-any"], 1),
         (debian(), ["cp312-cp312-musllinux_1_1_x86_64", "py3-none-any"], 1),
         (debian(), ["py2.py3-none-any", "py3-none-linux_x86_64"], 1),
     ],
 )
 def test_best_wheel(tmp_path: Path, cell: Cell, tags: list[str], best: int) -> None:
-    """Broken: a cell gets a wheel that it cannot load, or not the best that it can."""
+    """Broken: a cell gets a wheel that it cannot load, or not the best one."""
     assert filenames(selected(tmp_path, cell, package("fast", "1.0", *tags))) == [f"fast-1.0-{tags[best]}.whl"]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_order_in_the_lock_does_not_matter(tmp_path: Path, order: tuple[int, int]) -> None:
-    """Broken: the same lock, written in another order, gives another image."""
+    """Broken: the order of packages in a lock changes the image."""
     tags = ["py3-none-any", "cp312-cp312-manylinux_2_17_x86_64"]
     names = ["zebra", "ant"]
     selection = selected(tmp_path, debian(), *(package(names[n], "1.0", *(tags[m] for m in order)) for n in order))
     assert filenames(selection) == [f"{name}-1.0-{tags[1]}.whl" for name in ("ant", "zebra")]
 
 
-def test_sdist_where_no_wheel_fits(tmp_path: Path) -> None:
-    """Broken: a package without a fitting wheel is refused though it can be built, or built though a wheel fits."""
+def test_sdist_if_no_wheel_fits(tmp_path: Path) -> None:
+    """Broken: a package with an sdist but no usable wheel is rejected, or its sdist is built despite a usable wheel."""
     fast = package("fast", "1.0", "cp312-cp312-manylinux_2_17_x86_64", with_sdist=True)
     (on_alpine,) = selected(tmp_path, alpine(), fast).packages
     (on_debian,) = selected(tmp_path, debian(), fast).packages
@@ -138,46 +138,46 @@ def test_sdist_where_no_wheel_fits(tmp_path: Path) -> None:
 
 
 def test_neither_wheel_nor_sdist(tmp_path: Path) -> None:
-    """Broken: a package that the cell cannot have is found out while building, or not named."""
-    said = refusal(tmp_path, alpine("3.13"), package("fast", "1.0", "cp313-cp313-manylinux_2_17_x86_64"))
-    assert "does not cover the cell 3.13-alpine" in said
-    assert "'fast'" in said
-    assert "exclude the cell" in said
+    """Broken: a package that the cell cannot install fails only in the build, or the error does not name it."""
+    error = refusal(tmp_path, alpine("3.13"), package("fast", "1.0", "cp313-cp313-manylinux_2_17_x86_64"))
+    assert "does not cover the cell 3.13-alpine" in error
+    assert "'fast'" in error
+    assert "exclude the cell" in error
 
 
 @pytest.mark.parametrize("python", ["3.9", "3.9.18"])
 def test_python_outside_requires_python(tmp_path: Path, python: str) -> None:
-    """Broken: an image is made for a Python that the lock was not made for."""
-    said = refusal(tmp_path, debian(python), pure("one"), requires_python=">=3.10")
-    assert f"{python}-bookworm-slim: Python 3.9 is outside requires-python '>=3.10'" in said
-    assert "take that Python out of the matrix" in said
+    """Broken: builder makes an image for a Python that the lock does not support."""
+    error = refusal(tmp_path, debian(python), pure("one"), requires_python=">=3.10")
+    assert f"{python}-bookworm-slim: Python 3.9 is outside requires-python '>=3.10'" in error
+    assert "remove that Python from the matrix" in error
 
 
 def test_package_outside_its_requires_python(tmp_path: Path) -> None:
-    """Broken: a package that does not take the cell's Python is not named."""
-    said = refusal(tmp_path, debian("3.10"), pure("picky", requires_python=">=3.11"))
-    assert "Python 3.10 is outside requires-python '>=3.11' for package 'picky'" in said
+    """Broken: the error does not name the package that does not support the cell's Python."""
+    error = refusal(tmp_path, debian("3.10"), pure("picky", requires_python=">=3.11"))
+    assert "Python 3.10 is outside requires-python '>=3.11' for package 'picky'" in error
 
 
 def test_minor_version_stands_for_its_newest_patch(tmp_path: Path) -> None:
-    """Broken: `requires-python = ">=3.12.4"` refuses the cell 3.12, whose image has a newer patch release."""
+    """Broken: `requires-python = ">=3.12.4"` excludes the cell 3.12, whose image has a newer patch release."""
     assert selected(tmp_path, debian("3.12"), pure("one"), requires_python=">=3.12.4").packages
 
 
-def test_environment_that_the_lock_leaves_out(tmp_path: Path) -> None:
-    """Broken: a lock for other platforms only is installed anyway."""
-    said = refusal(tmp_path, debian(), pure("one"), environments=["sys_platform == 'darwin'"])
-    assert "3.12-bookworm-slim" in said
-    assert "lock again" in said
+def test_environment_that_the_lock_excludes(tmp_path: Path) -> None:
+    """Broken: builder installs a lock that is only for other platforms."""
+    error = refusal(tmp_path, debian(), pure("one"), environments=["sys_platform == 'darwin'"])
+    assert "3.12-bookworm-slim" in error
+    assert "lock again" in error
 
 
 def test_ambiguous_package(tmp_path: Path) -> None:
-    """Broken: which of two versions goes in depends on their order."""
+    """Broken: the order of two versions in the lock decides which one is installed."""
     assert "'one'" in refusal(tmp_path, debian(), pure("one", "1.0"), pure("one", "2.0"))
 
 
 def test_forked_versions_follow_their_markers(tmp_path: Path) -> None:
-    """Broken: a lock with one version for each Python gives a cell the other's."""
+    """Broken: with a different version for each Python, a cell gets the wrong one."""
     fork = [
         pure("one", "1.0", marker="python_version < '3.12'"),
         pure("one", "2.0", marker="python_version >= '3.12'"),
@@ -187,7 +187,7 @@ def test_forked_versions_follow_their_markers(tmp_path: Path) -> None:
 
 
 def test_version_control_source(tmp_path: Path) -> None:
-    """Broken: a package from git is not installed at its locked commit."""
+    """Broken: a package from git is not installed from its locked commit."""
     vcs = {"type": "git", "url": "https://git.invalid/acme/lib.git", "commit-id": COMMIT, "subdirectory": "py"}
     (each,) = selected(tmp_path, debian(), {"name": "lib", "vcs": vcs}).packages
     assert (each.artifact, each.version, each.size) == ("vcs", None, None)
@@ -195,7 +195,7 @@ def test_version_control_source(tmp_path: Path) -> None:
 
 
 def test_archive_source(tmp_path: Path) -> None:
-    """Broken: a package from an archive at a URL is not installed by its hash."""
+    """Broken: a package from an archive URL is installed without its hash."""
     archive = {
         "url": f"{locks.FILES}/lib-main.zip",
         "hashes": {"sha256": locks.fake_hash("lib")},
@@ -208,14 +208,14 @@ def test_archive_source(tmp_path: Path) -> None:
 
 
 def test_download_size(tmp_path: Path) -> None:
-    """Broken: the plan shows a wrong download size, or a sum that leaves unknown sizes out."""
+    """Broken: the plan shows a wrong download size, or one that ignores unknown sizes."""
     known, unknown = pure("known"), {**pure("unknown"), "wheels": [locks.wheel("unknown", "1.0", size=None)]}
     assert selected(tmp_path, debian(), known, pure("other")).download_size == 2000
     assert selected(tmp_path, debian(), known, unknown).download_size is None
 
 
-def test_credentials_survive_nowhere(tmp_path: Path) -> None:
-    """Broken: a user name or password in a URL of the lock gets into the image."""
+def test_credentials_are_removed(tmp_path: Path) -> None:
+    """Broken: user name or password in a URL of the lock get into the image."""
     url = "https://jane:hunter2@files.invalid"
     one = {**pure("one", index="https://jane:hunter2@index.invalid/simple")}
     one["wheels"][0]["url"] = f"{url}/one-1.0-py3-none-any.whl"
@@ -238,15 +238,15 @@ def test_credentials_survive_nowhere(tmp_path: Path) -> None:
     ]
 
 
-def test_files_beside_the_lock_are_left_to_the_job(tmp_path: Path) -> None:
-    """Broken: an image is to install a file that only a checkout has."""
+def test_files_next_to_the_lock_are_not_selected(tmp_path: Path) -> None:
+    """Broken: the image build tries to install a file that exists only in a checkout."""
     wheel = {"path": "dist/here-1.0-py3-none-any.whl", "hashes": {"sha256": locks.fake_hash("here")}}
     local = {"name": "here", "version": "1.0", "wheels": [wheel]}
     assert [each.name for each in selected(tmp_path, debian(), local, pure("one")).packages] == ["one"]
 
 
 def test_groups_and_extras(tmp_path: Path) -> None:
-    """Broken: install.groups, install.extras or install.default-groups of the matrix are not heeded."""
+    """Broken: builder ignores install.groups, install.extras or install.default-groups of the matrix."""
     packages = [
         pure("always"),
         pure("tester", marker="'test' in dependency_groups"),
@@ -274,15 +274,15 @@ def test_groups_and_extras(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_group_or_extra(tmp_path: Path, install: Mapping[str, Any], words: str) -> None:
-    """Broken: a mistyped group installs nothing, and says nothing."""
+    """Broken: a mistyped group is silently ignored."""
     with pytest.raises(LockError) as raised:
         locks.read(tmp_path, pure("one"), dependency_groups=["test"], install=Install.model_validate(install))
     assert words in raised.value.what
-    assert "mend install." in raised.value.hint
+    assert "fix install." in raised.value.hint
 
 
-def test_url_that_is_none(tmp_path: Path) -> None:
-    """Broken: a malformed URL in a lock ends in a traceback."""
+def test_malformed_url(tmp_path: Path) -> None:
+    """Broken: a malformed URL in a lock causes a traceback."""
     one = pure("one")
     one["wheels"][0]["url"] = "https://[::1/one-1.0-py3-none-any.whl"
     assert "is not a URL" in refusal(tmp_path, debian(), one)

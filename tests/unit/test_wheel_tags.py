@@ -1,4 +1,4 @@
-"""The wheel tags of a cell, compared with those that packaging finds for a real interpreter."""
+"""The wheel tags of a cell, compared with those that packaging reports for a real interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cells import alpine, debian
 
 
 def _glibc() -> str | None:
-    """The version of this machine's glibc; None where it has another libc."""
+    """The version of this machine's glibc; None if it has another libc."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (AttributeError, ValueError, OSError):
@@ -28,17 +28,17 @@ def _glibc() -> str | None:
     or _glibc() is None
     or platform.machine() not in {"x86_64", "aarch64"}
     or platform.python_implementation() != "CPython",
-    reason="packaging finds out about the machine that it runs on, and this one has no CPython on glibc",
+    reason="compares with the tags of this machine, which does not run CPython on glibc",
 )
 def test_tags_are_those_of_this_machine() -> None:
-    """Broken: a cell of this very Python and glibc takes other wheels than this Python does."""
+    """Broken: a cell with the same Python and glibc as this machine accepts other wheels."""
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     cell = debian(f"3.{sys.version_info.minor}", libc=_glibc() or "", architecture=architecture)
     ours, theirs = list(wheel_tags(cell)), list(tags.sys_tags())
     assert set(ours) == set(theirs)
-    # A plain linux_* wheel promises nothing of the libc: packaging takes it first, uv, which installs, takes it last.
-    promising = [tag for tag in theirs if not tag.platform.startswith("linux_")]
-    assert [tag for tag in ours if not tag.platform.startswith("linux_")] == promising
+    # A plain linux_* wheel does not state its libc: packaging ranks it first, but uv, which installs, ranks it last.
+    with_libc = [tag for tag in theirs if not tag.platform.startswith("linux_")]
+    assert [tag for tag in ours if not tag.platform.startswith("linux_")] == with_libc
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_tags_are_those_of_this_machine() -> None:
     ],
 )
 def test_platforms_go_from_the_newest_libc_to_the_oldest(cell: Cell, first: str, last: str) -> None:
-    """Broken: of two fitting wheels the one for the older libc is taken, or old ones are not taken at all."""
+    """Broken: a wheel for an older libc is preferred, or wheels for old ones are not accepted at all."""
     platforms = list(dict.fromkeys(tag.platform for tag in wheel_tags(cell)))
     machine = cell.platform.machine
     assert platforms[0] == first
@@ -60,7 +60,7 @@ def test_platforms_go_from_the_newest_libc_to_the_oldest(cell: Cell, first: str,
 
 @pytest.mark.parametrize("minor", range(10, 15))
 def test_abis_of_each_python(minor: int) -> None:
-    """Broken: a Python takes wheels of a newer one, or misses those for the stable ABI of an older one."""
+    """Broken: a Python accepts wheels for a newer one, or rejects those for the stable ABI of an older one."""
     pairs = {(tag.interpreter, tag.abi) for tag in wheel_tags(debian(f"3.{minor}"))}
     own = f"cp3{minor}"
     assert {abi for interpreter, abi in pairs if interpreter == own} == {own, "abi3", "none"}
