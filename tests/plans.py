@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from builder.image.plan import ImagePlan, inputs, plan
+from builder.image.plan import ImagePlan, input_images, plan_image
 from builder.lock.select import select
 from builder.matrix.file import parse_matrix
 from builder.matrix.model import Platform
@@ -29,9 +29,9 @@ def plans_of(
     """Yield the plan of each cell of the matrix, in its order."""
     parsed = parse_matrix(matrix, source="matrix.toml").on(Platform.from_str(platform))
     lock = locks.read(folder, *packages, install=parsed.install, dependency_groups=["dev"])
-    digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in inputs(parsed)}
+    digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in input_images(parsed)}
     for cell in parsed.cells:
-        yield plan(parsed, select(lock, cell), digests, repository=repository, today=date(2026, 11, 20))
+        yield plan_image(parsed, select(lock, cell), digests, repository=repository, today=date(2026, 11, 20))
 
 
 def plan_of(folder: Path, matrix: str, *packages: Mapping[str, Any], **arguments: Any) -> ImagePlan:

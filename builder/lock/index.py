@@ -56,9 +56,9 @@ def find_files(wanted: Sequence[PinnedProject], indexes: Sequence[str]) -> list[
     Raises LockError for projects of which no file matches, RegistryError where an index cannot be asked.
     """
     stopped = threading.Event()
-    session = http.session(stopped=stopped)
+    session = http.open_session(stopped=stopped)
     clients = [PyPISimple(endpoint=url, session=session) for url in (indexes or [PYPI_SIMPLE_ENDPOINT])]
-    found = http.side_by_side(lambda each: _find(each, clients), wanted, stopped, lanes=LANES)
+    found = http.map_concurrently(lambda each: _find(each, clients), wanted, stopped, lanes=LANES)
     missing = [f"{each.name}=={each.version}" for each, files in zip(wanted, found, strict=True) if not files]
     if missing:
         asked = listed([without_credentials(client.endpoint) for client in clients])
@@ -78,7 +78,7 @@ def _find(wanted: PinnedProject, clients: Sequence[PyPISimple]) -> tuple[Indexed
         except requests.RequestException as error:
             raise RegistryError(
                 f"cannot ask the package index {without_credentials(client.endpoint)} for {wanted.name}: "
-                f"{http.reason(error)}",
+                f"{http.failure_reason(error)}",
                 hint="check the address and the network; SSL_CERT_FILE names the CA bundle to trust",
             ) from error
         files = tuple(

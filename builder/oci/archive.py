@@ -118,17 +118,17 @@ class ImageArchive:
 
     def files(self, layer: Layer) -> Iterator[tuple[str, bytes]]:
         """Yield the name and content of each regular file of a layer, in the layer's order."""
-        with self.plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
+        with self.open_plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
             for entry in layer_tar:
                 content = layer_tar.extractfile(entry) if entry.isreg() else None
                 if content is not None:
                     yield entry.name, content.read()
 
-    def raw(self, layer: Layer) -> IO[bytes]:
+    def open_raw(self, layer: Layer) -> IO[bytes]:
         """Open a layer as it lies in the archive."""
         return self._open(layer.member)
 
-    def plain(self, layer: Layer) -> IO[bytes]:
+    def open_plain(self, layer: Layer) -> IO[bytes]:
         """Open a layer's tar, unpacked."""
         raw = self._open(layer.member)
         if layer.compression == "gzip":
