@@ -157,7 +157,7 @@ def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed
         seconds = time.monotonic() - started
     finally:
         remove_images(str(repository))
-    manifest = registries.manifest(rendered.immutable_tag)
+    manifest = registries.fetch_manifest(rendered.immutable_tag)
     assert manifest is not None, "push has read it back"
     size = sum(layer["size"] for layer in manifest.table["layers"])
     return Pushed(ref=rendered.immutable_tag, size=size, seconds=seconds)

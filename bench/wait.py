@@ -19,7 +19,7 @@ from bench.job import BEGIN, READY, Job
 from bench.subject import Subject, subject
 from builder.contract import BUILDS
 from builder.process import run
-from builder.verify.checkout import tar_of
+from builder.verify.checkout import checkout_tar
 
 OVER_FLOOR: Final = 1.3  # the baked image, in floor + import
 FASTER: Final = 8.0  # every alternative, in the baked image's time
@@ -120,7 +120,7 @@ def _keep_archives(made: Subject, plain: str, archives: str) -> None:
 
 def _in_checkout(made: Subject, image: str, script: str, archives: str) -> dict[str, float]:
     """Run a job in a fresh checkout and return its marks."""
-    with tar_of(made.checkout) as content, made.engine.volume(image, BUILDS, content) as builds:
+    with checkout_tar(made.checkout) as content, made.engine.volume(image, BUILDS, content) as builds:
         os.sync()  # what the one before has written is not this one's to wait for
         job = Job(image=image, script=script, workdir=made.checkout.path, volumes={builds: BUILDS, archives: ARCHIVES})
         return job.run()

@@ -63,7 +63,7 @@ def _unless(stopped: threading.Event, call: Callable[[], _Result]) -> _Result:
     return future.result()
 
 
-def side_by_side(
+def map_concurrently(
     function: Callable[[_Item], _Result], items: Iterable[_Item], stopped: threading.Event, *, lanes: int = 8
 ) -> list[_Result]:
     """Call the function for each item, several at a time, and return what it returns in their order.
@@ -78,7 +78,7 @@ def side_by_side(
             raise
 
 
-def session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> requests.Session:
+def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> requests.Session:
     """Return a session that trusts SSL_CERT_FILE where set, retries what may pass, and never waits for ever.
 
     Raises UsageError where SSL_CERT_FILE cannot be read.
@@ -96,7 +96,7 @@ def session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> req
     return made
 
 
-def reason(error: requests.RequestException) -> str:
+def failure_reason(error: requests.RequestException) -> str:
     """Return what went wrong with a request, without the libraries' wrapping."""
     cause: BaseException = error
     while cause.args and isinstance(cause.args[0], BaseException):

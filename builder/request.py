@@ -130,7 +130,7 @@ def published_repository(matrix: Matrix) -> ImageRef | None:
     return _repository(matrix.repository)
 
 
-def repository_for(purpose: str, matrix: Matrix) -> ImageRef:
+def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
     """Where the images are pushed; raise UsageError, which names the purpose, where that is not set."""
     return _pushed_to(matrix, purpose)
 

@@ -13,12 +13,12 @@ from typing import Final, Literal
 from builder.engine.protocol import Engine
 from builder.errors import BuilderError, BuildError, InterruptedRun, PublishError, listed
 from builder.image.build import BuildSettings, BuiltImage, build
-from builder.image.plan import inputs, plan
+from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
 from builder.lock.select import select
 from builder.oci.registry import Registries
 from builder.release.journal import Promotion, journal_of
-from builder.release.promote import PlannedImage, Promotable, moves_for
+from builder.release.promote import PlannedImage, Promotable, plan_moves
 from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.request import Project, today
@@ -82,10 +82,11 @@ def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage
     """Select, resolve, plan and render every cell; any fault of any cell shows here, before anything is built."""
     selections = [select(project.lock, cell) for cell in project.matrix.cells]
     repository = project.image_repository
-    digests = registries.resolve_all(inputs(project.matrix))
+    digests = registries.resolve_all(input_images(project.matrix))
     day = today()
     return tuple(
-        render(plan(project.matrix, selection, digests, repository=repository, today=day)) for selection in selections
+        render(plan_image(project.matrix, selection, digests, repository=repository, today=day))
+        for selection in selections
     )
 
 
@@ -256,7 +257,7 @@ def _promote(
     images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
 ) -> Promotion | None:
     """Move the images' moving tags, all or none; None where every tag is right already."""
-    moves = moves_for(images, states)
+    moves = plan_moves(images, states)
     if not moves:
         return None
     plan_ = images[0].rendered.plan

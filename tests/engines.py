@@ -58,7 +58,7 @@ class Recording:
         """Not used."""
         _unused()
 
-    def image_id(self, image: str) -> str:
+    def find_image_id(self, image: str) -> str:
         """Not used."""
         _unused()
 

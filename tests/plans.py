@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from builder.image.plan import ImagePlan, inputs, plan
+from builder.image.plan import ImagePlan, input_images, plan_image
 from builder.lock.select import select
 from builder.matrix.file import parse_matrix
 from builder.matrix.model import Platform
@@ -17,7 +17,7 @@ from tests import locks
 REPOSITORY = ImageRef.from_str("registry.example.com/acme/ci")
 
 
-def plan_of(
+def plans_of(
     folder: Path,
     matrix: str,
     *packages: Mapping[str, Any],
@@ -25,9 +25,15 @@ def plan_of(
     uv_digest: Digest,
     repository: ImageRef = REPOSITORY,
     platform: str = "linux/amd64",
-) -> ImagePlan:
-    """The plan of the matrix's first cell."""
+) -> Iterator[ImagePlan]:
+    """Yield the plan of each cell of the matrix, in its order."""
     parsed = parse_matrix(matrix, source="matrix.toml").on(Platform.from_str(platform))
     lock = locks.read(folder, *packages, install=parsed.install, dependency_groups=["dev"])
-    digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in inputs(parsed)}
-    return plan(parsed, select(lock, parsed.cells[0]), digests, repository=repository, today=date(2026, 11, 20))
+    digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in input_images(parsed)}
+    for cell in parsed.cells:
+        yield plan_image(parsed, select(lock, cell), digests, repository=repository, today=date(2026, 11, 20))
+
+
+def plan_of(folder: Path, matrix: str, *packages: Mapping[str, Any], **arguments: Any) -> ImagePlan:
+    """The plan of the matrix's first cell; the arguments are those of `plans_of`."""
+    return next(plans_of(folder, matrix, *packages, **arguments))

@@ -15,7 +15,7 @@ from builder.cli.options import PATH, cell_options, dry_run_option, json_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
-from builder.cli.output.messages import complain
+from builder.cli.output.messages import print_error
 from builder.cli.report import report
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
@@ -37,7 +37,7 @@ from builder.request import (
     published_repository,
     read_build_secrets,
     read_project,
-    repository_for,
+    require_repository,
 )
 from builder.run import (
     CellResult,
@@ -66,7 +66,7 @@ def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
     except RegistryError as error:
         if exit_code:
             raise
-        complain(error)
+        print_error(error)
         explanations = {}
     if as_json:
         click.echo(json.dumps(documents.plan_json(rendered, explanations), indent=2))
@@ -171,7 +171,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
     project = read_project(request)
     options.settings(project)  # faults of the environment show before anything is asked
     if options.push:
-        repository_for("push to", project.matrix)
+        require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
     registries = open_registries(project.matrix, project.mirrors, stopped=buildx.processes.stopped)
     rendered = plan_images(project, registries)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from builder.cli.options import PATH, cell_options, matrix_option
-from builder.cli.output.messages import say
+from builder.cli.output.messages import print_note
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
 from builder.gitlab.adopt.adopt import adopt, patch
@@ -17,7 +17,7 @@ from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_y
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
 from builder.matrix.file import read_matrix
 from builder.release.state import fetch_states
-from builder.request import MATRIX_NAME, Request, open_registries, read_cells, read_project, repository_for
+from builder.request import MATRIX_NAME, Request, open_registries, read_cells, read_project, require_repository
 from builder.run import plan_images
 
 
@@ -34,7 +34,7 @@ def ci_command() -> None:
 def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, output: Path | None) -> None:
     """Write the YAML that jobs include: a hidden job for each published cell, for them to extend."""
     matrix, mirrors = read_cells(request)
-    repository = repository_for("read the images from", matrix)
+    repository = require_repository("read the images from", matrix)
     images = fetch_job_images(matrix, repository, open_registries(matrix, mirrors))
     default = default_cell(matrix).name
     if dotenv_path:
@@ -57,7 +57,7 @@ def pipeline_command(
         raise UsageError("--prune with --branch", hint="`builder prune --branch` deletes what a branch leaves behind")
     commands = Commands(options=request.options, building=_words(building), only=request.only, prune=prune)
     project = read_project(request)
-    repository_for("push to", project.matrix)
+    require_repository("push to", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)
     states = fetch_states(plan_images(project, registries), registries)
     _write(output, pipeline_yaml(states, table, commands))
@@ -84,9 +84,9 @@ def adopt_command(file: Path, matrix: Path | None) -> None:
     name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
     click.echo(patch(name.as_posix(), before.text, adoption.text), nl=False)
     for remark in adoption.remarks if not is_quiet() else ():
-        say(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
+        print_note(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
     if adoption.text == before.text and not is_quiet():
-        say(f"builder: nothing to change in {file}")
+        print_note(f"builder: nothing to change in {file}")
 
 
 def _words(options: str) -> list[str]:

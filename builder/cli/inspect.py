@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 from builder.cli.options import PATH, cell_options, json_option, matrix_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
-from builder.cli.output.messages import say
+from builder.cli.output.messages import print_note
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
@@ -27,7 +27,7 @@ from builder.request import (
 )
 from builder.run import plan_images
 from builder.verify.checks import CHECKS
-from builder.verify.runner import examine, failed
+from builder.verify.runner import failed_checks, run_checks
 from builder.verify.search import BuildInputs
 
 
@@ -51,16 +51,16 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
     quiet = is_quiet()
     checkout = read_checkout(matrix, lock)
     engine = DockerEngine()
-    engine.image_id(image)
-    checks = examine(
+    engine.find_image_id(image)
+    checks = run_checks(
         image, engine, checkout=checkout, inputs=BuildInputs(secrets=read_build_secrets()), only=only,
-        on_check=lambda name: None if quiet else say(f"… {name}"),
+        on_check=lambda name: None if quiet else print_note(f"… {name}"),
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"image": image, "checks": [documents.check_json(check) for check in checks]}, indent=2))
     else:
         click.echo(text.checks_table(checks))
-    if faults := failed(checks):
+    if faults := failed_checks(checks):
         raise VerifyError(f"{image} failed verification: {listed([check.name for check in faults], most=len(CHECKS))}")
 
 

@@ -13,7 +13,7 @@ import click
 
 import builder
 from builder.cli.lazy import Lazy, LazyGroup
-from builder.cli.output.messages import complain
+from builder.cli.output.messages import print_error
 from builder.cli.verbosity import verbosity
 from builder.errors import BuilderError, CommandError, InterruptedRun
 
@@ -94,5 +94,5 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _end(error: BuilderError) -> NoReturn:
-    complain(error)
+    print_error(error)
     sys.exit(error.exit_code)

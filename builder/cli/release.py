@@ -9,14 +9,14 @@ import click
 
 from builder.cli.options import branch_option, cell_options, dry_run_option, json_option, matrix_option
 from builder.cli.output import text
-from builder.cli.output.messages import say
+from builder.cli.output.messages import print_note
 from builder.cli.report import report
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.image.render import RenderedImage
 from builder.oci.registry import Registries
-from builder.release.promote import find_rollback
-from builder.release.prune import Retention, delete_candidates, find_candidates
+from builder.release.promote import fetch_rollback
+from builder.release.prune import Retention, delete_candidates, fetch_candidates
 from builder.release.publisher import DryRunPublisher, Publisher, RegistryPublisher
 from builder.release.state import RegistryState, fetch_states
 from builder.request import (
@@ -25,7 +25,7 @@ from builder.request import (
     open_registries,
     read_journal_tag,
     read_project,
-    repository_for,
+    require_repository,
 )
 from builder.run import Publication, plan_images, promote_registered, push_verified
 
@@ -68,7 +68,7 @@ def rollback_command(
     Needs only the registry that has the images: it reads no lock and asks for no base image.
     """
     journal_tag, registries = read_journal_tag(repository, matrix, branch)
-    moves = find_rollback(journal_tag, registries)
+    moves = fetch_rollback(journal_tag, registries)
     publisher = DryRunPublisher() if dry_run else RegistryPublisher(registries=registries, compression="gzip")
     done = Publication(results=(), promotion=publisher.move(journal_tag, moves))
     if dry_run:
@@ -98,7 +98,7 @@ def rollback_command(
 def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, delete: bool) -> None:
     """Delete immutable tags that no moving tag and none of the latest promotions use."""
     project = read_project(request)
-    repository = repository_for("prune", project.matrix)
+    repository = require_repository("prune", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)
     rendered = plan_images(project, registries)
     now = datetime.now(timezone.utc)
@@ -106,12 +106,12 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
         generations=keep, keys=_kept_keys(project, rendered), built_after=now - timedelta(hours=hours),
         since=now - timedelta(days=branch_days), gone=project.matrix.branch,
     )  # fmt: skip
-    found = find_candidates(repository, registries, retention)
+    found = fetch_candidates(repository, registries, retention)
     for each in found:
         click.echo(each.ref.familiar)
     if delete:
         delete_candidates(found, registries)
-    say(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete does it'}")
+    print_note(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete does it'}")
 
 
 def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:
@@ -123,7 +123,7 @@ def _read_states(
     request: Request, purpose: str, engine: DockerEngine
 ) -> tuple[Project, Registries, tuple[RegistryState, ...]]:
     project = read_project(request)
-    repository_for(purpose, project.matrix)
+    require_repository(purpose, project.matrix)
     registries = open_registries(project.matrix, project.mirrors, stopped=engine.buildx.processes.stopped)
     return project, registries, fetch_states(plan_images(project, registries), registries)
 

@@ -9,7 +9,7 @@ import click
 
 from builder.cli.output import json as documents
 from builder.cli.output import text
-from builder.cli.output.messages import complain, say
+from builder.cli.output.messages import print_error, print_note
 from builder.errors import BuildError, VerifyError
 from builder.run import Publication
 
@@ -23,11 +23,11 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
             if result.error is None:
                 click.echo(result.rendered.moving_tags[0].familiar)
     for line in text.promotion_lines(done) if pushed else ():
-        say(line)
+        print_note(line)
     errors = [result.error for result in done.results if result.error]
     for error in errors:
-        complain(error)
+        print_error(error)
     if errors:
-        say(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags stay as they were")
+        print_note(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags stay as they were")
         codes = {error.exit_code for error in errors}
         sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

@@ -72,7 +72,7 @@ class Buildx:
             )
 
     @cached_property
-    def is_elsewhere(self) -> bool:
+    def is_separate(self) -> bool:
         """Whether the builder is another than the engine that the docker command talks to.
 
         Raises EngineError where there is no such builder, or no answer from it.

@@ -21,7 +21,7 @@ from typing import IO, Final
 
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker import DockerEngine
-from builder.engine.progress import Printed, ProgressReader, Vertex
+from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.engine.protocol import ContainerExit, Engine
 from builder.errors import EngineError
 from builder.oci.archive import ImageArchive
@@ -32,10 +32,10 @@ _EXIT_CODE: Final = re.compile(r"did not complete successfully: exit code: (?P<c
 def engine_for_push(buildx: Buildx) -> Engine:
     """Return the engine here, or where none answers the builder alone, which keeps images for as long as the run."""
     engine = DockerEngine(buildx=buildx)
-    if engine.answers():
+    if engine.is_running():
         return engine
     try:
-        return BuildxEngine(buildx=buildx) if buildx.is_elsewhere else engine
+        return BuildxEngine(buildx=buildx) if buildx.is_separate else engine
     except EngineError:
         if buildx.builder:
             raise
@@ -79,8 +79,8 @@ class BuildxEngine:
         """See `Engine.tag`."""
         self._images[name] = self._kept(image)
 
-    def image_id(self, image: str) -> str:
-        """See `Engine.image_id`."""
+    def find_image_id(self, image: str) -> str:
+        """See `Engine.find_image_id`."""
         with ImageArchive(self._kept(image).path) as archive:
             return str(archive.entry["digest"])
 
@@ -157,7 +157,7 @@ class _Step:
 
     def read(self, line: str) -> None:
         for news in self.progress.read(line):
-            if isinstance(news, Printed):
+            if isinstance(news, StepOutput):
                 self.printed[news.is_stdout].append(news.data)
             elif isinstance(news, Vertex):
                 self.errors += [news.error] if news.error else []

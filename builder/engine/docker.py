@@ -33,10 +33,10 @@ class DockerEngine:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _connected: Any = None
 
-    def answers(self) -> bool:
+    def is_running(self) -> bool:
         """Whether there is an engine at all."""
         try:
-            with self._answers():
+            with self._engine_errors():
                 self._client.ping()
         except EngineError:
             return False
@@ -44,14 +44,14 @@ class DockerEngine:
 
     def check(self) -> None:
         """See `Engine.check`."""
-        with self._answers():
+        with self._engine_errors():
             self._client.ping()
         self.buildx.check()
-        _ = self.buildx.is_elsewhere  # raises where there is no such builder
+        _ = self.buildx.is_separate  # raises where there is no such builder
 
     def check_attestations(self) -> None:
         """See `Engine.check_attestations`."""
-        with self._answers():
+        with self._engine_errors():
             status = dict(self._client.info().get("DriverStatus") or ())
         if not status.get("driver-type", "").startswith("io.containerd.snapshotter"):
             raise EngineError(
@@ -62,44 +62,44 @@ class DockerEngine:
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """See `Engine.build`."""
-        if not self.buildx.is_elsewhere:
+        if not self.buildx.is_separate:
             return self.buildx.build(request, ["--load"], on_line=on_line)
         with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
             saved = Path(scratch, "image.tar")
             kind = "oci" if request.attested else "docker"  # the latter is read by every store, and knows no indexes
             returncode = self.buildx.build(request, ["--output", f"type={kind},dest={saved}"], on_line=on_line)
             if not returncode:
-                with self._answers(), saved.open("rb") as file:
+                with self._engine_errors(), saved.open("rb") as file:
                     self._client.images.load(file)
             return returncode
 
     def tag(self, image: str, name: str) -> None:
         """See `Engine.tag`."""
         repository, _, tag = name.rpartition(":")
-        with self._answers():
+        with self._engine_errors():
             self._client.api.tag(image, repository, tag)
 
-    def image_id(self, image: str) -> str:
-        """See `Engine.image_id`."""
+    def find_image_id(self, image: str) -> str:
+        """See `Engine.find_image_id`."""
         try:
-            with self._answers():
+            with self._engine_errors():
                 return str(self._client.api.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
         except docker.errors.ImageNotFound as error:
             raise EngineError(f"no image {image} in the engine", hint="build it, or docker pull it") from error
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""
-        with self._answers(), path.open("wb") as file:
+        with self._engine_errors(), path.open("wb") as file:
             for chunk in self._client.api.get_image(image, chunk_size=1 << 20):
                 file.write(chunk)
 
     @contextlib.contextmanager
     def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
         """See `Engine.volume`."""
-        with self._answers():
+        with self._engine_errors():
             made = self._client.volumes.create(labels=_marks(image))
         try:
-            with self._answers():
+            with self._engine_errors():
                 mount = Mount(target=target, source=made.name, type="volume")
                 filler = self._client.containers.create(image, ["true"], mounts=[mount], network_mode="none")
                 try:
@@ -123,7 +123,7 @@ class DockerEngine:
         seconds: float,
     ) -> ContainerExit:
         """See `Engine.run`."""
-        with self._answers():
+        with self._engine_errors():
             container = self._client.containers.create(
                 image,
                 ["sh", "-c", script],
@@ -134,7 +134,7 @@ class DockerEngine:
                 labels=_marks(image),
             )
         try:
-            with self._answers():
+            with self._engine_errors():
                 self._start(container)
                 try:
                     status = container.wait(timeout=seconds)
@@ -171,13 +171,13 @@ class DockerEngine:
     def _client(self) -> docker.DockerClient:
         with self._lock:
             if self._connected is None:
-                with self._answers():
+                with self._engine_errors():
                     self._connected = _connect()
             client: docker.DockerClient = self._connected
             return client
 
     @contextlib.contextmanager
-    def _answers(self) -> Iterator[None]:
+    def _engine_errors(self) -> Iterator[None]:
         """Turn what the SDK raises into EngineError that says which engine was asked."""
         try:
             yield

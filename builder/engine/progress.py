@@ -21,7 +21,7 @@ class Vertex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Printed:
+class StepOutput:
     """Something that a step printed, on stdout or else on stderr."""
 
     vertex: str
@@ -35,7 +35,7 @@ class ProgressReader:
 
     _object: list[str] = field(default_factory=list)
 
-    def read(self, line: str) -> Iterator[Vertex | Printed | str]:
+    def read(self, line: str) -> Iterator[Vertex | StepOutput | str]:
         """Take one line and yield the news in it, if any; what is not JSON comes back as it is."""
         if line == "{" or self._object:
             # buildx 0.13 writes its objects indented, over many lines.
@@ -57,7 +57,7 @@ class ProgressReader:
             )
         for entry in status.get("logs") or ():
             data = base64.b64decode(entry["data"])
-            yield Printed(vertex=entry["vertex"], data=data, is_stdout=entry.get("stream") == 1)
+            yield StepOutput(vertex=entry["vertex"], data=data, is_stdout=entry.get("stream") == 1)
 
 
 def _status(line: str) -> Mapping[str, Any] | None:

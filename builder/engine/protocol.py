@@ -34,7 +34,7 @@ class Engine(Protocol):
     def tag(self, image: str, name: str) -> None:
         """Give an image another name."""
 
-    def image_id(self, image: str) -> str:
+    def find_image_id(self, image: str) -> str:
         """The id of an image in the store, `sha256:…`; raise EngineError where it is not there."""
 
     def save(self, image: str, path: Path) -> None:

@@ -34,7 +34,7 @@ class JobImage:
 def fetch_job_images(matrix: Matrix, repository: ImageRef, registries: Registries) -> tuple[JobImage, ...]:
     """Ask what the cells' moving tags name now; raise PublishError that names the cells without an image."""
     tags = {cell: repository.with_tag(matrix.moving_tags(cell)[0]) for cell in matrix.cells}
-    found = dict(zip(tags, registries.each(registries.find, tags.values()), strict=True))
+    found = dict(zip(tags, registries.map(registries.fetch_digest, tags.values()), strict=True))
     missing = [tags[cell].familiar for cell, digest in found.items() if digest is None]
     if missing:
         raise PublishError(

@@ -142,7 +142,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
 
 
 def _failure(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
-    said = redact(progress.last_words() or f"docker buildx build ended with {returncode}")
+    said = redact(progress.failure_text() or f"docker buildx build ended with {returncode}")
     hints = [advice for sign, advice in _ADVICE.items() if re.search(sign, said, re.IGNORECASE)]
     hint = "\n  ".join([*hints, f"log: {log}"])
     return BuildError(f"{rendered.plan.cell.name}: {said}", hint=hint)

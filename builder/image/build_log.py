@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Final
 
-from builder.engine.progress import Printed, ProgressReader, Vertex
+from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.process import redact
 
 # BuildKit repeats the whole script of a RUN before its exit code.
@@ -34,7 +34,7 @@ class BuildLog:
         for news in self.progress.read(line):
             if isinstance(news, Vertex):
                 self._read_vertex(news)
-            elif isinstance(news, Printed):
+            elif isinstance(news, StepOutput):
                 self._read_output(news.vertex, news.data)
             else:
                 self.plain.append(news)
@@ -72,7 +72,7 @@ class BuildLog:
         for digest in [digest for digest, line in self.begun_lines.items() if line]:
             self._read_output(digest, b"\n")
 
-    def last_words(self) -> str:
+    def failure_text(self) -> str:
         """What the failing step printed last, or else buildx's own error."""
         for digest, error in self.failed:
             tail = "\n    ".join(self.tails.get(digest, [])[-8:])

@@ -65,20 +65,20 @@ def _version(version: str | None, source: Mapping[str, Any]) -> str:
     return version or str(source.get("commit-id") or source.get("url", ""))
 
 
-def moved(old: ImageInputs, new: ImageInputs) -> tuple[str, ...]:
+def input_changes(old: ImageInputs, new: ImageInputs) -> tuple[str, ...]:
     """Say, a line each, which inputs moved from the old image to the new one; empty where none did.
 
     Same inputs under another key mean that a file of a package changed while its version did not.
     """
-    return tuple(_moved(old, new))
+    return tuple(_input_changes(old, new))
 
 
-def _moved(old: ImageInputs, new: ImageInputs) -> Iterator[str]:
+def _input_changes(old: ImageInputs, new: ImageInputs) -> Iterator[str]:
     if old.base != new.base:
         yield f"base: {old.base} → {new.base}"
     if old.uv != new.uv:
         yield f"uv: {old.uv} → {new.uv}"
-    yield from packages_moved(old.packages, new.packages)
+    yield from package_changes(old.packages, new.packages)
     for name in sorted(old.settings.keys() | new.settings.keys()):
         before, after = old.settings.get(name, ""), new.settings.get(name, "")
         if before != after:
@@ -87,7 +87,7 @@ def _moved(old: ImageInputs, new: ImageInputs) -> Iterator[str]:
         yield f"template: {old.template} → {new.template}"
 
 
-def packages_moved(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+def package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
     """Say, a line each, which packages were added, removed or changed."""
     for name in sorted(old.keys() | new.keys()):
         if name not in old:

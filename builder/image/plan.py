@@ -31,7 +31,7 @@ class ImagePlan:
     refresh_period: str
 
 
-def plan(
+def plan_image(
     matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef, today: date
 ) -> ImagePlan:
     """Put together the plan of the selection's cell; `digests` must hold those of its base and of uv."""
@@ -60,6 +60,6 @@ def _refresh_period(refresh: str, today: date) -> str:
     }[refresh]
 
 
-def inputs(matrix: Matrix) -> tuple[ImageRef, ...]:
+def input_images(matrix: Matrix) -> tuple[ImageRef, ...]:
     """The images whose digests the plans of the matrix need: each base once, and uv."""
     return tuple(dict.fromkeys([*(cell.image for cell in matrix.cells), matrix.uv]))

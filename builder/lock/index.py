@@ -56,9 +56,9 @@ def fetch_files(pins: Sequence[PinnedProject], indexes: Sequence[str]) -> list[t
     asked. Raises LockError if no file of a project matches, RegistryError if an index does not answer.
     """
     stopped = threading.Event()
-    session = http.session(stopped=stopped)
+    session = http.open_session(stopped=stopped)
     clients = [PyPISimple(endpoint=url, session=session) for url in (indexes or [PYPI_SIMPLE_ENDPOINT])]
-    matching = http.side_by_side(lambda pin: _fetch_project_files(pin, clients), pins, stopped, lanes=LANES)
+    matching = http.map_concurrently(lambda pin: _fetch_project_files(pin, clients), pins, stopped, lanes=LANES)
     missing = [f"{pin.name}=={pin.version}" for pin, files in zip(pins, matching, strict=True) if not files]
     if missing:
         urls = listed([without_credentials(client.endpoint) for client in clients])
@@ -78,7 +78,7 @@ def _fetch_project_files(pin: PinnedProject, clients: Sequence[PyPISimple]) -> t
         except requests.RequestException as error:
             raise RegistryError(
                 f"cannot fetch {pin.name} from the package index {without_credentials(client.endpoint)}: "
-                f"{http.reason(error)}",
+                f"{http.failure_reason(error)}",
                 hint="check the URL and the network; SSL_CERT_FILE names the CA bundle to trust",
             ) from error
         files = tuple(

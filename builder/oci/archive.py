@@ -124,16 +124,16 @@ class ImageArchive:
 
     def entries(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         """Yield each entry of a layer with its content, which is empty unless it is a regular file."""
-        with self.plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
+        with self.open_plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
             for entry in layer_tar:
                 content = layer_tar.extractfile(entry) if entry.isreg() else None
                 yield entry, content.read() if content else b""
 
-    def raw(self, layer: Layer) -> IO[bytes]:
+    def open_raw(self, layer: Layer) -> IO[bytes]:
         """Open a layer as it lies in the archive."""
         return self._open(layer.member)
 
-    def plain(self, layer: Layer) -> IO[bytes]:
+    def open_plain(self, layer: Layer) -> IO[bytes]:
         """Open a layer's tar, unpacked."""
         raw = self._open(layer.member)
         if layer.compression == "gzip":

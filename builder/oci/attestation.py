@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from builder.oci.manifest import Manifest, as_json, descriptor
+from builder.oci.manifest import Manifest, descriptor, encode_json
 
 SUBJECT: Final = "vnd.docker.reference.digest"  # the annotation that says which manifest an attestation is about
 Changes = Mapping[str, Mapping[str, Any]]  # digests, `sha256:…`, to what a descriptor has in their place
@@ -27,27 +27,29 @@ class Attestation:
     manifest: Manifest
     blobs: Mapping[str, bytes]
 
-    def retold(self, changes: Changes) -> Attestation:
+    def rewritten(self, changes: Changes) -> Attestation:
         """Return the same of an image of which these digests changed, and with them those of the attestation itself."""
         changes = dict(changes)
         blobs = {}
         for digest, content in self.blobs.items():
-            told = as_json(_retold(json.loads(content), changes))
+            told = encode_json(_rewritten(json.loads(content), changes))
             changes[digest] = descriptor(told)
             blobs[changes[digest]["digest"]] = told
-        manifest = Manifest(content=as_json(_retold(self.manifest.table, changes)), media_type=self.manifest.media_type)
+        manifest = Manifest(
+            content=encode_json(_rewritten(self.manifest.table, changes)), media_type=self.manifest.media_type
+        )
         changes[self.entry["digest"]] = descriptor(manifest.content)
-        return Attestation(entry=_retold(self.entry, changes), manifest=manifest, blobs=blobs)
+        return Attestation(entry=_rewritten(self.entry, changes), manifest=manifest, blobs=blobs)
 
 
-def _retold(value: Any, changes: Changes) -> Any:
+def _rewritten(value: Any, changes: Changes) -> Any:
     """The value with other digests: in descriptors with size and type, and alone as text, with `sha256:` or without."""
     if isinstance(value, Mapping):
-        told = {name: _retold(each, changes) for name, each in value.items()}
+        told = {name: _rewritten(each, changes) for name, each in value.items()}
         digest = value.get("digest")
         return {**told, **changes[digest]} if isinstance(digest, str) and digest in changes else told
     if isinstance(value, list):
-        return [_retold(each, changes) for each in value]
+        return [_rewritten(each, changes) for each in value]
     if isinstance(value, str):
         for prefix in ("", "sha256:"):
             if prefix + value in changes:

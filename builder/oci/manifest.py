@@ -103,7 +103,7 @@ class Manifest:
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Manifest:
         """A manifest or index made here; the table has its `mediaType`."""
-        return cls(content=as_json(table), media_type=table["mediaType"])
+        return cls(content=encode_json(table), media_type=table["mediaType"])
 
     @cached_property
     def body(self) -> ManifestBody:
@@ -143,6 +143,6 @@ def descriptor(content: bytes) -> dict[str, Any]:
     return {"digest": str(digest_of(content)), "size": len(content)}
 
 
-def as_json(table: Mapping[str, Any]) -> bytes:
+def encode_json(table: Mapping[str, Any]) -> bytes:
     """The table as compact JSON: the bytes that a digest is computed from."""
     return json.dumps(table, separators=(",", ":")).encode()

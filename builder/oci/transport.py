@@ -86,10 +86,10 @@ class Transport:
     def __init__(self, *, insecure: Iterable[str], stopped: threading.Event) -> None:
         self.stopped = stopped
         self._insecure = frozenset(insecure)
-        self._session = http.session(retries=0, stopped=stopped)  # `persist` repeats
+        self._session = http.open_session(retries=0, stopped=stopped)  # `persist` repeats
         self._authorization: dict[tuple[str, str, str], str] = {}
 
-    def persist(self, target: Target, attempt: Callable[[], requests.Response]) -> requests.Response:
+    def retry(self, target: Target, attempt: Callable[[], requests.Response]) -> requests.Response:
         """Repeat what failed in a way which may pass, a bounded number of times."""
         for pause in _PAUSES:
             asked_for: float | None = None
@@ -112,7 +112,7 @@ class Transport:
                 "SSL_CERT_FILE the CA bundle to trust",
             ) from error
 
-    def ask(
+    def send(
         self,
         method: str,
         target: Target,
@@ -123,11 +123,11 @@ class Transport:
         body: Callable[[], Any] = lambda: None,
     ) -> requests.Response:
         """Send a request, again where it fails in a way which may pass."""
-        return self.persist(
-            target, lambda: self.attempt(method, target, path, action=action, headers=headers, body=body)
+        return self.retry(
+            target, lambda: self.send_once(method, target, path, action=action, headers=headers, body=body)
         )  # fmt: skip
 
-    def attempt(
+    def send_once(
         self,
         method: str,
         target: Target,
@@ -143,13 +143,13 @@ class Transport:
         if self.stopped.is_set():
             raise InterruptedRun("interrupted")
         try:
-            response = self._send(method, url, access, headers, body())
+            response = self._send_authorized(method, url, access, headers, body())
             if response.status_code == requests.codes.unauthorized:
                 self._authorization[access] = self._authorize(response, access)
-                response = self._send(method, url, access, headers, body())
+                response = self._send_authorized(method, url, access, headers, body())
         except requests.exceptions.SSLError as error:
             raise RegistryError(
-                f"the certificate of {target.ref.registry} is not trusted, asking for {target}: {http.reason(error)}",
+                f"the certificate of {target.ref.registry} is not trusted ({target}): {http.failure_reason(error)}",
                 hint="name the CA bundle to trust with SSL_CERT_FILE",
             ) from error
         except requests.exceptions.InvalidURL as error:
@@ -157,17 +157,17 @@ class Transport:
                 f"{target.ref.registry} names no place that can be asked for {target}: {error}"
             ) from error
         except requests.RequestException as error:
-            raise _ConnectionLostError(http.reason(error)) from error
+            raise _ConnectionLostError(http.failure_reason(error)) from error
         return response
 
-    def _send(
+    def _send_authorized(
         self, method: str, url: str, access: tuple[str, str, str], headers: Mapping[str, str] | None, body: Any
     ) -> requests.Response:
         sent = {"Accept": ", ".join(MANIFEST_TYPES), **(headers or {})}
         if access in self._authorization and url.startswith(f"{self._origin(access[0])}/"):
             sent["Authorization"] = self._authorization[access]
         try:
-            return self._session.request(method, url, headers=sent, data=body, auth=_as_it_is)
+            return self._session.request(method, url, headers=sent, data=body, auth=_keep_authorization)
         finally:
             if isinstance(body, Upload):
                 body.close()
@@ -205,7 +205,7 @@ class Transport:
         return f"Bearer {token}"
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep requests from putting a netrc entry over the Authorization header."""
     return request
 
@@ -215,12 +215,12 @@ def _retry_after(response: requests.Response) -> float | None:
     return float(text) if text.isdigit() else None
 
 
-def check(response: requests.Response, target: Target, verb: str) -> None:
+def check_response(response: requests.Response, target: Target, verb: str) -> None:
     """Raise RegistryError, in the registry's own words, unless it did as asked."""
     if response.ok:
         return
     registry = target.ref.registry
-    said = f"{response.status_code} {response.reason}{_words(response)}"
+    said = f"{response.status_code} {response.reason}{_registry_errors(response)}"
     if response.status_code == requests.codes.not_found:
         raise RegistryError(f"no such image: {target}", hint="check its name and tag in the matrix")
     if response.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
@@ -231,7 +231,7 @@ def check(response: requests.Response, target: Target, verb: str) -> None:
     raise RegistryError(f"{registry} answers {said} for {target}", hint="try again later")
 
 
-def _words(response: requests.Response) -> str:
+def _registry_errors(response: requests.Response) -> str:
     try:
         errors = response.json()["errors"]
         texts = [f"{each.get('message') or each['code']} {each.get('detail') or ''}".strip() for each in errors]

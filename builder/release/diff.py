@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import zstandard
 
 from builder.errors import UsageError
-from builder.image.inputs import ImageInputs, packages_moved
+from builder.image.inputs import ImageInputs, package_changes
 from builder.image.render import RenderedImage
 from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef, is_tag
@@ -108,8 +108,8 @@ def compare(old: Side, new: Side) -> Difference:
         python=_changed(before.python, after.python),
         base=_changed(before.base, after.base),
         uv=_changed(before.uv, after.uv),
-        packages=tuple(packages_moved(before.packages, after.packages)),
-        system=() if old.system is None or new.system is None else tuple(packages_moved(old.system, new.system)),
+        packages=tuple(package_changes(before.packages, after.packages)),
+        system=() if old.system is None or new.system is None else tuple(package_changes(old.system, new.system)),
         settings=tuple(
             f"{name}: {before.settings.get(name) or 'none'} → {after.settings.get(name) or 'none'}"
             for name in names
@@ -127,7 +127,7 @@ def _changed(old: str, new: str) -> tuple[str, ...]:
 def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:
     """The package database of the topmost layer that has one: a later layer replaces the whole file."""
     for layer in reversed(manifest.body.layers):
-        content = registries.blob(ref, Digest.from_str(layer.digest))
+        content = registries.fetch_blob(ref, Digest.from_str(layer.digest))
         for name, text in _databases(content, layer.media_type):
             pattern = _DEBIAN if "dpkg" in name else _ALPINE
             return {match["name"]: match["version"] for match in pattern.finditer(text)}

@@ -65,15 +65,15 @@ class _PromotionEntry(Document):
     moves: tuple[_MoveEntry, ...]
 
 
-def read_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
+def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
     """Return the promotions that the journal remembers, newest first; none where there is no journal.
 
     Raises PublishError where the tag names something else.
     """
-    manifest = registries.manifest(journal_tag)
+    manifest = registries.fetch_manifest(journal_tag)
     if manifest is None:
         return []
-    label = registries.config(journal_tag, manifest).labels.get(JOURNAL_LABEL, "")
+    label = registries.fetch_config(journal_tag, manifest).labels.get(JOURNAL_LABEL, "")
     try:
         return [_promotion(entry) for entry in value(list[_PromotionEntry], label)]
     except MalformedError as error:
@@ -83,7 +83,7 @@ def read_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotio
         ) from error
 
 
-def write_journal(journal_tag: ImageRef, promotions: Sequence[Promotion], registries: Registries) -> None:
+def put_journal(journal_tag: ImageRef, promotions: Sequence[Promotion], registries: Registries) -> None:
     """Replace the journal."""
     entries = [_entry(promotion) for promotion in promotions[:GENERATIONS]]
     config = json.dumps(

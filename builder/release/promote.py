@@ -11,7 +11,7 @@ from builder.errors import BuilderError, PublishError, RegistryError
 from builder.image.render import RenderedImage
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.journal import Move, Promotion, read_journal, write_journal
+from builder.release.journal import Move, Promotion, fetch_journal, put_journal
 from builder.release.publish import PublishedImage
 from builder.release.state import RegisteredImage, RegistryState
 
@@ -27,7 +27,7 @@ class PlannedImage:
 Promotable = PublishedImage | RegisteredImage
 
 
-def moves_for(images: Iterable[Promotable | PlannedImage], states: Iterable[RegistryState]) -> tuple[Move, ...]:
+def plan_moves(images: Iterable[Promotable | PlannedImage], states: Iterable[RegistryState]) -> tuple[Move, ...]:
     """The moves that put each image's moving tags on it; `states` say what the tags name now."""
     now = {name: digest for state in states for name, digest in state.moving.items()}
     return tuple(
@@ -46,10 +46,10 @@ def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries
     """
     repository = replace(journal_tag, tag=None)
     todo = _unfinished(repository, moves, registries)
-    journal = read_journal(journal_tag, registries)
+    journal = fetch_journal(journal_tag, registries)
     entry = Promotion(at=datetime.now(timezone.utc), moves=_since_last_complete(todo, journal), complete=False)
     past = [each for each in journal if each.complete]
-    write_journal(journal_tag, [entry, *past], registries)
+    put_journal(journal_tag, [entry, *past], registries)
     done: list[Move] = []
     try:
         for move in todo:
@@ -59,21 +59,21 @@ def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries
         raise _undone(repository, done, todo, error, registries) from error
     finished = replace(entry, complete=True)
     with contextlib.suppress(RegistryError):  # the tags stand; the next run completes the journal
-        write_journal(journal_tag, [finished, *past], registries)
+        put_journal(journal_tag, [finished, *past], registries)
     return finished
 
 
-def find_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move, ...]:
+def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move, ...]:
     """Read the journal and return the moves that undo the latest promotion.
 
     Raises PublishError where there is no promotion to undo.
     """
     repository = replace(journal_tag, tag=None)
-    journal = read_journal(journal_tag, registries)
+    journal = fetch_journal(journal_tag, registries)
     if not journal:
         raise PublishError(f"{repository} has no promotion to undo", hint="builder has not promoted anything there yet")
     back = [Move(tag=move.tag, old=move.new, new=move.old) for move in journal[0].moves if move.old is not None]
-    now = {move.tag: registries.find(repository.with_tag(move.tag)) for move in back}
+    now = {move.tag: registries.fetch_digest(repository.with_tag(move.tag)) for move in back}
     back = [move for move in back if now[move.tag] != move.new]
     if not journal[0].complete:
         # It stopped half way: a tag that it had not reached has nothing to go back from.
@@ -89,7 +89,7 @@ def _unfinished(repository: ImageRef, moves: Sequence[Move], registries: Registr
     """Re-read every tag: leave out those that are there already, and refuse where one is neither here nor there."""
     todo, conflicts = [], []
     for move in moves:
-        now = registries.find(repository.with_tag(move.tag))
+        now = registries.fetch_digest(repository.with_tag(move.tag))
         if now == move.new:
             continue
         if now != move.old:
@@ -115,11 +115,11 @@ def _since_last_complete(todo: Sequence[Move], journal: Sequence[Promotion]) -> 
 def _put(repository: ImageRef, tag: str, digest: Digest | None, registries: Registries) -> None:
     """Put a tag by the bytes of the manifest that it is to name, and read it back."""
     assert digest is not None  # noqa: S101 - rollback leaves out tags that were not there before
-    manifest = registries.manifest(repository.with_digest(digest))
+    manifest = registries.fetch_manifest(repository.with_digest(digest))
     if manifest is None:
         raise RegistryError(f"{repository.registry} has no manifest {digest} any more", hint="build it again")
     registries.put_manifest(repository.with_tag(tag), manifest)
-    now = registries.find(repository.with_tag(tag))
+    now = registries.fetch_digest(repository.with_tag(tag))
     if now != digest:
         raise RegistryError(f"{repository.with_tag(tag)} reads back as {now}, put was {digest}")
 
@@ -131,7 +131,7 @@ def _undone(
     stuck = []
     for move in done:
         try:
-            now = registries.find(repository.with_tag(move.tag))
+            now = registries.fetch_digest(repository.with_tag(move.tag))
             if now == move.old:
                 continue
             if move.old is None:

@@ -15,7 +15,7 @@ from builder.contract import CELL_LABEL, JOURNAL_TAG, KEY_LABEL, KEY_LENGTH
 from builder.oci.manifest import ImageConfig
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.journal import Promotion, journal_of, read_journal
+from builder.release.journal import Promotion, fetch_journal, journal_of
 from builder.release.state import fetch_image_config
 
 _IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})")
@@ -45,18 +45,18 @@ class Candidate:
     children: tuple[Digest, ...]
 
 
-def find_candidates(repository: ImageRef, registries: Registries, wanted: Retention) -> tuple[Candidate, ...]:
+def fetch_candidates(repository: ImageRef, registries: Registries, wanted: Retention) -> tuple[Candidate, ...]:
     """Return the immutable tags of ours that nothing keeps, and the journals of branches that have none left.
 
     What keeps an index keeps the manifests that it refers to.
     """
-    tags = registries.tags(repository)
+    tags = registries.fetch_tags(repository)
     branches = _read_left_branches(repository, tags, registries, wanted)
     left = {tag for promotions in branches.values() for tag in _tags_of(promotions)} | set(branches)
     immutable = [tag for tag in tags if _IMMUTABLE.fullmatch(tag)]
-    found = registries.each(lambda tag: registries.manifest(repository.with_tag(tag)), tags)
+    found = registries.map(lambda tag: registries.fetch_manifest(repository.with_tag(tag)), tags)
     manifests = {tag: manifest for tag, manifest in zip(tags, found, strict=True) if manifest}
-    told = registries.each(lambda tag: fetch_image_config(repository.with_tag(tag), registries), immutable)
+    told = registries.map(lambda tag: fetch_image_config(repository.with_tag(tag), registries), immutable)
     configs = dict(zip(immutable, told, strict=True))
     ours = {tag for tag in immutable if _is_ours(tag, configs[tag])}
     kept = {each.digest for tag, each in manifests.items() if tag not in ours and tag not in left}
@@ -64,7 +64,7 @@ def find_candidates(repository: ImageRef, registries: Registries, wanted: Retent
     kept |= _read_generations(repository, registries, wanted.generations)
     known = {each.digest: each for each in manifests.values()}
     for digest in tuple(kept):
-        manifest = known.get(digest) or registries.manifest(repository.with_digest(digest))
+        manifest = known.get(digest) or registries.fetch_manifest(repository.with_digest(digest))
         kept |= set(manifest.children if manifest else ())
     # A tag goes with its digest and not otherwise, so that a branch's tag on an image that stays, stays too.
     going = ours | {
@@ -87,7 +87,7 @@ def _read_left_branches(
 ) -> dict[str, list[Promotion]]:
     """The journals, by tag, of branches that nobody works on any more."""
     journals = {
-        tag: read_journal(repository.with_tag(tag), registries) for tag in tags if tag.startswith(f"{JOURNAL_TAG}-")
+        tag: fetch_journal(repository.with_tag(tag), registries) for tag in tags if tag.startswith(f"{JOURNAL_TAG}-")
     }
     gone = journal_of(repository, wanted.gone).tag if wanted.gone else None
     return {
@@ -117,7 +117,7 @@ def _read_generations(repository: ImageRef, registries: Registries, generations:
     """The digests that moving tags named in the latest promotions, the present set among them."""
     return {
         digest
-        for promotion in read_journal(journal_of(repository, ""), registries)[:generations]
+        for promotion in fetch_journal(journal_of(repository, ""), registries)[:generations]
         for move in promotion.moves
         for digest in (move.old, move.new)
         if digest is not None

@@ -105,7 +105,7 @@ def _attested(
     """Send the image's manifest and attestations, all by digest; return the index that gets the tag."""
     changes = {old.digest: new.descriptor for old, new in zip(archive.layers, layers, strict=True)}
     changes[archive.entry["digest"]] = {"mediaType": image.media_type, **descriptor(image.content)}
-    told = [attestation.retold(changes) for attestation in archive.attestations]
+    told = [attestation.rewritten(changes) for attestation in archive.attestations]
     for attestation in told:
         for digest, content in attestation.blobs.items():
             registries.put_blob(ref, Digest.from_str(digest), partial(io.BytesIO, content))
@@ -118,7 +118,7 @@ def _attested(
 def _put_once(rendered: RenderedImage, manifest: Manifest, registries: Registries) -> Digest:
     """Put the immutable tag unless it is there; return what it names."""
     ref = rendered.immutable_tag
-    there = registries.find(ref)
+    there = registries.fetch_digest(ref)
     if there is not None and there != manifest.digest:
         if fetch_image_config(ref, registries).labels.get(KEY_LABEL) == rendered.key:
             return there
@@ -128,7 +128,7 @@ def _put_once(rendered: RenderedImage, manifest: Manifest, registries: Registrie
         )
     if there is None:
         registries.put_manifest(ref, manifest)
-    found = registries.manifest(ref)
+    found = registries.fetch_manifest(ref)
     if found is None or found.digest != manifest.digest:
         raise RegistryError(f"{ref.registry} does not give back what was pushed as {ref}", hint="try again")
     return manifest.digest
@@ -154,7 +154,7 @@ def _bytes(content: bytes, media_type: str) -> _Blob:
 def _layer(archive: ImageArchive, layer: Layer, compression: Compression, path: Path) -> _Blob:
     """The layer as it is to be sent: as it lies in the archive where it is compressed so, else compressed here."""
     as_it_is = layer.compression == compression
-    with archive.raw(layer) if as_it_is else archive.plain(layer) as content, path.open("wb") as out:
+    with archive.open_raw(layer) if as_it_is else archive.open_plain(layer) as content, path.open("wb") as out:
         if as_it_is:
             shutil.copyfileobj(content, out, 1 << 20)
         elif compression == "zstd":

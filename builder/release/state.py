@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from builder.contract import INPUTS_LABEL
-from builder.image.inputs import ImageInputs, moved
+from builder.image.inputs import ImageInputs, input_changes
 from builder.image.render import RenderedImage
 from builder.oci.manifest import ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
@@ -51,7 +51,7 @@ class RegistryState:
 def fetch_states(rendered: Sequence[RenderedImage], registries: Registries) -> tuple[RegistryState, ...]:
     """Ask for each cell's tags, one request each: two for a cell without aliases."""
     tags = [tag for each in rendered for tag in each.tags]
-    found = dict(zip(tags, registries.each(registries.find, tags), strict=True))
+    found = dict(zip(tags, registries.map(registries.fetch_digest, tags), strict=True))
     return tuple(
         RegistryState(
             rendered=each,
@@ -93,14 +93,14 @@ def _fetch_reasons(state: RegistryState, registries: Registries) -> tuple[str, .
         return ()
     if old is None:
         return (f"{tag.familiar} was not made by this version of builder",)
-    return moved(old, ImageInputs.of(state.rendered)) or ("a package's file changed, its version did not",)
+    return input_changes(old, ImageInputs.of(state.rendered)) or ("a package's file changed, its version did not",)
 
 
 def fetch_image_manifest(ref: ImageRef, registries: Registries) -> Manifest | None:
     """Return the manifest of the image that a tag or digest names; for an index, that of its first image."""
-    manifest = registries.manifest(ref)
+    manifest = registries.fetch_manifest(ref)
     if manifest is not None and manifest.is_index:
-        return registries.manifest(ref.with_digest(manifest.children[0])) if manifest.children else None
+        return registries.fetch_manifest(ref.with_digest(manifest.children[0])) if manifest.children else None
     return manifest
 
 
@@ -112,4 +112,4 @@ def fetch_image_inputs(ref: ImageRef, registries: Registries) -> ImageInputs | N
 def fetch_image_config(ref: ImageRef, registries: Registries) -> ImageConfig:
     """Return the config of an image at the registry; an empty one where there is no such image."""
     manifest = fetch_image_manifest(ref, registries)
-    return registries.config(ref, manifest) if manifest else ImageConfig()
+    return registries.fetch_config(ref, manifest) if manifest else ImageConfig()

@@ -55,7 +55,7 @@ class Checkout:
 
 
 @contextlib.contextmanager
-def tar_of(checkout: Checkout | None) -> Iterator[IO[bytes]]:
+def checkout_tar(checkout: Checkout | None) -> Iterator[IO[bytes]]:
     """Yield a tar for /builds: the checkout, if any, and the probes, open to every user as a runner's umask has it."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w", dereference=False) as tar:

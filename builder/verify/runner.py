@@ -20,7 +20,7 @@ from builder.errors import EngineError, VerifyError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
 from builder.oci.reference import Digest
-from builder.verify.checkout import Checkout, tar_of
+from builder.verify.checkout import Checkout, checkout_tar
 from builder.verify.checks import CHECKS, SECONDS, Failed, Skipped, Subject
 from builder.verify.search import BuildInputs
 
@@ -48,7 +48,7 @@ class VerifiedImage:
 
     def __post_init__(self) -> None:
         """Refuse checks that are missing or failed."""
-        if failed(self.checks) or {check.name for check in self.checks} != set(CHECKS):
+        if failed_checks(self.checks) or {check.name for check in self.checks} != set(CHECKS):
             raise ValueError("a verified image has every check behind it, and none of them failed")
 
     @property
@@ -72,7 +72,7 @@ class FailedVerification(VerifyError):  # noqa: N818 - a verdict
     """An image failed checks; `checks` are all that were run."""
 
     def __init__(self, built: BuiltImage, checks: tuple[Check, ...]) -> None:
-        evidence = "; ".join(f"{check.name}: {check.evidence}" for check in failed(checks))
+        evidence = "; ".join(f"{check.name}: {check.evidence}" for check in failed_checks(checks))
         super().__init__(
             f"{built.rendered.plan.cell.name}: failed verification: {evidence}",
             hint="no moving tag was put; the engine, if there is one, keeps the image as "
@@ -90,7 +90,7 @@ def verify(
     on_check: Callable[[str], None] = lambda _: None,
 ) -> VerifiedImage:
     """Run every check on a built image; raise FailedVerification where one fails."""
-    checks = examine(
+    checks = run_checks(
         str(built.rendered.immutable_tag),
         engine,
         checkout=checkout,
@@ -98,7 +98,7 @@ def verify(
         archive=built.archive,
         on_check=on_check,
     )
-    if failed(checks):
+    if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)
 
@@ -107,18 +107,18 @@ def find_verified(rendered: RenderedImage, engine: Engine) -> EngineImage | None
     """Ask the engine for the cell's image; None where it is missing, or was never verified."""
     names = (rendered.immutable_tag, *rendered.moving_tags)
     try:
-        ids = {engine.image_id(str(name)) for name in names}
+        ids = {engine.find_image_id(str(name)) for name in names}
     except EngineError:
         return None
     return EngineImage(rendered=rendered, digest=Digest.from_str(ids.pop())) if len(ids) == 1 else None
 
 
-def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
+def failed_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
     """The checks that did not pass."""
     return tuple(check for check in checks if check.verdict == "failed")
 
 
-def examine(
+def run_checks(
     image: str,
     engine: Engine,
     *,
@@ -133,7 +133,7 @@ def examine(
     `archive` is the saved image where there is one already. Without a selection in `inputs`, the image's own note of it
     is taken.
     """
-    with tar_of(checkout) as content, engine.volume(image, BUILDS, content) as volume:
+    with checkout_tar(checkout) as content, engine.volume(image, BUILDS, content) as volume:
         selection = inputs.selection if inputs.selection is not None else _noted_selection(engine, image, volume)
         subject = Subject(
             engine=engine,

@@ -10,7 +10,7 @@ from typing import Final
 
 from builder.contract import LABELS
 from builder.oci.archive import ImageArchive, Layer
-from builder.verify.secrets import first_found, needles, record_hash, recorded_hashes
+from builder.verify.secrets import find_mark, record_hash, recorded_hashes, secret_marks
 
 _CA_BUNDLE: Final = "etc/ssl/certs/ca-certificates.crt"
 
@@ -35,11 +35,11 @@ class LeakError(Exception):
 def search_image(archive: ImageArchive, inputs: BuildInputs) -> str:
     """Return what was searched for and where; raise LeakError with the first secret found."""
     base, layers = archive.split(f"LABEL {LABELS}.")
-    marks = needles(inputs.secrets, _ca_bundles(archive, base))
+    marks = secret_marks(inputs.secrets, _ca_bundles(archive, base))
     if not marks:
         return "all that the build was given is public: no certificate that is not in certifi or in the base image"
     for place, content in _places(archive, inputs.log):
-        if found := first_found(marks, content):
+        if found := find_mark(marks, content):
             raise LeakError(f"{found} is in {place}")
     count = _search_layers(archive, layers, marks)
     named = f"{len(marks)} marks of {', '.join(inputs.secrets)}"
@@ -62,11 +62,11 @@ def _search_layers(archive: ImageArchive, layers: Sequence[Layer], marks: Mappin
     for layer in layers:
         for entry, content in archive.entries(layer):
             count += 1
-            if found := first_found(marks, f"{entry.name}\0{entry.linkname}".encode()):
+            if found := find_mark(marks, f"{entry.name}\0{entry.linkname}".encode()):
                 raise LeakError(f"{found} is in the name or link /{entry.name} of layer {layer.member}")
             if entry.name.endswith(".dist-info/RECORD"):
                 vouched |= recorded_hashes(content)
-            if found := first_found(marks, content):
+            if found := find_mark(marks, content):
                 hits[record_hash(content)] = f"{found} is in /{entry.name} of layer {layer.member}"
     # A file that a wheel brought along, hash and all, is as public as the wheel: botocore and pip carry CA bundles.
     leaks = [hit for digest, hit in hits.items() if digest not in vouched]

@@ -21,7 +21,7 @@ _SHORTEST: Final = 4  # a shorter password would be found everywhere
 _SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are parameters, which are no secret
 
 
-def needles(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> dict[bytes, str]:
+def secret_marks(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> dict[bytes, str]:
     """Return marks of the secrets' content, each with what it is a mark of.
 
     Certificates that are in certifi or in one of the PEM bundles are no secret: everybody has them.
@@ -41,7 +41,7 @@ def needles(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> 
     return marks
 
 
-def first_found(marks: Mapping[bytes, str], content: bytes) -> str:
+def find_mark(marks: Mapping[bytes, str], content: bytes) -> str:
     """Return what the first mark found in the content is a mark of; empty where there is none."""
     for mark, what in marks.items():  # a generator would cost as much again as the search
         if mark in content:

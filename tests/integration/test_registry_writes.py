@@ -127,20 +127,20 @@ def test_blob_round_trip(any_registry: Registry) -> None:
     assert not asked.has_blob(ref, digest)
     put(asked, ref, blob)
     assert asked.has_blob(ref, digest)
-    assert registries().blob(ref, digest) == blob
+    assert registries().fetch_blob(ref, digest) == blob
 
 
 def test_manifest_round_trip(any_registry: Registry) -> None:
     """Broken: a manifest is not the same bytes after the trip, and so has another digest."""
     ref, asked = fresh(any_registry), registries()
     manifest = image(asked, ref)
-    assert asked.find(ref) is None
-    assert asked.manifest(ref) is None
+    assert asked.fetch_digest(ref) is None
+    assert asked.fetch_manifest(ref) is None
     asked.put_manifest(ref, manifest)
     asked.put_manifest(ref.with_tag("latest"), manifest)
     for name in (ref, ref.with_tag("latest"), ref.without_tag().with_digest(manifest.digest)):
-        assert registries().manifest(name) == manifest
-    assert registries().find(ref) == registries().resolve(ref.with_tag("latest")) == manifest.digest
+        assert registries().fetch_manifest(name) == manifest
+    assert registries().fetch_digest(ref) == registries().resolve(ref.with_tag("latest")) == manifest.digest
 
 
 def test_manifest_is_put_by_digest(any_registry: Registry) -> None:
@@ -148,18 +148,18 @@ def test_manifest_is_put_by_digest(any_registry: Registry) -> None:
     ref, asked = fresh(any_registry), registries()
     manifest = image(asked, ref)
     asked.put_manifest(ref.without_tag(), manifest)
-    assert asked.manifest(ref.without_tag().with_digest(manifest.digest)) == manifest
-    assert asked.tags(ref) == ()
+    assert asked.fetch_manifest(ref.without_tag().with_digest(manifest.digest)) == manifest
+    assert asked.fetch_tags(ref) == ()
 
 
 def test_tags(any_registry: Registry) -> None:
     """Broken: tags are missing from the list, or a repository that is not there is an error."""
     ref, asked = fresh(any_registry), registries()
-    assert asked.tags(ref) == ()
+    assert asked.fetch_tags(ref) == ()
     manifest = image(asked, ref)
     for tag in ("3.13", "3.12", "latest"):
         asked.put_manifest(ref.with_tag(tag), manifest)
-    assert asked.tags(ref) == ("3.12", "3.13", "latest")
+    assert asked.fetch_tags(ref) == ("3.12", "3.13", "latest")
 
 
 def test_tag_moves(any_registry: Registry) -> None:
@@ -168,8 +168,8 @@ def test_tag_moves(any_registry: Registry) -> None:
     old, new = image(asked, ref), image(asked, ref)
     asked.put_manifest(ref, old)
     asked.put_manifest(ref, new)
-    assert asked.find(ref) == new.digest
-    assert asked.manifest(ref.without_tag().with_digest(old.digest)) == old
+    assert asked.fetch_digest(ref) == new.digest
+    assert asked.fetch_manifest(ref.without_tag().with_digest(old.digest)) == old
 
 
 @pytest.mark.parametrize("kind", ["open_registry", "guarded_registry", "token_registry"])
@@ -182,9 +182,9 @@ def test_delete(kind: str, request: pytest.FixtureRequest, log_in: Callable[...,
     asked.put_manifest(ref.with_tag("new"), new)
     for _ in range(2):
         asked.delete(ref.with_digest(old.digest))
-    assert asked.find(ref) is None
-    assert asked.manifest(ref.without_tag().with_digest(old.digest)) is None
-    assert asked.find(ref.with_tag("new")) == new.digest
+    assert asked.fetch_digest(ref) is None
+    assert asked.fetch_manifest(ref.without_tag().with_digest(old.digest)) is None
+    assert asked.fetch_digest(ref.with_tag("new")) == new.digest
 
 
 def test_deletion_is_not_offered(keeping_registry: Registry, log_in: Callable[..., Registry]) -> None:
@@ -195,7 +195,7 @@ def test_deletion_is_not_offered(keeping_registry: Registry, log_in: Callable[..
     with pytest.raises(RegistryError, match="does not delete") as raised:
         asked.delete(ref.with_digest(manifest.digest))
     assert raised.value.hint
-    assert asked.find(ref) == manifest.digest
+    assert asked.fetch_digest(ref) == manifest.digest
 
 
 def test_blob_that_is_there_is_not_sent(faulty: FaultProxy, ci: ImageRef) -> None:
@@ -246,7 +246,7 @@ def test_blob_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action, sta
     rule = faulty.on(stage, "/blobs/uploads/", action)
     blob, digest = content(4 * MEBIBYTE)
     put(registries(), ci, blob)
-    assert registries().blob(ci, digest) == blob
+    assert registries().fetch_blob(ci, digest) == blob
     assert rule.matched == 2
 
 
@@ -256,7 +256,7 @@ def test_blob_cut_anywhere(faulty: FaultProxy, ci: ImageRef, after: int) -> None
     rule = faulty.on("PUT", UPLOAD, CutRequest(after=after))
     blob, digest = content(4 * MEBIBYTE)
     put(registries(), ci, blob)
-    assert registries().blob(ci, digest) == blob
+    assert registries().fetch_blob(ci, digest) == blob
     assert rule.matched == 2
 
 
@@ -267,7 +267,7 @@ def test_manifest_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action)
     manifest = image(asked, ci)
     rule = faulty.on("PUT", MANIFESTS, action)
     asked.put_manifest(ci, manifest)
-    assert asked.manifest(ci) == manifest
+    assert asked.fetch_manifest(ci) == manifest
     assert rule.matched == 2
 
 
@@ -279,7 +279,7 @@ def test_deletion_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action)
     asked.put_manifest(ci, manifest)
     rule = faulty.on("DELETE", MANIFESTS, action)
     asked.delete(ci.with_digest(manifest.digest))
-    assert asked.find(ci) is None
+    assert asked.fetch_digest(ci) is None
     assert rule.matched == 2
 
 
@@ -293,14 +293,14 @@ def test_reading_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action) 
     asked = registries()
     manifest = image(asked, ci)
     config = Digest.from_str(manifest.table["config"]["digest"])
-    content = asked.blob(ci, config)
+    content = asked.fetch_blob(ci, config)
     asked.put_manifest(ci, manifest)
     rules = [faulty.on(method, MANIFESTS, action) for method in ("HEAD", "GET")]
     rules += [faulty.on("GET", path, action) for path in ("/tags/", "/blobs/")]
-    assert asked.find(ci) == manifest.digest
-    assert asked.manifest(ci) == manifest
-    assert asked.tags(ci) == ("3.12",)
-    assert asked.blob(ci, config) == content
+    assert asked.fetch_digest(ci) == manifest.digest
+    assert asked.fetch_manifest(ci) == manifest
+    assert asked.fetch_tags(ci) == ("3.12",)
+    assert asked.fetch_blob(ci, config) == content
     # The answer to HEAD has no body to be cut in.
     assert [rule.matched for rule in rules] == [1 if isinstance(action, CutResponse) else 2, 2, 2, 2]
 
@@ -331,7 +331,7 @@ def test_retry_after_while_reading(faulty: FaultProxy, ci: ImageRef) -> None:
     """Broken: a registry can make a plan wait for a day."""
     waits = Waits()
     faulty.on("HEAD", MANIFESTS, Answer(status=429, headers={"Retry-After": "86400"}))
-    assert registries(waits).find(ci) is None
+    assert registries(waits).fetch_digest(ci) is None
     assert waits.seconds == [module._LONGEST_PAUSE]
 
 
@@ -379,7 +379,11 @@ def test_registry_gone_between_blobs(faulty: FaultProxy, ci: ImageRef) -> None:
     first, second = content(), content()
     put(asked, ci, first[0])
     faulty.on("POST", "/blobs/uploads/", Gone())
-    attempts: Attempts = (lambda: put(asked, ci, second[0]), lambda: asked.find(ci), lambda: asked.tags(ci))
+    attempts: Attempts = (
+        lambda: put(asked, ci, second[0]),
+        lambda: asked.fetch_digest(ci),
+        lambda: asked.fetch_tags(ci),
+    )
     for attempt in attempts:
         with pytest.raises(RegistryError) as raised:
             attempt()
@@ -387,7 +391,7 @@ def test_registry_gone_between_blobs(faulty: FaultProxy, ci: ImageRef) -> None:
         assert raised.value.exit_code == 3
     faulty.come_back()
     put(asked, ci, second[0])
-    assert asked.blob(ci, first[1]) + asked.blob(ci, second[1]) == first[0] + second[0]
+    assert asked.fetch_blob(ci, first[1]) + asked.fetch_blob(ci, second[1]) == first[0] + second[0]
 
 
 @pytest.mark.parametrize("lifetime", [1, 2, 3])
@@ -402,8 +406,8 @@ def test_token_expires_between_blobs(
             put(asked, ref, blob)
         manifest = image(asked, ref)
         asked.put_manifest(ref, manifest)
-        assert asked.manifest(ref) == manifest
-        assert [asked.blob(ref, digest) for _, digest in blobs] == [blob for blob, _ in blobs]
+        assert asked.fetch_manifest(ref) == manifest
+        assert [asked.fetch_blob(ref, digest) for _, digest in blobs] == [blob for blob, _ in blobs]
         assert len(tokens.issued) > 1
 
 
@@ -411,7 +415,7 @@ def test_token_that_is_never_good(open_registry: Registry, log_in: Callable[...,
     """Broken: a registry that refuses the tokens of its own server is asked for ever."""
     with asking_for_tokens(open_registry, lifetime=0) as tokens:
         ref = fresh(log_in(tokens.registry))
-        attempts: Attempts = (lambda: put(registries(), ref, b"x"), lambda: registries().find(ref))
+        attempts: Attempts = (lambda: put(registries(), ref, b"x"), lambda: registries().fetch_digest(ref))
         for attempt in attempts:
             with pytest.raises(RegistryError, match="does not let this user"):
                 attempt()
@@ -421,8 +425,8 @@ def test_token_that_is_never_good(open_registry: Registry, log_in: Callable[...,
 def test_tokens_ask_for_no_more_than_needed(token_registry: Tokens, log_in: Callable[..., Registry]) -> None:
     """Broken: planning asks for the right to push, which many jobs do not have."""
     ref, asked = fresh(log_in(token_registry.registry)), registries()
-    asked.find(ref)
-    asked.tags(ref)
+    asked.fetch_digest(ref)
+    asked.fetch_tags(ref)
     put(asked, ref, b"x")
     scope = f"repository:{ref.repository}"
     assert token_registry.issued == [(f"{scope}:pull",), (f"{scope}:pull,push",)]
@@ -438,7 +442,7 @@ def test_wrong_password(kind: str, request: pytest.FixtureRequest, log_in: Calla
     attempts: Attempts = (
         lambda: put(registries(), ref, b"x"),
         lambda: registries().put_manifest(ref, manifest),
-        lambda: registries().find(ref),
+        lambda: registries().fetch_digest(ref),
     )
     for attempt in attempts:
         with pytest.raises(RegistryError) as raised:
@@ -498,7 +502,7 @@ def test_unknown_host(log_in: Callable[..., Registry]) -> None:
     attempts: Attempts = (
         lambda: put(registries(), ref, b"x"),
         lambda: registries().put_manifest(ref, Manifest(content=b"{}", media_type=OCI_MANIFEST)),
-        lambda: registries().tags(ref),
+        lambda: registries().fetch_tags(ref),
     )
     for attempt in attempts:
         with pytest.raises(RegistryError, match=r"registry\.invalid"):
@@ -514,7 +518,7 @@ def test_untrusted_certificate(
     attempts: Attempts = (
         lambda: put(registries(), ref, b"x"),
         lambda: registries().put_manifest(ref, Manifest(content=b"{}", media_type=OCI_MANIFEST)),
-        lambda: registries().find(ref),
+        lambda: registries().fetch_digest(ref),
     )
     for attempt in attempts:
         with pytest.raises(RegistryError, match="is not trusted") as raised:
@@ -570,7 +574,7 @@ def test_stopped_before(faulty: FaultProxy, ci: ImageRef) -> None:
     """Broken: a run that was stopped goes on asking."""
     stopped = threading.Event()
     stopped.set()
-    attempts: Attempts = (lambda: put(registries(stopped), ci, b"x"), lambda: registries(stopped).find(ci))
+    attempts: Attempts = (lambda: put(registries(stopped), ci, b"x"), lambda: registries(stopped).fetch_digest(ci))
     for attempt in attempts:
         with pytest.raises(InterruptedRun):
             attempt()
@@ -589,7 +593,7 @@ def test_tags_come_in_pages(faulty: FaultProxy, ci: ImageRef) -> None:
     for asked, (link, tags) in pages.items():
         body = json.dumps({"name": ci.repository, "tags": tags}).encode()
         faulty.on("GET", asked, Answer(status=200, body=body, headers={"Link": link} if link else {}))
-    assert registries().tags(ci) == ("a", "b", "c", "d")
+    assert registries().fetch_tags(ci) == ("a", "b", "c", "d")
     assert len(faulty.seen()) == len(pages)
 
 
@@ -608,9 +612,9 @@ def test_registry_that_sends_something_else(faulty: FaultProxy, ci: ImageRef) ->
     digest = content()[1]
     faulty.on("GET", str(digest), Answer(status=200, body=b"{}"), times=None)
     with pytest.raises(RegistryError, match="sent something else"):
-        registries().manifest(ci.without_tag().with_digest(digest))
+        registries().fetch_manifest(ci.without_tag().with_digest(digest))
     with pytest.raises(RegistryError, match="sent something else"):
-        registries().blob(ci, digest)
+        registries().fetch_blob(ci, digest)
 
 
 def test_credentials_go_to_their_registry_only(

@@ -7,7 +7,7 @@ from typing import Any
 
 from builder.contract import INDEX_TYPES
 from builder.oci.attestation import Attestation
-from builder.oci.manifest import Manifest, as_json, descriptor, digest_of
+from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
 
 OLD_IMAGE, NEW_IMAGE = "sha256:" + "0a" * 32, "sha256:" + "1a" * 32
 OLD_LAYER, NEW_LAYER = "sha256:" + "0b" * 32, "sha256:" + "1b" * 32
@@ -28,13 +28,13 @@ STATEMENT = {
 
 def attestation() -> Attestation:
     """As BuildKit writes one."""
-    statement = as_json(STATEMENT)
-    config = as_json({"rootfs": {"diff_ids": [str(digest_of(statement))]}})
+    statement = encode_json(STATEMENT)
+    config = encode_json({"rootfs": {"diff_ids": [str(digest_of(statement))]}})
     table = {
         "config": {"mediaType": "config", **descriptor(config)},
         "layers": [{"mediaType": "in-toto", **descriptor(statement), "annotations": {"predicate": "provenance"}}],
     }
-    manifest = Manifest(content=as_json(table), media_type="application/vnd.oci.image.manifest.v1+json")
+    manifest = Manifest(content=encode_json(table), media_type="application/vnd.oci.image.manifest.v1+json")
     return Attestation(
         entry={**descriptor(manifest.content), "annotations": {"vnd.docker.reference.digest": OLD_IMAGE}},
         manifest=manifest,
@@ -44,7 +44,7 @@ def attestation() -> Attestation:
 
 def test_statement_is_about_the_pushed_image() -> None:
     """Broken: a statement names an image, or layers, that the registry does not have."""
-    statement: dict[str, Any] = json.loads(next(iter(attestation().retold(CHANGES).blobs.values())))
+    statement: dict[str, Any] = json.loads(next(iter(attestation().rewritten(CHANGES).blobs.values())))
     assert statement["subject"][0]["digest"] == {"sha256": NEW_IMAGE.partition(":")[2]}
     assert statement["predicate"]["layers"] == [[CHANGES[OLD_LAYER]]]
     assert statement["predicate"]["materials"] == STATEMENT["predicate"]["materials"]  # type: ignore[index]
@@ -52,7 +52,7 @@ def test_statement_is_about_the_pushed_image() -> None:
 
 def test_every_digest_on_the_way_is_true() -> None:
     """Broken: a registry refuses the attestation, or a client finds something else under a digest than it says."""
-    told = attestation().retold(CHANGES)
+    told = attestation().rewritten(CHANGES)
     (statement, said), (config, kept) = told.blobs.items()
     assert told.entry["annotations"] == {"vnd.docker.reference.digest": NEW_IMAGE}
     assert told.entry["digest"] == str(told.manifest.digest)
@@ -73,5 +73,5 @@ def test_image_of_an_index_comes_first() -> None:
         {"digest": OTHER, "size": 1, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}},
         {"digest": OLD_IMAGE, "size": 1},
     ]
-    index = Manifest(content=as_json({"manifests": entries}), media_type=INDEX_TYPES[0])
+    index = Manifest(content=encode_json({"manifests": entries}), media_type=INDEX_TYPES[0])
     assert [str(child) for child in index.children] == [OLD_IMAGE, OTHER]

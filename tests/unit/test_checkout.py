@@ -8,14 +8,14 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builder.verify.checkout import Checkout, tar_of
+from builder.verify.checkout import Checkout, checkout_tar
 from tests import locks
 from tests.locks import pure
 
 
 def entries(checkout: Checkout | None) -> dict[str, tarfile.TarInfo]:
     """The entries of the checkout's tar by name, without the probes'."""
-    with tar_of(checkout) as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
+    with checkout_tar(checkout) as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
         return {entry.name: entry for entry in tar if not entry.name.startswith("probes")}
 
 
@@ -107,5 +107,5 @@ def test_no_checkout_at_all() -> None:
 
 def test_probes_are_always_along() -> None:
     """Broken: checks that run in the image do not find their script."""
-    with tar_of(None) as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
+    with checkout_tar(None) as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
         assert "probes/bytecode.py" in tar.getnames()

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from builder.cli.output.live import Display, ProgressMode, is_for_people
+from builder.cli.output.live import Display, ProgressMode, is_interactive
 from builder.run import ProgressEvent
 
 EVENTS = [
@@ -56,6 +56,6 @@ def test_last_picture_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nobody_watches_in_ci(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     """Broken: NO_COLOR or CI is not heeded."""
     console = Console(force_terminal=True)
-    assert is_for_people(console)
+    assert is_interactive(console)
     monkeypatch.setenv(variable, value)
-    assert not is_for_people(console)
+    assert not is_interactive(console)

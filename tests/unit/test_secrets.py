@@ -11,7 +11,7 @@ import pytest
 
 from builder.errors import UsageError
 from builder.request import read_build_secrets
-from builder.verify.secrets import first_found, needles, record_hash, recorded_hashes
+from builder.verify.secrets import find_mark, record_hash, recorded_hashes, secret_marks
 
 
 def der(name: str, size: int = 900) -> bytes:
@@ -50,22 +50,22 @@ def netrc(folder: Path, text: str) -> dict[str, Path]:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_certificate_is_found_in_both_forms(tmp_path: Path, size: int, end: bytes) -> None:
     """Broken: a private CA in an image is overlooked."""
-    marks = needles(bundle(tmp_path, pem(der("own", size), end=end)))
-    assert first_found(marks, b"x" + pem(der("own", size)) + b"y") == "certificate 1 of SSL_CERT_FILE"
-    assert first_found(marks, b"x" + der("own", size) + b"y") == "certificate 1 of SSL_CERT_FILE"
+    marks = secret_marks(bundle(tmp_path, pem(der("own", size), end=end)))
+    assert find_mark(marks, b"x" + pem(der("own", size)) + b"y") == "certificate 1 of SSL_CERT_FILE"
+    assert find_mark(marks, b"x" + der("own", size) + b"y") == "certificate 1 of SSL_CERT_FILE"
 
 
 def test_found_certificate_is_told_by_its_number(tmp_path: Path) -> None:
     """Broken: nobody knows which certificate of a bundle has leaked."""
-    marks = needles(bundle(tmp_path, public(), pem(der("one")), pem(der("two"))))
-    assert first_found(marks, pem(der("two"))) == "certificate 3 of SSL_CERT_FILE"
+    marks = secret_marks(bundle(tmp_path, public(), pem(der("one")), pem(der("two"))))
+    assert find_mark(marks, pem(der("two"))) == "certificate 3 of SSL_CERT_FILE"
 
 
 def test_other_certificates_are_not_found(tmp_path: Path) -> None:
     """Broken: an image fails its check for a certificate that is not the secret one."""
-    marks = needles(bundle(tmp_path, pem(der("own"))))
+    marks = secret_marks(bundle(tmp_path, pem(der("own"))))
     assert marks
-    assert first_found(marks, pem(der("other")) + der("other") + b"plain text") == ""
+    assert find_mark(marks, pem(der("other")) + der("other") + b"plain text") == ""
 
 
 @pytest.mark.parametrize(
@@ -73,25 +73,25 @@ def test_other_certificates_are_not_found(tmp_path: Path) -> None:
 )
 def test_block_of_one_line(tmp_path: Path, kind: str, size: int, is_secret: bool) -> None:
     """Broken: every image fails its check as soon as a bundle has a block of one line, or such a key is overlooked."""
-    marks = needles(bundle(tmp_path, pem(der("key", size), kind)))
-    assert first_found(marks, b"plain text") == ""
-    assert bool(first_found(marks, pem(der("key", size), kind))) == is_secret
+    marks = secret_marks(bundle(tmp_path, pem(der("key", size), kind)))
+    assert find_mark(marks, b"plain text") == ""
+    assert bool(find_mark(marks, pem(der("key", size), kind))) == is_secret
 
 
 def test_public_certificates_are_no_secret(tmp_path: Path) -> None:
     """Broken: every image fails its check, for every CA bundle has public certificates."""
-    assert needles(bundle(tmp_path, public())) == {}
-    assert needles(bundle(tmp_path, pem(der("distribution"))), [pem(der("distribution"))]) == {}
+    assert secret_marks(bundle(tmp_path, public())) == {}
+    assert secret_marks(bundle(tmp_path, pem(der("distribution"))), [pem(der("distribution"))]) == {}
 
 
 def test_password_is_found_plain_and_encoded(tmp_path: Path) -> None:
     """Broken: a password of an index in an image is overlooked."""
     text = "machine index.invalid login jane password hunter2\nmachine b.invalid login joe password abc\n"
-    marks = needles(netrc(tmp_path, text))
-    assert "index.invalid" in first_found(marks, b"https://jane:hunter2@index.invalid")
-    assert "index.invalid" in first_found(marks, b"x " + base64.b64encode(b"hunter2") + b" y")
-    assert "index.invalid" in first_found(marks, b"Authorization: Basic " + base64.b64encode(b"jane:hunter2"))
-    assert first_found(marks, b"abc jane joe index.invalid") == ""
+    marks = secret_marks(netrc(tmp_path, text))
+    assert "index.invalid" in find_mark(marks, b"https://jane:hunter2@index.invalid")
+    assert "index.invalid" in find_mark(marks, b"x " + base64.b64encode(b"hunter2") + b" y")
+    assert "index.invalid" in find_mark(marks, b"Authorization: Basic " + base64.b64encode(b"jane:hunter2"))
+    assert find_mark(marks, b"abc jane joe index.invalid") == ""
 
 
 def test_broken_netrc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ class Display:
         self._state: dict[str, tuple[str, str, float]] = dict.fromkeys(cells, ("build", "waiting", 0.0))
         self._console = Console(stderr=True, highlight=False)
         self._quiet = quiet
-        live = progress == "tty" or (progress == "auto" and is_for_people(self._console))
+        live = progress == "tty" or (progress == "auto" and is_interactive(self._console))
         self._live = (
             Live(get_renderable=self._table, console=self._console, refresh_per_second=8)
             if live and not quiet
@@ -66,6 +66,6 @@ class Display:
         return table
 
 
-def is_for_people(console: Console) -> bool:
+def is_interactive(console: Console) -> bool:
     """Whether somebody watches: a terminal, and neither NO_COLOR nor CI says otherwise."""
     return console.is_terminal and not os.environ.get("NO_COLOR") and not os.environ.get("CI")

@@ -19,7 +19,7 @@ def plan_table(rendered: Sequence[RenderedImage], explanations: Mapping[str, Exp
     for each in rendered:
         selection = each.plan.selection
         sources = [package.name for package in selection.packages if package.artifact != "wheel"]
-        download = "unknown size" if selection.download_size is None else megabytes(selection.download_size)
+        download = "unknown size" if selection.download_size is None else format_size(selection.download_size)
         kinds = f"{len(selection.packages) - len(sources)} wheels"
         kinds += f", {len(sources)} to be built from source ({', '.join(sources)})" if sources else ""
         lines += [
@@ -82,7 +82,7 @@ def diff_table(found: Difference) -> str:
     for title, moves in found.parts.items():
         lines += [f"  {title}", *(f"    {move}" for move in moves)] if moves else []
     if found.new_bytes is not None and found.shared_bytes is not None:
-        lines.append(f"  layers     {megabytes(found.shared_bytes)} shared, {megabytes(found.new_bytes)} new")
+        lines.append(f"  layers     {format_size(found.shared_bytes)} shared, {format_size(found.new_bytes)} new")
     return "\n".join(lines) if len(lines) > 2 else "\n".join([*lines, "  no difference"])
 
 
@@ -91,6 +91,6 @@ def checks_table(checks: Sequence[Check]) -> str:
     return "\n".join(f"{check.verdict:<8}{check.name:<22}{check.seconds:6.2f} s  {check.evidence}" for check in checks)
 
 
-def megabytes(size: int) -> str:
+def format_size(size: int) -> str:
     """A size in bytes as people read it."""
     return f"{size / 1e6:.1f} MB"

@@ -36,7 +36,7 @@ def sources(folders: list[str]) -> Iterator[str]:
                     yield os.path.join(top, name)
 
 
-def fault(path: str) -> str | None:
+def bytecode_fault(path: str) -> str | None:
     """Why the interpreter would not take the file's bytecode; None where it does."""
     cached = importlib.util.cache_from_source(path)
     try:
@@ -67,13 +67,13 @@ def compiles(path: str) -> bool:
     return True
 
 
-def main() -> None:
+def print_findings() -> None:
     """Print the findings."""
     files = accepted = uncompilable = 0
     faults: list[list[str]] = []
     for path in sources(roots()):
         files += 1
-        why = fault(path)
+        why = bytecode_fault(path)
         if why is None:
             accepted += 1
         elif compiles(path):
@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_findings()
