@@ -177,10 +177,22 @@ def check_provenance(provenance: Provenance | None) -> None:
             )
 
 
+def cache_folder() -> Path:
+    """Where builder keeps what later runs can use; deleting it costs only time."""
+    if os.environ.get("BUILDER_CACHE_DIR"):
+        return Path(os.environ["BUILDER_CACHE_DIR"])
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "builder"
+
+
 def default_log_folder() -> Path:
     """Where build logs are kept unless --log-dir says otherwise."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "builder" / "logs"
+    return cache_folder() / "logs"
+
+
+def record_folder() -> Path:
+    """Where it is noted which images were verified."""
+    return cache_folder() / "verified"
 
 
 def _check_netrc(path: Path) -> None:

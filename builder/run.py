@@ -23,7 +23,8 @@ from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.request import Project, today
 from builder.verify.checkout import Checkout
-from builder.verify.runner import Check, FailedVerification, VerifiedImage, find_verified, verify
+from builder.verify.record import EngineImage, find_verified, note_verified
+from builder.verify.runner import Check, FailedVerification, VerifiedImage, verify
 from builder.verify.search import BuildInputs
 
 Outcome = Literal[
@@ -50,7 +51,7 @@ class CellResult:
     seconds: float = 0.0
     log: Path | None = None
     built: BuiltImage | None = None
-    verified: VerifiedImage | None = None
+    verified: VerifiedImage | EngineImage | None = None
     checks: tuple[Check, ...] = ()
     published: Promotable | PlannedImage | None = None
     error: BuilderError | None = None
@@ -66,13 +67,18 @@ class Publication:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What cells are made with: without a `checkout` images stay unverified, without a `publisher` here."""
+    """What cells are made with: without a `checkout` images stay unverified, without a `publisher` here.
+
+    `records` is the folder of what was verified earlier; with `reuse`, such images are not built again.
+    """
 
     engine: Engine
+    records: Path
     settings: BuildSettings
     checkout: Checkout | None
     on_event: Callable[[ProgressEvent], None]
     publisher: Publisher | None = None
+    reuse: bool = True
 
 
 Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
@@ -149,7 +155,16 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
     return result
 
 
+def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if not context.reuse or context.checkout is None:
+        return result
+    found = find_verified(result.rendered, context.engine, context.records)
+    return replace(result, verified=found, outcome="up-to-date") if found else result
+
+
 def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if result.verified:
+        return result
     cell = result.rendered.plan.cell.name
     built = build(
         result.rendered,
@@ -162,7 +177,7 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
 
 
 def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if context.checkout is None or result.built is None:
+    if context.checkout is None or result.built is None or result.verified:
         return result
     cell = result.rendered.plan.cell.name
     log = context.settings.log_of(result.rendered).read_text(encoding="utf-8")
@@ -177,6 +192,7 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         ),
         on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
     )
+    note_verified(verified, context.engine, context.records)
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 
@@ -196,6 +212,7 @@ def _push(result: CellResult, context: RunContext, _: Path) -> CellResult:
 
 # What a cell's outcome is where a stage fails, and the stage.
 _STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], CellResult]], ...]] = (
+    ("build-failed", _reuse),
     ("build-failed", _build),
     ("verify-failed", _verify),
     ("build-failed", _tag),
@@ -219,7 +236,7 @@ def build_and_publish(
     return Publication(results=results, promotion=promotion)
 
 
-def push_verified(states: Sequence[RegistryState], engine: Engine, publisher: Publisher) -> Publication:
+def push_verified(states: Sequence[RegistryState], engine: Engine, records: Path, publisher: Publisher) -> Publication:
     """Push the images that an earlier run built and verified, and move the tags of all cells.
 
     Raises PublishError where a cell is neither in the registry nor, verified, in the engine.
@@ -228,7 +245,7 @@ def push_verified(states: Sequence[RegistryState], engine: Engine, publisher: Pu
     for state in states:
         if state.image is not None:
             results.append(_registered(state))
-        elif found := find_verified(state.rendered, engine):
+        elif found := find_verified(state.rendered, engine, records):
             published = publisher.push(found, engine)
             results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
         else:

@@ -11,6 +11,7 @@ from builder.oci.reference import Digest
 
 # What of the surroundings builder listens to; a test that wants one sets it.
 _HEEDED = (
+    "BUILDER_CACHE_DIR",
     "BUILDER_MIRRORS",
     "BUILDX_BUILDER",
     "CI",

@@ -37,6 +37,7 @@ from builder.request import (
     published_repository,
     read_build_secrets,
     read_project,
+    record_folder,
     require_repository,
 )
 from builder.run import (
@@ -99,6 +100,7 @@ class BuildOptions:
 
     jobs: int
     no_verify: bool
+    reverify: bool
     no_cache: bool
     pull: bool
     builder: str | None
@@ -110,6 +112,12 @@ class BuildOptions:
     provenance: Provenance | None
     sbom: bool
     as_json: bool
+
+    @property
+    def reuse(self) -> bool:
+        """Whether an image that was verified on this machine does as it is."""
+        attested = self.sbom or self.provenance is not None
+        return not (self.reverify or self.no_cache or self.pull or attested)
 
     def settings(self, project: Project) -> BuildSettings:
         """How to build this project's images."""
@@ -125,6 +133,7 @@ class BuildOptions:
 @cell_options
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells to build at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not check the images.")
+@click.option("--reverify", is_flag=True, help="Build and check images again that were verified on this machine.")
 @click.option("--no-cache", is_flag=True, help="Run every build step again.")
 @click.option("--pull", is_flag=True, help="Look for newer base images even where the engine has them.")
 @click.option(
@@ -197,6 +206,8 @@ def _build(
                 checkout=checkout,
                 on_event=display.show,
                 publisher=publisher if options.push else None,
+                records=record_folder(),
+                reuse=options.reuse,
             )
             return make_cells(cells, context, jobs=options.jobs)
 

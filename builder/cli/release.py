@@ -25,6 +25,7 @@ from builder.request import (
     open_registries,
     read_journal_tag,
     read_project,
+    record_folder,
     require_repository,
 )
 from builder.run import Publication, plan_images, promote_registered, push_verified
@@ -39,7 +40,7 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
     engine = DockerEngine()
     project, registries, states = _read_states(request, "push to", engine)
     publisher = _publisher(project, registries, dry_run=dry_run)
-    _report(push_verified(states, engine, publisher), project, dry_run=dry_run, as_json=as_json)
+    _report(push_verified(states, engine, record_folder(), publisher), project, dry_run=dry_run, as_json=as_json)
 
 
 @click.command("promote")

@@ -30,7 +30,8 @@ from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.release.state import fetch_image_config
-from builder.verify.runner import EngineImage, VerifiedImage
+from builder.verify.record import EngineImage
+from builder.verify.runner import VerifiedImage
 
 Compression = Literal["gzip", "zstd"]
 _ZSTD_LEVEL: Final = 3  # 5 to 25 % smaller than gzip, and much quicker both ways

@@ -108,7 +108,7 @@ def _python_version_file(subject: Subject) -> str:
     command = subject.sync or _reinstall("")
     script = (
         f"echo {_OTHER_PYTHON} > .python-version\n"
-        f"{_unchanged(command)}\n"
+        f"{_unchanged(command)} || exit 1\n"  # `set -e` lets a chain of && fail
         f"python -c 'import sys; print(sys.prefix, sys.version.split()[0])'"
     )
     said = _last(subject.sh_in_copy("python-version-file", script))

@@ -16,10 +16,9 @@ import tomli
 
 from builder.contract import BUILDS, SELECTION
 from builder.engine.protocol import Engine
-from builder.errors import EngineError, VerifyError
+from builder.errors import VerifyError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
-from builder.oci.reference import Digest
 from builder.verify.checkout import Checkout, checkout_tar
 from builder.verify.checks import CHECKS, SECONDS, Failed, Skipped, Subject
 from builder.verify.search import BuildInputs
@@ -57,17 +56,6 @@ class VerifiedImage:
         return self.built.rendered
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineImage:
-    """An image in the engine that an earlier run verified: its moving tags name it, which only verified images get.
-
-    `find_verified` alone makes one.
-    """
-
-    rendered: RenderedImage
-    digest: Digest
-
-
 class FailedVerification(VerifyError):  # noqa: N818 - a verdict
     """An image failed checks; `checks` are all that were run."""
 
@@ -101,16 +89,6 @@ def verify(
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)
-
-
-def find_verified(rendered: RenderedImage, engine: Engine) -> EngineImage | None:
-    """Ask the engine for the cell's image; None where it is missing, or was never verified."""
-    names = (rendered.immutable_tag, *rendered.moving_tags)
-    try:
-        ids = {engine.find_image_id(str(name)) for name in names}
-    except EngineError:
-        return None
-    return EngineImage(rendered=rendered, digest=Digest.from_str(ids.pop())) if len(ids) == 1 else None
 
 
 def failed_checks(checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -53,6 +53,14 @@ def builder() -> Builder:
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let builder remember nothing from earlier test runs: which images were verified, above all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BUILDER_CACHE_DIR", str(tmp_path_factory.mktemp("builder-cache")))
+        yield
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without an engine the tests marked `integration` mean nothing; the sandbox brings one."""
     if item.get_closest_marker("integration") and (said := _engine_fault()):

@@ -11,6 +11,7 @@ from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation
 from builder.run import CellResult, Publication
+from builder.verify.record import EngineImage
 from builder.verify.runner import Check
 
 
@@ -99,7 +100,7 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
 
 
 def _digest(result: CellResult) -> str | None:
-    made = result.published or result.built
+    made = result.published or result.built or (result.verified if isinstance(result.verified, EngineImage) else None)
     return str(made.digest) if made else None
 
 
