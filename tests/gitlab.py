@@ -1,4 +1,4 @@
-"""GitLab files as people write them today, one for each way to get at dependencies, and a matrix for their images."""
+"""Typical GitLab files, one for each common way to install dependencies, and a matrix for their images."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def pipeline_command(
     table = job_keywords(_text(keywords), str(keywords)) if keywords else {}
     if prune and request.branch:
         raise UsageError("--prune with --branch", hint="`builder prune --branch` deletes what a branch leaves behind")
-    commands = Commands(options=request.options, building=_words(building), only=request.only, prune=prune)
+    commands = Commands(options=request.options, build_options=_words(building), only=request.only, prune=prune)
     project = read_project(request)
     require_repository("push to", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)

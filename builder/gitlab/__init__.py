@@ -1,1 +1,1 @@
-"""What GitLab reads and runs."""
+"""YAML for GitLab: jobs, child pipelines, and changes to an existing file."""

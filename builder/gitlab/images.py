@@ -1,4 +1,4 @@
-"""Published images as GitLab reads them: the jobs that others extend, and a dotenv file."""
+"""Published images in a form that GitLab reads: jobs to extend, and a dotenv file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builder.oci.registry import Registries
 
 @dataclass(frozen=True, kw_only=True)
 class JobImage:
-    """A cell's image as jobs name it: the moving tag, and the digest that it named when asked."""
+    """A cell's published image: the moving tag, and the digest it names now."""
 
     cell: Cell
     tag: ImageRef
@@ -22,30 +22,30 @@ class JobImage:
 
     @property
     def pinned(self) -> ImageRef:
-        """The image by its digest alone, which nobody can move."""
+        """The image by digest only, which cannot be moved."""
         return self.tag.with_digest(self.digest).without_tag()
 
     @property
     def variable(self) -> str:
-        """The name of the cell's variable in a dotenv file."""
+        """The name of the cell's variable in the dotenv file."""
         return "PREBUILT_" + re.sub("[^A-Z0-9]", "_", self.cell.name.upper())
 
 
 def fetch_job_images(matrix: Matrix, repository: ImageRef, registries: Registries) -> tuple[JobImage, ...]:
-    """Ask what the cells' moving tags name now; raise PublishError that names the cells without an image."""
+    """Ask the registry which images the cells' moving tags name; raise a PublishError that lists the missing ones."""
     tags = {cell: repository.with_tag(matrix.moving_tags(cell)[0]) for cell in matrix.cells}
-    found = dict(zip(tags, registries.map(registries.fetch_digest, tags.values()), strict=True))
-    missing = [tags[cell].familiar for cell, digest in found.items() if digest is None]
+    digests = dict(zip(tags, registries.map(registries.fetch_digest, tags.values()), strict=True))
+    missing = [tags[cell].familiar for cell, digest in digests.items() if digest is None]
     if missing:
         raise PublishError(
             f"not published: {listed(missing)}",
             hint="`builder build --push` publishes them; --only leaves cells out",
         )
-    return tuple(JobImage(cell=cell, tag=tags[cell], digest=digest) for cell, digest in found.items() if digest)
+    return tuple(JobImage(cell=cell, tag=tags[cell], digest=digest) for cell, digest in digests.items() if digest)
 
 
 def default_cell(matrix: Matrix) -> Cell:
-    """The cell for jobs that ask for none: that of the alias `latest`, or the newest Python on the first base."""
+    """The cell for jobs that do not choose one: the alias `latest`, or else the newest Python on the first base."""
     latest = dict(matrix.aliases).get("latest")
     first = matrix.cells[0].base
     return max(
@@ -55,15 +55,15 @@ def default_cell(matrix: Matrix) -> Cell:
 
 
 def jobs_yaml(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
-    """One hidden job for each cell, and `.prebuilt` for the default cell, for jobs to extend.
+    """A hidden job for each cell, and `.prebuilt` for the default cell, for jobs to extend.
 
-    A tag moves, so that a runner is to ask for it each time, and may run what it has where the registry does not
-    answer; a digest need not be asked for again. Runners that allow only one of the two policies take that one.
+    Tags move, so runners should pull each time, but may use their local image if the registry does not answer. Digests
+    do not move, so the local image is good. Runners that allow only one of the two policies use that one.
     """
     repository = images[0].tag.familiar.rpartition(":")[0]
     lines = [
-        f"# The images of {repository}, for jobs to extend.",
-        "# Written by `builder ci images`; run that again rather than edit this.",
+        f"# Images of {repository}, for jobs to extend.",
+        "# Written by `builder ci images`; do not edit, run it again instead.",
         "",
     ]
     for image in images:
@@ -84,16 +84,16 @@ def jobs_yaml(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
 def dotenv(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
     """`PREBUILT_<CELL>=<image>` for each cell, and `PREBUILT_DEFAULT`, for `artifacts: reports: dotenv`.
 
-    Raises UsageError where two cells would have one variable.
+    Raises UsageError if two cells would share a variable.
     """
     names: dict[str, str] = {}
     for image in images:
         other = names.setdefault(image.variable, image.cell.name)
         if other != image.cell.name:
             raise UsageError(
-                f"{other} and {image.cell.name} would both be {image.variable} in a dotenv file",
-                hint="give one of the bases another name in the matrix",
+                f"{other} and {image.cell.name} would share the variable {image.variable} in the dotenv file",
+                hint="rename one of the bases in the matrix",
             )
     lines = [f"{image.variable}={image.pinned if pin else image.tag}" for image in images]
-    (chosen,) = [image for image in images if image.cell.name == default]
-    return "\n".join([*lines, f"PREBUILT_DEFAULT={chosen.pinned if pin else chosen.tag}"]) + "\n"
+    (default_image,) = [image for image in images if image.cell.name == default]
+    return "\n".join([*lines, f"PREBUILT_DEFAULT={default_image.pinned if pin else default_image.tag}"]) + "\n"

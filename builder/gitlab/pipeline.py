@@ -1,4 +1,4 @@
-"""A child pipeline for GitLab: a build job for each cell that the registry lacks, then one that moves the tags."""
+"""A child pipeline for GitLab: a build job for each missing cell, then a job that moves the tags."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from builder.release.state import RegistryState
 
 @dataclass(frozen=True, kw_only=True)
 class Commands:
-    """What the commands of a child pipeline are given: `options` all of them, `building` the builds beside those.
+    """The builder commands of a child pipeline: all get `options`, and builds also get `build_options`.
 
-    `only` is the choice of cells that are promoted, as `--only` has it; with `prune`, the rest is deleted afterwards.
+    `only` selects the cells to promote, as `--only` does. With `prune`, unused images are deleted afterwards.
     """
 
     options: Sequence[str]
-    building: Sequence[str] = ()
+    build_options: Sequence[str] = ()
     only: Sequence[str] = ()
     prune: bool = False
 
     def build(self, cell: Cell) -> str:
-        """Build one cell and push it; no tag that jobs name moves."""
+        """The command that builds and pushes one cell, without moving its tags."""
         only = f"python={cell.python},base={cell.base}"
-        return _command("build", "--push", "--promote", "none", "--only", only, *self.options, *self.building)
+        return _command("build", "--push", "--promote", "none", "--only", only, *self.options, *self.build_options)
 
     def promote(self) -> str:
-        """Move the tags of all cells, once each of them is there."""
-        return _command("promote", *(word for each in self.only for word in ("--only", each)), *self.options)
+        """The command that moves the tags of all cells."""
+        return _command("promote", *(word for selector in self.only for word in ("--only", selector)), *self.options)
 
     def delete(self) -> list[str]:
-        """Delete what nothing needs, where that is wanted."""
+        """The command that deletes unused images, if requested."""
         return [_command("prune", "--delete", *self.options)] if self.prune else []
 
 
 def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], commands: Commands) -> str:
-    """A child pipeline: a build job for each cell that the registry lacks, then one that moves the tags of all.
+    """A child pipeline: a build job for each cell that the registry lacks, then a job that moves all tags.
 
-    `keywords` are what every job has: image, tags, services, …. Where nothing is to be done, the one job says so.
+    Every job gets the `keywords`: image, tags, services, …. If there is nothing to do, the only job says so.
     """
-    building = [each.rendered.plan.cell for each in states if each.digest is None]
+    missing = [state.rendered.plan.cell for state in states if state.digest is None]
     jobs: dict[str, Any] = {
-        f"build {cell.name}": {"stage": "build", **keywords, "script": [commands.build(cell)]} for cell in building
+        f"build {cell.name}": {"stage": "build", **keywords, "script": [commands.build(cell)]} for cell in missing
     }
-    if any(each.status != "up-to-date" for each in states):
+    if any(state.status != "up-to-date" for state in states):
         last, script = "promote", commands.promote()
     else:
         last, script = "nothing to do", f"echo '{len(states)} cells are up to date'"
     jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
-    head = f"# Written by `builder ci pipeline` for {len(building)} of {len(states)} cells; "
-    head += "run that again rather than edit this.\n"
-    stages = {"stages": ["build", "promote"] if building else ["promote"]}
+    head = f"# Written by `builder ci pipeline` for {len(missing)} of {len(states)} cells; "
+    head += "do not edit, run it again instead.\n"
+    stages = {"stages": ["build", "promote"] if missing else ["promote"]}
     parts = [stages, *({name: job} for name, job in jobs.items())]
     return head + "\n".join(_dumped(part) for part in parts)
 
@@ -66,9 +66,9 @@ def _command(*words: str) -> str:
 
 
 def job_keywords(text: str, source: str) -> dict[str, Any]:
-    """Parse the keywords that every job of a child pipeline has: a YAML mapping of GitLab's job keywords.
+    """Parse the job keywords, a YAML mapping, that every job of a child pipeline gets.
 
-    Raises UsageError on anything else, and on keywords that the pipeline sets itself.
+    Raises UsageError for anything else, and for keywords that the pipeline sets itself.
     """
     try:
         table = yaml.safe_load(text)
@@ -76,16 +76,16 @@ def job_keywords(text: str, source: str) -> dict[str, Any]:
         raise UsageError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
         raise UsageError(
-            f"{source} is no mapping of job keywords", hint="write image: …, tags: […], services: […] as in a job"
+            f"{source} is not a mapping of job keywords", hint="write image: …, tags: […], services: […] as in a job"
         )
-    ours = sorted(table.keys() & {"script", "stage", "needs", "trigger"})
-    if ours:
-        raise UsageError(f"{source} has {', '.join(ours)}, which the pipeline sets itself", hint="leave that out")
-    return {key: value for key, value in table.items() if value != []}  # GitLab's schema wants no empty list of tags
+    reserved = sorted(table.keys() & {"script", "stage", "needs", "trigger"})
+    if reserved:
+        raise UsageError(f"{source} has {', '.join(reserved)}, which the pipeline sets itself", hint="remove that")
+    return {key: value for key, value in table.items() if value != []}  # GitLab's schema rejects an empty list of tags
 
 
 class _Dumper(yaml.SafeDumper):
-    """Indents lists below their key, as people write them."""
+    """Indents lists below their key, as is usual."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         """See PyYAML."""

@@ -1,4 +1,4 @@
-"""What `builder ci adopt` prints, taken by the programs that people give it to."""
+"""The diff of `builder ci adopt`, applied with git and patch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDS: Mapping[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_diff_gives_exactly_the_text(way: str, ends: str, program: list[str], tmp_path: Path) -> None:
-    """Broken: the diff does not apply, or makes another file than the one that was checked."""
+    """Broken: the diff does not apply, or its result differs from the adopted file."""
     text = ENDS[ends](WAYS[way])
     path = tmp_path / "in a folder/.gitlab-ci.yml"
     path.parent.mkdir()
@@ -38,6 +38,6 @@ def test_diff_gives_exactly_the_text(way: str, ends: str, program: list[str], tm
     command = [sys.executable, "-m", "builder", "ci", "adopt", str(path.relative_to(tmp_path))]
     diff = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
     subprocess.run(program, cwd=tmp_path, check=True, input=diff)
-    wanted = adopt(parse_gitlab_file(text, source="x"), parse_matrix(MATRIX, source="matrix.toml")).text
-    assert wanted != text
-    assert path.read_bytes() == wanted.encode()
+    expected = adopt(parse_gitlab_file(text, source="x"), parse_matrix(MATRIX, source="matrix.toml")).text
+    assert expected != text
+    assert path.read_bytes() == expected.encode()

@@ -1,4 +1,4 @@
-"""The GitLab component in a consumer's project, from its schedule to the jobs that run on the images."""
+"""The GitLab component in a consumer's project: from the schedule to jobs on the images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ test:
 
 @pytest.fixture(scope="session")
 def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the component, released as 1.0.0, and its image in the registry."""
+    """A repository with version 1.0.0 of the component, and its image in the registry."""
     made = subprocess.run(["make", "image", f"IMAGE={CLI}"], cwd=HERE, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     docker("push", "--quiet", CLI)
@@ -62,32 +62,32 @@ def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Consumer:
-    """A project that includes the component, and the repository of its images."""
+    """A project that includes the component, and the path of its images."""
 
     project: Nightly
     component: Path
     path: str
 
     def write(self, *, idna: str, inputs: str = "") -> None:
-        """Write and lock the project, with an idna of its own."""
+        """Write and lock the project with this version of idna."""
         self.project.lock(idna=idna)
         text = PIPELINE.format(cli=CLI, inputs=inputs)
         (self.project.folder / ".gitlab-ci.yml").write_text(text)
 
     def run(self, **variables: str) -> ContainerExit:
-        """Run a pipeline as GitLab would on a runner whose jobs have the engine's socket."""
-        said = {
+        """Run a pipeline as on a GitLab runner whose jobs have the engine's socket."""
+        defaults = {
             "CI_REGISTRY_IMAGE": f"{REGISTRY}/{self.path}", "CI_DEFAULT_BRANCH": "main",
             "DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": "",
             **{name: os.environ[name] for name in ("BUILDER_MIRRORS",) if name in os.environ},
         }  # fmt: skip
         return run_pipeline(
-            self.project.folder, variables=said | variables, volumes={SOCKET: SOCKET},
+            self.project.folder, variables=defaults | variables, volumes={SOCKET: SOCKET},
             projects={"acme/builder": self.component}, options=["--network", "host"],
         )  # fmt: skip
 
     def scheduled(self) -> ContainerExit:
-        """The night's pipeline on the default branch."""
+        """The scheduled pipeline on the default branch."""
         return self.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main")
 
     def merge_request(self, source_project: str = "1") -> ContainerExit:
@@ -98,13 +98,13 @@ class Consumer:
         )  # fmt: skip
 
     def named(self, *tags: str) -> dict[str, str | None]:
-        """What tags name at the registry."""
+        """The digests of tags in the registry."""
         return standing(REGISTRY, f"{self.path}/ci", tags)
 
 
 @pytest.fixture
 def consumer(component: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Consumer]:
-    """The project, with images of this test's own, none built yet."""
+    """The project with its own repository, no image built yet."""
     path = f"acme/{request.node.name.replace('_', '-')}-{os.getpid()}"
     project = Nightly(folder=tmp_path, repository="", env={})
     project.matrix()
@@ -118,14 +118,14 @@ def consumer(component: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 
 def names(ran: ContainerExit) -> list[str]:
-    """The jobs that ran, all of which passed."""
+    """The names of the jobs that ran; fail unless all passed."""
     assert ran.exit_code == 0, ran.text
     assert all(job.passed for job in ran.jobs), ran.text
     return [job.name for job in ran.jobs]
 
 
 def test_from_schedule_to_jobs(consumer: Consumer) -> None:
-    """A team that adds the include and a schedule has no images, or jobs that do not run on them."""
+    """Broken: a schedule with the component builds no images, or jobs do not run on them."""
     first = consumer.scheduled()
     assert names(first) == ["prebuilt", "test"]
     assert "idna 3.9" in first["test"].output
@@ -137,7 +137,7 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
 
 
 def test_merge_request_runs_on_images_of_its_own(consumer: Consumer) -> None:
-    """A merge request that changes the lock waits for the default branch, or changes what everybody runs on."""
+    """Broken: a merge request that changes the lock does not get its own images, or changes those of other jobs."""
     consumer.scheduled()
     before = consumer.named("3.13-slim")
     unchanged = consumer.merge_request()
@@ -154,11 +154,11 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer) -> None:
 
     fork = consumer.merge_request(source_project="2")
     assert [job.name for job in fork.jobs] == ["test"]
-    assert "1 package differs" in fork["test"].output  # the lock moved on, and the job is told
+    assert "1 package differs" in fork["test"].output  # the lock has changed since the image was built
 
 
 def test_a_job_for_each_image(consumer: Consumer) -> None:
-    """Images are built one after another although there are runners, or tags move before all of them are built."""
+    """Broken: images are not built in parallel, or tags move before all images are built."""
     inputs = ["parallel: true", "prune: true", "before_script: [echo getting ready]", "options: --jobs 1"]
     consumer.write(idna="3.9", inputs="".join(f"      {each}\n" for each in inputs))
     ran = consumer.scheduled()

@@ -1,4 +1,4 @@
-"""What `builder ci images` and `builder ci pipeline` write, from a real registry."""
+"""The output of `builder ci images` and `builder ci pipeline`, with a real registry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = json.loads(files("check_jsonschema.builtin_schemas.vendor").joinpath("g
 
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
-    """The project, with a repository of this test's own, nothing published."""
+    """The project with its own, empty repository."""
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{request.node.name.replace('_', '-')}", env={})
     made.lock()
     made.matrix(extra='aliases = { latest = "3.11-slim" }')
@@ -34,21 +34,21 @@ def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequ
 
 
 def read(text: str) -> dict[str, Any]:
-    """The YAML, valid as GitLab's own schema has it."""
+    """Parse the YAML and validate it with GitLab's schema."""
     table: dict[str, Any] = yaml.safe_load(text)
     jsonschema.validate(table, SCHEMA)
     return table
 
 
 def of(nightly: Nightly, *arguments: str) -> str:
-    """What `builder ci …` prints."""
+    """The output of `builder ci …`."""
     done = nightly.builder("ci", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_images_are_what_is_published(nightly: Nightly) -> None:
-    """Jobs extend an image that is not there, or not the one that the tag names."""
+def test_images_are_the_published_ones(nightly: Nightly) -> None:
+    """Broken: jobs extend an image that does not exist, or one that the tag does not name."""
     nightly.outcomes()
     host, _, path = nightly.repository.partition("/")
     digests = standing(host, path)
@@ -77,7 +77,7 @@ def test_images_are_what_is_published(nightly: Nightly) -> None:
 
 
 def test_cell_that_nobody_pushed_is_named(nightly: Nightly) -> None:
-    """A file is written whose jobs cannot start, or one that stood before is half replaced."""
+    """Broken: the written file names missing images, or an existing file is partly overwritten."""
     never = nightly.builder("ci", "images")
     assert (never.returncode, never.stdout) == (4, "")
     assert f"not published: {nightly.repository}:3.11-slim, {nightly.repository}:3.13-slim" in never.stderr
@@ -92,7 +92,7 @@ def test_cell_that_nobody_pushed_is_named(nightly: Nightly) -> None:
 
 
 def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly) -> None:
-    """A child pipeline builds what is there already, leaves a cell out, or moves the tags before all are built."""
+    """Broken: a child pipeline builds existing images, omits a cell, or moves the tags too early."""
     keywords = "image: registry.example.com/cli:1\ntags: [docker]\nservices: []\nbefore_script:\n  - set -u\n"
     (nightly.folder / "job.yml").write_text(keywords)
     first = of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml")
@@ -120,7 +120,7 @@ def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly) -> None:
 
 
 def run(nightly: Nightly, job: dict[str, Any]) -> None:
-    """Run a job's script as it stands, with `builder` on the PATH."""
+    """Run a job's script with `builder` on the PATH."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for line in job["script"]:
         done = subprocess.run(
@@ -130,18 +130,18 @@ def run(nightly: Nightly, job: dict[str, Any]) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_pipeline_keeps_what_was_asked(nightly: Nightly) -> None:
-    """A child pipeline works on another matrix, lock, branch or mirror than the one it was made from."""
+def test_pipeline_keeps_the_options(nightly: Nightly) -> None:
+    """Broken: the jobs use a matrix, lock, branch or mirror other than that of the pipeline."""
     (nightly.folder / "matrix.toml").rename(nightly.folder / "ci matrix.toml")
     mirror = os.environ.get("BUILDER_MIRRORS", "docker.io=docker.io").split(",")[0]
-    said = ("-f", "ci matrix.toml", "--lock", "uv.lock", "--branch", "mr-7", "--mirror", mirror)
-    jobs = read(of(nightly, "pipeline", *said, "--only", "python=3.13"))
+    options = ("-f", "ci matrix.toml", "--lock", "uv.lock", "--branch", "mr-7", "--mirror", mirror)
+    jobs = read(of(nightly, "pipeline", *options, "--only", "python=3.13"))
     assert list(jobs) == ["stages", "build 3.13-slim", "promote"]
-    options = f"--file 'ci matrix.toml' --lock uv.lock --branch mr-7 --mirror {mirror}"
+    words = f"--file 'ci matrix.toml' --lock uv.lock --branch mr-7 --mirror {mirror}"
     assert jobs["build 3.13-slim"]["script"] == [
-        f"builder build --push --promote none --only python=3.13,base=slim {options}"
+        f"builder build --push --promote none --only python=3.13,base=slim {words}"
     ]
-    assert jobs["promote"]["script"] == [f"builder promote --only python=3.13 {options}"]
+    assert jobs["promote"]["script"] == [f"builder promote --only python=3.13 {words}"]
     jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", "--prune"))
     assert jobs["build 3.11-slim"]["script"][0].endswith("--file 'ci matrix.toml' --builder 'my pods' --jobs 1")
     assert jobs["promote"]["script"] == [
@@ -150,17 +150,17 @@ def test_pipeline_keeps_what_was_asked(nightly: Nightly) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "words"),
     [
         ("image: [", "job.yml is not YAML"),
-        ("- image", "job.yml is no mapping of job keywords"),
-        ("", "job.yml is no mapping of job keywords"),
+        ("- image", "job.yml is not a mapping of job keywords"),
+        ("", "job.yml is not a mapping of job keywords"),
         ("image: a\nscript: [b]\n", "job.yml has script, which the pipeline sets itself"),
         (None, "cannot read job.yml: No such file or directory"),
     ],
 )
-def test_job_keywords_that_are_none(tmp_path: Path, text: str | None, says: str) -> None:
-    """A mistake in the file of job keywords shows in GitLab only, in a pipeline that does not start."""
+def test_invalid_job_keywords(tmp_path: Path, text: str | None, words: str) -> None:
+    """Broken: invalid job keywords are found only by GitLab, when the pipeline does not start."""
     nightly = Nightly(folder=tmp_path, repository="registry.invalid/ci", env={})
     nightly.lock()
     nightly.matrix()
@@ -168,30 +168,30 @@ def test_job_keywords_that_are_none(tmp_path: Path, text: str | None, says: str)
         (tmp_path / "job.yml").write_text(text)
     done = nightly.builder("ci", "pipeline", "--job", "job.yml")
     assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "words"),
     [
         (("--options", "--only python=3.13"), "--options has --only, which each job has of its own"),
         (("--options", "'"), "cannot be read: No closing quotation"),
         (("--prune", "--branch", "mr-7"), "--prune with --branch"),
     ],
 )
-def test_options_that_do_not_go_together(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
-    """A child pipeline builds more than it says, or forgets the branch that it is for."""
+def test_invalid_options(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """Broken: options override those that each job needs."""
     nightly = Nightly(folder=tmp_path, repository="registry.invalid/ci", env={})
     nightly.lock()
     nightly.matrix()
     done = nightly.builder("ci", "pipeline", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("command", ["images", "pipeline"])
 def test_nowhere_to_publish(tmp_path: Path, command: str) -> None:
-    """Without a repository, and outside of a GitLab job, a file with images that do not exist is written."""
+    """Broken: without a repository, builder writes a file with images that do not exist."""
     nightly = Nightly(folder=tmp_path, repository="x", env={"CI_REGISTRY_IMAGE": ""})
     nightly.lock()
     nightly.matrix()

@@ -1,4 +1,4 @@
-"""The pipelines that teams have today, and the same on baked images: `examples/gitlab`, run for real."""
+"""The pipelines in `examples/gitlab`, before and after the move to baked images, run with gitlab-ci-local."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.integration, runs_pipelines]
 NAMES = sorted(folder.name for folder in PAIRS.iterdir() if folder.is_dir())
 NO_NETWORK = ("--network", "none")
 
-# What a team takes out of its file, and what it puts in.
-TAKEN = re.compile(
+# Lines that a team removes from its file, and lines that it adds.
+REMOVED = re.compile(
     r" *image: .*"
     r"| *cache:| *(- )?key:( .*)?| *files:| *paths:| *- (uv\.lock|\.cache/pip|venv/|\$UV_CACHE_DIR)"
     r"| *(PIP_CACHE_DIR|UV_CACHE_DIR|UV_LINK_MODE|UV_VERSION): .*"
     r"| *- (python -m venv venv|source venv/bin/activate|uv cache prune --ci)"
 )
-PUT = re.compile(r" *image: \$CI_REGISTRY_IMAGE/ci:\S+")
+ADDED = re.compile(r" *image: \$CI_REGISTRY_IMAGE/ci:\S+")
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,14 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def public() -> Iterator[None]:
-    """The images that the pipelines of today start from."""
+    """The public images that the pipelines use before the move."""
     with public_images(*PUBLIC_IMAGES):
         yield
 
 
 @pytest.fixture
 def registry_image(tmp_path: Path) -> Iterator[str]:
-    """What GitLab would set CI_REGISTRY_IMAGE to; the images under it are removed from the engine afterwards."""
+    """The value of CI_REGISTRY_IMAGE; its images are removed from the engine afterwards."""
     name = f"{REGISTRY}/{tmp_path.name.replace('_', '-').lower()}"
     yield name
     for tag in images_of(f"{name}/ci"):
@@ -53,18 +53,18 @@ def registry_image(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_image_and_caches_differ(name: str) -> None:
-    """Whoever moves to a baked image must not have to change anything else."""
+    """Broken: moving to a baked image changes more than the image and the caches."""
     before, after = ((PAIRS / name / f"{which}.gitlab-ci.yml").read_text() for which in ("before", "after"))
     lines = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "-+"]
-    assert [line for line in lines if not (TAKEN if line[0] == "-" else PUT).fullmatch(line[2:])] == []
+    assert [line for line in lines if not (REMOVED if line[0] == "-" else ADDED).fullmatch(line[2:])] == []
     assert [line for line in lines if line[0] == "+"]
 
 
 @pytest.mark.usefixtures("public")
-def test_pip_with_a_cached_environment_runs_today(projects: dict[str, Path]) -> None:
-    """What the bench compares with is a pipeline that works: a job fills the cache, another one finds it."""
+def test_pip_with_a_cached_environment_before(projects: dict[str, Path]) -> None:
+    """Broken: the benchmark compares with a pipeline that fails, or whose second job does not use the cache."""
     take(projects["pip-cache-and-venv"], "before")
-    ran = run_pipeline(projects["pip-cache-and-venv"], "init", "test")  # the other two do as test does
+    ran = run_pipeline(projects["pip-cache-and-venv"], "init", "test")  # the other two work like test
     assert ran.exit_code == 0, ran.text
     assert "Successfully installed" in ran["init"].output
     assert "imported cache" in ran.text
@@ -72,26 +72,26 @@ def test_pip_with_a_cached_environment_runs_today(projects: dict[str, Path]) -> 
 
 
 @pytest.mark.usefixtures("public")
-def test_pip_on_a_long_lived_machine_runs_today(projects: dict[str, Path]) -> None:
-    """What is compared with is a runner whose volume outlives the jobs, and pip keeps what it may in it.
+def test_pip_on_a_long_lived_machine_before(projects: dict[str, Path]) -> None:
+    """Broken: the benchmark compares with a pipeline that fails, or where pip's cache does not outlive the jobs.
 
-    That are downloads only where the index sends the headers that let pip keep them, as PyPI does and mirrors may not.
+    Downloads are in the cache only if the headers of the index allow it.
     """
     folder = projects["pip-on-a-long-lived-machine"]
     take(folder, "before")
     with runner_volume() as cache:
         ran = run_pipeline(folder, volumes={cache: "/cache"})
-        kept = docker(
+        cached = docker(
             "run", "--rm", "--volume", f"{cache}:/cache", PUBLIC_IMAGES[0], "find", "/cache/pip", "-type", "f"
         )
     assert ran.exit_code == 0, ran.text
     assert {job.name for job in ran.jobs} == {"lint", "test"}
-    assert kept
+    assert cached
 
 
 @pytest.mark.usefixtures("public")
-def test_uv_with_a_cache_runs_today(projects: dict[str, Path]) -> None:
-    """What the bench compares with is a pipeline that works; `uv cache prune --ci` leaves its cache next to empty."""
+def test_uv_with_a_cache_before(projects: dict[str, Path]) -> None:
+    """Broken: the benchmark compares with a pipeline that fails, or that has nothing to install."""
     take(projects["uv-cache"], "before")
     ran = run_pipeline(projects["uv-cache"])
     assert ran.exit_code == 0, ran.text
@@ -100,8 +100,8 @@ def test_uv_with_a_cache_runs_today(projects: dict[str, Path]) -> None:
 
 
 @pytest.mark.usefixtures("public")
-def test_what_one_job_installs_the_next_one_lacks(projects: dict[str, Path]) -> None:
-    """The pair shows a pipeline that fails today: a job's container takes with it what was installed in it."""
+def test_packages_do_not_outlive_their_job_before(projects: dict[str, Path]) -> None:
+    """Broken: the example of a pipeline that fails without a baked image does not fail."""
     take(projects["uv-system-python"], "before")
     ran = run_pipeline(projects["uv-system-python"])
     assert ran.exit_code == 1
@@ -114,7 +114,7 @@ def test_what_one_job_installs_the_next_one_lacks(projects: dict[str, Path]) -> 
 def test_baked_image_has_everything(
     name: str, projects: dict[str, Path], builder: Builder, registry_image: str
 ) -> None:
-    """On the image that builder makes of the project's lock all jobs pass, and none of them needs a network."""
+    """Broken: a job on the baked image fails, or needs the network."""
     folder = projects[name]
     env = {"CI_REGISTRY_IMAGE": registry_image}
     done = builder("build", "--lock", lock_of(folder), cwd=folder, env=env)

@@ -1,4 +1,4 @@
-"""`builder ci adopt`: which lines of a `.gitlab-ci.yml` leave, which stay, and what is said of them."""
+"""`builder ci adopt`: the changes to a `.gitlab-ci.yml`, and the remarks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Adopt = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def adopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adopt:
-    """Adopt a text: the changed lines of the diff, without those around them, and what is said."""
+    """Adopt a text: return the changed lines of the diff, without context, and the remarks."""
 
     def run(text: str, matrix: str = MATRIX) -> tuple[str, str]:
         ended = _run(tmp_path, monkeypatch, text, matrix)
@@ -44,33 +44,33 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, matrix: str =
 
 
 def _applied(text: str, diff: str) -> str:
-    """The text that a unified diff makes of another; hunks are taken at their word."""
-    old, at = re.findall(r"[^\n]*\n|[^\n]+\Z", text), 0
+    """Apply a unified diff to a text."""
+    old, position = re.findall(r"[^\n]*\n|[^\n]+\Z", text), 0
     new: list[str] = []
     before = ""
     for line in re.findall(r"[^\n]*\n", diff)[2:]:
-        if found := re.match(r"@@ -(\d+)", line):
-            start = int(found[1]) - 1
-            new += old[at:start]
-            at = start
+        if hunk := re.match(r"@@ -(\d+)", line):
+            start = int(hunk[1]) - 1
+            new += old[position:start]
+            position = start
         elif line[0] == "\\":
             new[-1:] = [new[-1].removesuffix("\n")] if before[0] != "-" else new[-1:]
         elif line[0] == "+":
             new.append(line[1:])
         else:
-            assert old[at].removesuffix("\n") == line[1:].removesuffix("\n")
-            new += [old[at]] if line[0] == " " else []
-            at += 1
+            assert old[position].removesuffix("\n") == line[1:].removesuffix("\n")
+            new += [old[position]] if line[0] == " " else []
+            position += 1
         before = line
-    return "".join(new + old[at:])
+    return "".join(new + old[position:])
 
 
 class _Reference(tuple[str, ...]):
-    """A `!reference`, by its path."""
+    """The path of a `!reference`."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads `!reference`."""
+    """A YAML loader that knows `!reference`."""
 
 
 def _reference(loader: _Loader, node: yaml.Node) -> _Reference:
@@ -82,33 +82,33 @@ _Loader.add_constructor("!reference", _reference)
 
 
 def _resolved(value: Any, root: Any, seen: tuple[_Reference, ...] = ()) -> Any:
-    """A value with its references followed, as GitLab's schema wants it; those in circles are a text."""
+    """A value with its references resolved, which GitLab's schema does not know; a circular one becomes a text."""
     if isinstance(value, _Reference):
-        at = root
+        target = root
         for key in value:
-            at = at[key]
-        return "circle" if value in seen else _resolved(at, root, (*seen, value))
+            target = target[key]
+        return "circular" if value in seen else _resolved(target, root, (*seen, value))
     if isinstance(value, dict):
-        return {key: _resolved(each, root, seen) for key, each in value.items()}
-    return [_resolved(each, root, seen) for each in value] if isinstance(value, list) else value
+        return {key: _resolved(item, root, seen) for key, item in value.items()}
+    return [_resolved(item, root, seen) for item in value] if isinstance(value, list) else value
 
 
 def _assert_valid(before: str, after: str) -> None:
-    """Hold a file against GitLab's schema, before and after."""
+    """Validate a file with GitLab's schema, before and after the change."""
     schema: Any = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/gitlab-ci.json").read_bytes())
     validator = jsonschema.Draft7Validator(schema)
     for text in (before, after):
-        read = list(yaml.load_all(text, Loader=_Loader))[-1]
-        whole = _resolved(read, read)
-        assert validator.is_valid(whole), next(validator.iter_errors(whole)).message
+        document = list(yaml.load_all(text, Loader=_Loader))[-1]
+        resolved = _resolved(document, document)
+        assert validator.is_valid(resolved), next(validator.iter_errors(resolved)).message
 
 
-# The four ways people do it today
+# Four common ways to install dependencies
 
 
-def test_pip_with_a_cache_of_its_downloads_and_a_venv(adopt: Adopt) -> None:
-    """Broken: the jobs of a pip project make an environment of their own beside the baked one, or restore its cache."""
-    changed, said = adopt(WAYS["pip-cache"])
+def test_pip_with_a_download_cache_and_a_venv(adopt: Adopt) -> None:
+    """Broken: the jobs of a pip project still create their own environment, or restore a cache of it."""
+    changed, remarks = adopt(WAYS["pip-cache"])
     assert (
         changed
         == """\
@@ -131,20 +131,23 @@ def test_pip_with_a_cache_of_its_downloads_and_a_venv(adopt: Adopt) -> None:
 -    - source venv/bin/activate
 """
     )
-    assert ".gitlab-ci.yml:6: this comment is kept" in said
-    assert ".gitlab-ci.yml:11: init: 3.12-slim becomes 3.12-bookworm-slim" in said
-    assert ".gitlab-ci.yml:20: init: it only installs what the image has; it may go" in said
+    assert ".gitlab-ci.yml:6: this comment stays, but the lines below it are removed" in remarks
+    assert ".gitlab-ci.yml:11: init: 3.12-slim becomes 3.12-bookworm-slim, the only cell with this Python" in remarks
+    assert (
+        ".gitlab-ci.yml:20: init: it only installs what the image has; you can delete it and any `needs` on it"
+        in remarks
+    )
 
 
 def test_pip_with_its_own_cache_on_a_long_lived_machine(adopt: Adopt) -> None:
-    """Broken: pip's cache outside the project is taken from jobs whose lock is newer than the image."""
-    changed, said = adopt(WAYS["pip-machine"])
+    """Broken: jobs whose lock is newer than the image lose pip's cache outside the project."""
+    changed, remarks = adopt(WAYS["pip-machine"])
     assert changed == "-image: python:3.12\n+image: $CI_REGISTRY_IMAGE/ci:3.12-bookworm-slim\n"
-    assert "git, compilers and the like go into its packages" in said
+    assert "add git, compilers and other tools to its packages if jobs need them" in remarks
 
 
 def test_uv_with_a_cache_keyed_on_the_lock(adopt: Adopt) -> None:
-    """Broken: variables and caches of a uv project hide the warm cache, or `prune --ci` empties it."""
+    """Broken: variables and caches of a uv project hide the warm cache, or `uv cache prune --ci` empties it."""
     changed, _ = adopt(WAYS["uv-cache"])
     assert (
         changed
@@ -167,8 +170,8 @@ def test_uv_with_a_cache_keyed_on_the_lock(adopt: Adopt) -> None:
 
 
 def test_uv_pip_on_alpine(adopt: Adopt) -> None:
-    """Broken: more than the image's name changes where `uv pip` installs into the system."""
-    changed, said = adopt(WAYS["uv-system"])
+    """Broken: more than the image changes in jobs that install into the system with `uv pip`."""
+    changed, remarks = adopt(WAYS["uv-system"])
     assert (
         changed
         == """\
@@ -178,12 +181,12 @@ def test_uv_pip_on_alpine(adopt: Adopt) -> None:
 +  image: $CI_REGISTRY_IMAGE/ci:3.13-alpine
 """
     )
-    assert said == ""
+    assert remarks == ""
 
 
 @pytest.mark.parametrize("name", ["pip-cache-and-venv", "pip-on-a-long-lived-machine", "uv-cache", "uv-system-python"])
 def test_examples(name: str, repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: the pipelines that examples/gitlab shows, and tests run, are not what `builder ci adopt` makes."""
+    """Broken: the pipelines in examples/gitlab differ from the output of `builder ci adopt`."""
     folder = repository_root / "examples/gitlab" / name
     before, after, matrix = (
         (folder / each).read_text(encoding="utf-8")
@@ -193,8 +196,8 @@ def test_examples(name: str, repository_root: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_adopting_twice_changes_nothing_more(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: what was adopted is not recognised, and is changed again."""
+def test_adopting_again_changes_nothing(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: adopting an adopted file changes it again."""
     first = _run(tmp_path, monkeypatch, WAYS[way])
     again = _run(tmp_path, monkeypatch, _applied(WAYS[way], first.stdout))
     assert (again.exit_code, again.stdout) == (0, "")
@@ -205,7 +208,7 @@ def test_adopting_twice_changes_nothing_more(way: str, tmp_path: Path, monkeypat
 
 
 def job(image: str, *more: str) -> str:
-    """A file of one job that installs and tests."""
+    """A file with one job, which installs and tests."""
     lines = [f"  {line}\n" for each in more for line in each.splitlines()]
     return f"test:\n  image: {image}\n{''.join(lines)}  script:\n    - uv sync --frozen\n    - pytest\n"
 
@@ -230,8 +233,8 @@ def job(image: str, *more: str) -> str:
         ("nexus.example.com/deep/down/python:3.13-alpine", "3.13-alpine"),
     ],
 )
-def test_images_that_are_known(adopt: Adopt, image: str, becomes: str) -> None:
-    """Broken: a name of a Python image is not recognised, or leads to a wrong cell."""
+def test_known_images(adopt: Adopt, image: str, becomes: str) -> None:
+    """Broken: a Python image is not recognised, or replaced by the wrong cell."""
     changed, _ = adopt(job(image), MATRIX + '[mirrors]\n"docker.io" = "nexus.example.com/deep/down"\n')
     assert changed == f"-  image: {image}\n+  image: $CI_REGISTRY_IMAGE/ci:{becomes}\n"
 
@@ -239,53 +242,56 @@ def test_images_that_are_known(adopt: Adopt, image: str, becomes: str) -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("python:3.9-slim", 'no cell of matrix.toml has Python 3.9; add "3.9" to its python'),
-        ("python:3.12-slim-bullseye", "no cell of matrix.toml with Python 3.12 has such a base; add one under [bases]"),
-        ("python:3.12-windowsservercore", "has such a base"),
-        ("python:3", "names no Python version such as 3.12"),
-        ("python", "names no Python version such as 3.12"),
-        ("ghcr.io/astral-sh/uv:latest", "names no Python version such as 3.12"),
-        ("ghcr.io/astral-sh/uv:0.13.8", "names no Python version such as 3.12"),
+        ("python:3.9-slim", 'no cell of matrix.toml has Python 3.9; add "3.9" to its python list'),
+        (
+            "python:3.12-slim-bullseye",
+            "no cell of matrix.toml with Python 3.12 has a matching base; add one to base and [bases]",
+        ),
+        ("python:3.12-windowsservercore", "has a matching base"),
+        ("python:3", "does not contain a Python version such as 3.12"),
+        ("python", "does not contain a Python version such as 3.12"),
+        ("ghcr.io/astral-sh/uv:latest", "does not contain a Python version such as 3.12"),
+        ("ghcr.io/astral-sh/uv:0.13.8", "does not contain a Python version such as 3.12"),
         ("python:3.12-slim@sha256:" + "0" * 64, "is pinned by digest"),
         ("python:$PYTHON_VERSION-slim", "$PYTHON_VERSION is not set in this file"),
         ("$REGISTRY/python:3.12", "$REGISTRY is not set in this file"),
         ("$PYTHON_IMAGE", "$PYTHON_IMAGE is not set in this file"),
-        ('"python:$[[ inputs.python ]]-slim"', "it has an input of a component"),
+        ('"python:$[[ inputs.python ]]-slim"', "it contains a component input"),
         ("registry.example.com/acme/python:3.12", "is not a Python image that builder knows"),
         ("node:22", "is not a Python image that builder knows"),
         ("$IMAGE", "is not a Python image that builder knows"),
     ],
 )
 def test_images_that_are_left_alone(adopt: Adopt, image: str, words: str) -> None:
-    """Broken: an image is replaced by one that is not the same, or it is not said why it is not."""
-    changed, said = adopt(job(image))
+    """Broken: an image is replaced by an unrelated one, or there is no remark about why it is left alone."""
+    changed, remarks = adopt(job(image))
     assert changed == ""
-    assert said.startswith(".gitlab-ci.yml:2: test: left alone: ")
-    assert words in said
+    assert remarks.startswith(".gitlab-ci.yml:2: test: left alone: ")
+    assert words in remarks
 
 
-def test_several_cells_that_would_do(adopt: Adopt) -> None:
-    """Broken: of two Debian bases one is taken by chance."""
+def test_several_matching_cells(adopt: Adopt) -> None:
+    """Broken: one of two matching Debian bases is used at random."""
     two = MATRIX.replace('"alpine"]', '"alpine", "trixie-slim"]') + (
         '[bases.trixie-slim]\nimage = "python:{python}-slim-trixie"\nfamily = "debian"\n'
     )
-    changed, said = adopt(job("python:3.12"), two)
+    changed, remarks = adopt(job("python:3.12"), two)
     assert changed == ""
-    assert "several cells would do: 3.12-bookworm-slim, 3.12-trixie-slim; write one" in said
+    assert "several cells match (3.12-bookworm-slim, 3.12-trixie-slim); set one by hand" in remarks
     assert "3.12-trixie-slim" in adopt(job("python:3.12-trixie"), two)[0]
 
 
 def test_cell_with_a_patch_release(adopt: Adopt) -> None:
-    """Broken: a matrix that pins patch releases has no cell for `python:3.12`."""
+    """Broken: `python:3.12` matches no cell if the matrix pins patch releases."""
     pinned = MATRIX.replace('"3.12"', '"3.12.4"')
-    changed, said = adopt(job("python:3.12-alpine"), pinned)
+    changed, remarks = adopt(job("python:3.12-alpine"), pinned)
     assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12.4-alpine\n" in changed
-    assert "Python 3.12 becomes the cell 3.12.4-alpine" in said
+    assert "Python 3.12 becomes the cell 3.12.4-alpine" in remarks
     assert adopt(job("python:3.12.9-alpine"), pinned)[0] == ""
 
 
 def test_repository_of_the_matrix(adopt: Adopt) -> None:
-    """Broken: jobs are told to take images from where they are not pushed."""
+    """Broken: jobs use images from a repository other than the one they are pushed to."""
     changed, _ = adopt(job("python:3.12-alpine"), f'repository = "registry.example.com/acme/ci"\n{MATRIX}')
     assert "+  image: registry.example.com/acme/ci:3.12-alpine\n" in changed
 
@@ -300,35 +306,35 @@ def test_repository_of_the_matrix(adopt: Adopt) -> None:
         ("{name: python:3.12-alpine, entrypoint: ['']}", "{name: $CI_REGISTRY_IMAGE/ci:3.12-alpine, entrypoint: ['']}"),
     ],
 )  # fmt: skip
-def test_how_an_image_is_written_stays(adopt: Adopt, image: str, becomes: str) -> None:
-    """Broken: quotes, anchors, comments or other keys of an image get lost."""
+def test_style_of_an_image_stays(adopt: Adopt, image: str, becomes: str) -> None:
+    """Broken: quotes, anchors, comments or other keys of an image are lost."""
     assert adopt(job(image))[0] == f"-  image: {image}\n+  image: {becomes}\n"
 
 
 def test_image_as_a_mapping(adopt: Adopt) -> None:
-    """Broken: the entrypoint of an image is dropped, or its name not found."""
+    """Broken: the entrypoint of an image is dropped, or its name is not found."""
     changed, _ = adopt(job("\n    name: python:3.12-alpine\n    entrypoint: ['']"))
     assert changed == "-    name: python:3.12-alpine\n+    name: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
 
 
 def test_image_over_two_lines(adopt: Adopt) -> None:
-    """Broken: an image in a block is edited into something else."""
-    changed, said = adopt(job(">-\n    python:3.12-alpine"))
+    """Broken: an image in a block scalar is changed to something invalid."""
+    changed, remarks = adopt(job(">-\n    python:3.12-alpine"))
     assert changed == ""
-    assert "left alone: write $CI_REGISTRY_IMAGE/ci:3.12-alpine here, on one line" in said
+    assert "left alone: write $CI_REGISTRY_IMAGE/ci:3.12-alpine here, on one line" in remarks
 
 
 # Variables in images
 
 
 def test_variable_with_the_version_stays_in_the_tag(adopt: Adopt) -> None:
-    """Broken: a version in a variable is written out, and nobody finds where to change it."""
+    """Broken: a version variable is replaced by its value, so that changing the variable has no effect."""
     changed, _ = adopt("variables: {PY: '3.12'}\n" + job("python:${PY}-slim-bookworm"))
     assert changed.splitlines()[1] == "+  image: $CI_REGISTRY_IMAGE/ci:${PY}-bookworm-slim"
 
 
-def test_variable_with_more_than_the_version_is_written_out(adopt: Adopt) -> None:
-    """Broken: a tag names a variable whose value is no part of a cell's name, or leaves an unused variable behind."""
+def test_variable_with_more_than_the_version_is_replaced(adopt: Adopt) -> None:
+    """Broken: a tag contains a variable whose value is not part of a cell's name, or an unused variable stays."""
     text = "variables:\n  WHICH: python:3.12-alpine\n  LEVEL: debug\n" + job("$WHICH")
     assert (
         adopt(text)[0]
@@ -340,31 +346,31 @@ def test_variable_with_more_than_the_version_is_written_out(adopt: Adopt) -> Non
     )
 
 
-def test_job_variable_goes_before_the_global_one(adopt: Adopt) -> None:
-    """Broken: an image is chosen by a value that the job does not have."""
+def test_job_variable_overrides_the_global_one(adopt: Adopt) -> None:
+    """Broken: an image is chosen by a value that the job overrides."""
     changed, _ = adopt("variables: {PY: '3.9'}\n" + job("python:$PY-alpine", "variables:\n  PY: '3.13'"))
     assert "+  image: $CI_REGISTRY_IMAGE/ci:$PY-alpine\n" in changed
 
 
 def test_number_that_yaml_shortens(adopt: Adopt) -> None:
-    """Broken: an unquoted 3.10, which GitLab reads as 3.1, passes for Python 3.10."""
+    """Broken: an unquoted 3.10, which GitLab reads as 3.1, counts as Python 3.10."""
     text = "variables:\n  PY: 3.10\n" + job("python:$PY-alpine")
-    changed, said = adopt(text, MATRIX.replace('"3.12"', '"3.10"'))
+    changed, remarks = adopt(text, MATRIX.replace('"3.12"', '"3.10"'))
     assert changed == ""
-    assert "has Python 3.1;" in said
+    assert "has Python 3.1;" in remarks
 
 
 def test_prefilled_variable(adopt: Adopt) -> None:
-    """Broken: a variable with a description, or with options that no cell has, is taken for something else."""
+    """Broken: a variable with a description is not understood, or its options without a cell are ignored."""
     head = "variables:\n  PY:\n    value: '3.12'\n    description: which\n"
     assert "ci:$PY-alpine" in adopt(head + job("python:$PY-alpine"))[0]
-    changed, said = adopt(head + "    options: ['3.12', '3.8']\n" + job("python:$PY-alpine"))
+    changed, remarks = adopt(head + "    options: ['3.12', '3.8']\n" + job("python:$PY-alpine"))
     assert changed == ""
-    assert 'add "3.8"' in said
+    assert 'add "3.8"' in remarks
 
 
-def test_matrix_of_jobs_whose_every_combination_is_a_cell(adopt: Adopt) -> None:
-    """Broken: variables of parallel:matrix are not followed."""
+def test_parallel_matrix_with_a_cell_for_each_combination(adopt: Adopt) -> None:
+    """Broken: variables of parallel:matrix are ignored."""
     matrix = "parallel:\n  matrix:\n    - PY: ['3.12', '3.13']\n      BASE: [alpine, bookworm-slim]"
     changed, _ = adopt(job("ghcr.io/astral-sh/uv:python$PY-$BASE", matrix))
     assert "+  image: $CI_REGISTRY_IMAGE/ci:$PY-$BASE\n" in changed
@@ -374,29 +380,33 @@ def test_matrix_of_jobs_whose_every_combination_is_a_cell(adopt: Adopt) -> None:
     ("image", "values", "words"),
     [
         ("python:$PY-alpine", "['3.12', '3.9']", 'add "3.9"'),
-        ("$PY", "['python:3.12-alpine', 'python:3.13-alpine']", "name Python and base in variables of their own"),
+        (
+            "$PY",
+            "['python:3.12-alpine', 'python:3.13-alpine']",
+            "use one variable for the Python version and one for the base",
+        ),
     ],
 )
-def test_matrix_of_jobs_that_the_cells_do_not_cover(adopt: Adopt, image: str, values: str, words: str) -> None:
-    """Broken: one combination of a matrix gets an image that does not exist."""
-    changed, said = adopt(job(image, f"parallel:\n  matrix:\n    - PY: {values}"))
+def test_parallel_matrix_that_the_cells_do_not_cover(adopt: Adopt, image: str, values: str, words: str) -> None:
+    """Broken: one combination of parallel:matrix gets an image that does not exist."""
+    changed, remarks = adopt(job(image, f"parallel:\n  matrix:\n    - PY: {values}"))
     assert changed == ""
-    assert words in said
+    assert words in remarks
 
 
 def test_variable_that_rules_set(adopt: Adopt) -> None:
-    """Broken: a value that only a rule sets has no cell."""
+    """Broken: a value that only a rule sets leads to an image that does not exist."""
     rules = "variables:\n  PY: '3.12'\nrules:\n  - if: $OLD\n    variables:\n      PY: '3.8'\n  - when: always"
-    changed, said = adopt(job("python:$PY-alpine", rules))
+    changed, remarks = adopt(job("python:$PY-alpine", rules))
     assert changed == ""
-    assert 'add "3.8"' in said
+    assert 'add "3.8"' in remarks
 
 
 # What jobs inherit
 
 
 def test_image_is_edited_where_it_is_defined(adopt: Adopt) -> None:
-    """Broken: a job that inherits its image gets one of its own, or an anchor is edited twice."""
+    """Broken: a job that inherits its image gets its own, or an anchor is edited twice."""
     text = """\
 .python: &python
   image: &image python:3.12-alpine
@@ -427,7 +437,7 @@ four:
 
 
 def test_variable_of_the_extending_job(adopt: Adopt) -> None:
-    """Broken: an image in a hidden job is expanded without the variables of the jobs that extend it."""
+    """Broken: the image of a hidden job is expanded without the variables of the jobs that extend it."""
     text = """\
 .base:
   image: python:$PY-alpine
@@ -444,7 +454,7 @@ two:
 
 
 def test_jobs_on_other_images_and_triggers_are_not_touched(adopt: Adopt) -> None:
-    """Broken: a node job loses its cache, or a deploy job is remarked on."""
+    """Broken: a node job loses its cache, or there is a remark about a deploy job."""
     text = """\
 image: node:22
 cache:
@@ -462,23 +472,27 @@ child:
 
 
 def test_job_without_an_image(adopt: Adopt) -> None:
-    """Broken: a shell runner's job is edited, or nobody says what it needs."""
-    changed, said = adopt("test:\n  script:\n    - pip install -r requirements.txt\n", MATRIX.replace(', "3.13"', ""))
+    """Broken: a job without an image is changed, or there is no remark about what to do."""
+    changed, remarks = adopt(
+        "test:\n  script:\n    - pip install -r requirements.txt\n", MATRIX.replace(', "3.13"', "")
+    )
     assert changed == ""
-    assert said.startswith(".gitlab-ci.yml:3: test: left alone: it names no image; if a Docker runner takes it, write")
-    assert "$CI_REGISTRY_IMAGE/ci:3.12-bookworm-slim, $CI_REGISTRY_IMAGE/ci:3.12-alpine" in said
+    assert remarks.startswith(
+        ".gitlab-ci.yml:3: test: left alone: it has no image; if it runs on a Docker runner, set `image:` to one of"
+    )
+    assert "$CI_REGISTRY_IMAGE/ci:3.12-bookworm-slim, $CI_REGISTRY_IMAGE/ci:3.12-alpine" in remarks
 
 
 def test_job_of_an_included_file(adopt: Adopt) -> None:
-    """Broken: a job is edited whose image another file sets."""
+    """Broken: a job whose image is set in another file is changed."""
     text = "include: {local: base.yml}\ntest:\n  extends: .python\n  script: uv sync\n"
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == ""
-    assert ".gitlab-ci.yml:4: test: left alone: what it extends (.python) is not in this file" in said
+    assert ".gitlab-ci.yml:4: test: left alone: it extends .python, which this file does not define" in remarks
 
 
 def test_job_on_an_included_baked_image(adopt: Adopt) -> None:
-    """Broken: a job that extends what `builder ci images` wrote keeps its cache."""
+    """Broken: a job that extends a job from `builder ci images` keeps its cache."""
     text = """\
 include: {local: images.yml}
 test:
@@ -489,8 +503,8 @@ test:
     assert adopt(text)[0] == "-  cache: {paths: [.venv]}\n"
 
 
-def test_inheritance_that_a_job_declines(adopt: Adopt) -> None:
-    """Broken: `inherit:` is not heeded, and a job counts for one on the default image."""
+def test_job_that_excludes_defaults(adopt: Adopt) -> None:
+    """Broken: `inherit:` is ignored, so that the default image counts for a job that excludes it."""
     text = """\
 default:
   image: python:3.9
@@ -503,13 +517,13 @@ lint:
   inherit: {default: [tags]}
   script: npm test
 """
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert "-  cache: {paths: [.venv]}\n" in changed
-    assert said == ""
+    assert remarks == ""
 
 
-def test_circles(adopt: Adopt) -> None:
-    """Broken: a file whose jobs extend or refer to each other in a circle is never answered."""
+def test_circular_jobs(adopt: Adopt) -> None:
+    """Broken: jobs that extend or reference each other in a circle cause an endless loop."""
     text = """\
 one:
   extends: two
@@ -531,7 +545,7 @@ PYTHON = "test:\n  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
 
 
 def script(*lines: str) -> str:
-    """A file of one job, on a baked image already, with these lines and one that installs."""
+    """A file with one job, already on a baked image, with these lines and one more."""
     return PYTHON + "  script:\n" + "".join(f"    - {line}\n" for line in (*lines, "pytest"))
 
 
@@ -564,8 +578,8 @@ def script(*lines: str) -> str:
         "export VIRTUAL_ENV=.venv",
     ],
 )
-def test_lines_that_go(adopt: Adopt, line: str) -> None:
-    """Broken: a line that hides the baked environment, empties its cache, or repeats its work stays."""
+def test_lines_that_are_removed(adopt: Adopt, line: str) -> None:
+    """Broken: a line stays that hides the baked environment, empties the cache, or repeats the image's work."""
     assert adopt(script(line, "uv sync"))[0] == f"-    - {line}\n"
 
 
@@ -590,7 +604,7 @@ def test_lines_that_go(adopt: Adopt, line: str) -> None:
     ],
 )
 def test_lines_that_stay(adopt: Adopt, line: str) -> None:
-    """Broken: a line is taken out that does something else."""
+    """Broken: an unrelated line is removed."""
     assert adopt(script(line)) == ("", "builder: nothing to change in .gitlab-ci.yml\n")
 
 
@@ -603,7 +617,7 @@ def test_lines_that_stay(adopt: Adopt, line: str) -> None:
     ],
 )
 def test_programs_by_path(adopt: Adopt, line: str, becomes: str) -> None:
-    """Broken: a line names a program in an environment that is not made any more."""
+    """Broken: a line starts a program in an environment that is not created any more."""
     changed = adopt(script("python -m venv venv", line))[0]
     assert changed == f"-    - python -m venv venv\n-    - {line}\n+    - {becomes}\n"
 
@@ -620,56 +634,66 @@ def test_programs_by_path(adopt: Adopt, line: str, becomes: str) -> None:
     ],
 )
 def test_environment_with_a_line_that_cannot_be_edited(adopt: Adopt, line: str) -> None:
-    """Broken: half of the lines of an environment go, and the job fails for want of it; or its cache goes."""
+    """Broken: only some lines of an environment are removed, or its cache, so that the job fails."""
     text = PYTHON + "  cache: {paths: [venv, .cache/pip]}\n  script:\n"
     text += f"    - python -m venv venv\n    - source venv/bin/activate\n    - {line}\n"
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == ""
-    at = 9 if line.startswith("|") else 7
-    assert f".gitlab-ci.yml:{at}: test: left alone, with all lines of venv: " in said
-    assert "what it stores stays: test keeps an environment of its own" in said
+    number = 9 if line.startswith("|") else 7
+    assert f".gitlab-ci.yml:{number}: test: left alone, with all lines for venv: " in remarks
+    assert "what it stores stays: test keeps its own environment" in remarks
 
 
 @pytest.mark.parametrize(
-    ("line", "at", "words"),
+    ("line", "number", "words"),
     [
-        ("uv sync && uv cache prune --ci", 4, "take `uv cache prune --ci` out: it would empty the warm cache"),
-        ("|\n      uv sync\n      uv cache prune --ci", 6, "take `uv cache prune --ci` out"),
-        ("pip install uv; uv sync", 4, "take `pip install uv` out: uv is in the image"),
+        (
+            "uv sync && uv cache prune --ci",
+            4,
+            "remove `uv cache prune --ci` by hand, because it would empty the warm cache",
+        ),
+        ("|\n      uv sync\n      uv cache prune --ci", 6, "remove `uv cache prune --ci` by hand"),
+        ("pip install uv; uv sync", 4, "remove `pip install uv` by hand, because the image already has uv"),
     ],
 )
-def test_commands_inside_longer_lines(adopt: Adopt, line: str, at: int, words: str) -> None:
-    """Broken: a line of several commands is edited, or nobody says which command should go."""
-    changed, said = adopt(script(line))
+def test_commands_inside_longer_lines(adopt: Adopt, line: str, number: int, words: str) -> None:
+    """Broken: a line with several commands is changed, or there is no remark about the command to remove."""
+    changed, remarks = adopt(script(line))
     assert changed == ""
-    assert f".gitlab-ci.yml:{at}: test: left alone: {words}" in said
+    assert f".gitlab-ci.yml:{number}: test: left alone: {words}" in remarks
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("cd web && ../.venv/bin/pytest", "names ../.venv, which is not there on a baked image"),
+        ("cd web && ../.venv/bin/pytest", "needs ../.venv, which does not exist in a baked image"),
         (
             "uv venv --python 3.12 && uv sync",
-            "`uv venv --python 3.12` would replace the baked environment; take it out",
+            "`uv venv --python 3.12` would replace the baked environment; remove it",
         ),
-        ("uv venv && uv sync", "`uv venv` would replace the baked environment; take it out"),
-        ("uv sync && . .venv/bin/activate", "`. .venv/bin/activate` names .venv, which is not there on a baked image"),
-        ("uv sync && .venv/bin/pytest", "which is not there on a baked image; write `pytest`"),
-        ("pip install --user -r requirements.txt", "`pip install --user` fails in an environment; take --user out"),
+        ("uv venv && uv sync", "`uv venv` would replace the baked environment; remove it"),
+        (
+            "uv sync && . .venv/bin/activate",
+            "`. .venv/bin/activate` needs .venv, which does not exist in a baked image",
+        ),
+        ("uv sync && .venv/bin/pytest", "which does not exist in a baked image; write `pytest`"),
+        (
+            "pip install --user -r requirements.txt",
+            "`pip install --user` fails in a virtual environment; remove --user",
+        ),
     ],
 )
 def test_job_that_would_fail_on_a_baked_image(adopt: Adopt, line: str, words: str) -> None:
-    """Broken: a job gets an image on which one of its lines fails."""
+    """Broken: a job gets a baked image although one of its lines fails on it."""
     text = f"test:\n  image: python:3.12-alpine\n  cache: {{paths: [.venv]}}\n  script:\n    - {line}\n"
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == ""
-    assert said.startswith(".gitlab-ci.yml:5: test: left alone, and so is its image python:3.12-alpine: ")
-    assert words in said
+    assert remarks.startswith(".gitlab-ci.yml:5: test: left alone, and so is its image python:3.12-alpine: ")
+    assert words in remarks
 
 
 def test_environment_that_stays_and_uv(adopt: Adopt) -> None:
-    """Broken: uv installs into the baked environment, and the job looks for it in one of its own."""
+    """Broken: uv installs into the baked environment, but the job uses its own."""
     text = """\
 test:
   image: python:3.12-alpine
@@ -679,72 +703,75 @@ test:
     - uv pip install -r requirements.txt
     - pytest
 """
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == ""
     assert (
-        ".gitlab-ci.yml:5: test: left alone, and so is its image python:3.12-alpine: mend `. venv/bin/activate`" in said
+        ".gitlab-ci.yml:5: test: left alone, and so is its image python:3.12-alpine: change `. venv/bin/activate`"
+        in remarks
     )
-    assert ".gitlab-ci.yml:6: test: left alone, and so is its image python:3.12-alpine: `uv pip` works on" in said
+    assert (
+        ".gitlab-ci.yml:6: test: left alone, and so is its image python:3.12-alpine: `uv pip` uses the baked" in remarks
+    )
     assert "image" in adopt(text.replace("uv pip", "pip"))[0]
 
 
-def test_program_by_path_that_uv_would_have_made(adopt: Adopt) -> None:
-    """Broken: `.venv/bin/pytest` after `uv sync` is not found on a baked image."""
+def test_program_by_path_in_the_environment_of_uv(adopt: Adopt) -> None:
+    """Broken: after `uv sync`, the job does not find `.venv/bin/pytest`, which does not exist in a baked image."""
     changed, _ = adopt(job("python:3.12-alpine").replace("- pytest", "- .venv/bin/pytest"))
     assert changed.splitlines()[2:] == ["-    - .venv/bin/pytest", "+    - pytest"]
 
 
 @pytest.mark.parametrize("path", ["smoke-env", "/tmp/wheel"])
-def test_environment_apart(adopt: Adopt, path: str) -> None:
-    """Broken: a wheel that is tried in an environment of its own is tried in the baked one."""
+def test_separate_environment(adopt: Adopt, path: str) -> None:
+    """Broken: a job that tests a wheel in a separate environment tests it in the baked one."""
     lines = (f"uv venv {path}", f"uv pip install --python {path} dist/app.whl", f"{path}/bin/python -c 'import app'")
-    changed, said = adopt(
+    changed, remarks = adopt(
         job("python:3.12-alpine").replace("    - pytest", "".join(f"    - {each}\n" for each in lines))
     )
     assert [line for line in changed.splitlines() if "image" not in line] == []
-    assert f"test: left alone, with all lines of {path}: by its name it is an environment apart" in said
+    assert f"test: left alone, with all lines for {path}: its name suggests a separate environment" in remarks
     entering = script(f"python -m venv {path} && . {path}/bin/activate", "pip install app")
     assert adopt(entering)[0] == ""
 
 
 def test_deactivate(adopt: Adopt) -> None:
-    """Broken: a job leaves an environment that it never entered, and fails."""
+    """Broken: a job fails because it leaves an environment that it never entered."""
     changed, _ = adopt(script("python -m venv venv", ". venv/bin/activate", "pip install -r r.txt", "deactivate"))
     assert changed == "-    - python -m venv venv\n-    - . venv/bin/activate\n-    - deactivate\n"
 
 
 def test_job_that_does_nothing_else(adopt: Adopt) -> None:
-    """Broken: a job is left without a script, which GitLab does not take."""
+    """Broken: a job loses its whole script, so that GitLab rejects the file."""
     text = PYTHON + "  script:\n    - python -m venv venv\n    - . venv/bin/activate\n"
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == "-    - . venv/bin/activate\n"
-    assert "left alone: no line of the script of test would be left; the job may go" in said
+    assert "left alone: the script of test would be empty; you can delete the job" in remarks
 
 
 def test_only_line_of_a_script(adopt: Adopt) -> None:
-    """Broken: `prune --ci` as the whole script leaves the job without one."""
-    changed, said = adopt(PYTHON + "  script:\n    - uv cache prune --ci\n")
+    """Broken: a job whose script is only `uv cache prune --ci` loses it."""
+    changed, remarks = adopt(PYTHON + "  script:\n    - uv cache prune --ci\n")
     assert changed == ""
-    assert "as no line of the script of test would be left; take `uv cache prune --ci` out" in said
+    assert "left alone: the script of test would be empty; remove `uv cache prune --ci` by hand" in remarks
 
 
-def test_script_as_one_text(adopt: Adopt) -> None:
-    """Broken: a script that is one text, not a list, is taken out whole."""
-    changed, said = adopt(PYTHON + "  after_script: uv cache prune --ci\n  script: uv sync\n")
+def test_script_as_a_single_text(adopt: Adopt) -> None:
+    """Broken: a script that is a text, not a list, is removed as a whole."""
+    changed, remarks = adopt(PYTHON + "  after_script: uv cache prune --ci\n  script: uv sync\n")
     assert changed == ""
-    assert "left alone: take `uv cache prune --ci` out" in said
+    assert "left alone: remove `uv cache prune --ci` by hand" in remarks
 
 
-def test_before_script_that_hides_the_global_one(adopt: Adopt) -> None:
-    """Broken: a job without its before_script gets the global one, which it had not."""
+def test_before_script_that_overrides_the_global_one(adopt: Adopt) -> None:
+    """Broken: a job loses its before_script, so that the global one applies."""
     text = f"before_script:\n  - apk add git\n{PYTHON}  before_script:\n    - uv cache clean\n  script: uv sync\n"
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == ""
-    assert "without it, the before_script of line 1 would apply to test" in said
+    assert "without it, the before_script in line 1 would apply to test" in remarks
 
 
 def test_lines_that_jobs_share(adopt: Adopt) -> None:
-    """Broken: a line goes that a job on another image needs."""
+    """Broken: a line is removed although a job on another image needs it."""
     text = """\
 .setup: &setup
   - python -m venv venv
@@ -760,16 +787,16 @@ old:
     - *setup
     - pip install -r requirements.txt
 """
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
-    assert "the lines of venv stay: old, which needs them too, does not run on a baked image" in said
+    assert "the lines for venv stay: jobs that do not run on a baked image need them too (old)" in remarks
     changed, _ = adopt(text.replace("3.9", "3.13-alpine"))
     assert changed.count("-    - *setup\n") == 2
     assert "-.setup: &setup\n-  - python -m venv venv\n-  - . venv/bin/activate\n" in changed
 
 
-def test_environment_that_a_job_on_another_image_makes(adopt: Adopt) -> None:
-    """Broken: jobs no longer enter the environment that an init job hands to them, while it stays in the cache."""
+def test_environment_that_a_job_on_another_image_creates(adopt: Adopt) -> None:
+    """Broken: jobs no longer enter the environment that an init job on another image creates for them."""
     text = """\
 init:
   image: python:3.9
@@ -781,9 +808,9 @@ test:
     - . venv/bin/activate
     - pytest
 """
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert "activate" not in changed
-    assert "the lines of venv stay: init, which needs them too" in said
+    assert "the lines for venv stay: jobs that do not run on a baked image need them too (init)" in remarks
 
 
 # Caches and artifacts
@@ -799,14 +826,14 @@ test:
     ],
 )
 def test_cache_with_other_paths(adopt: Adopt, before: str, after: str) -> None:
-    """Broken: a cache of something else is dropped with that of the dependencies."""
+    """Broken: a cache of something else is removed together with that of the dependencies."""
     text = PYTHON + "  cache:\n    key: x\n    {}\n  script: uv sync\n"
     expected = f"-    {before}\n+    {after}\n" if before != after else ""
     assert adopt(text.format(before))[0] == expected
 
 
-def test_cache_folder_that_holds_pips(adopt: Adopt) -> None:
-    """Broken: `.cache` goes although pre-commit's environments are in it too, or stays with pip's alone."""
+def test_cache_folder_with_pips_cache(adopt: Adopt) -> None:
+    """Broken: `.cache` is removed although it also contains pre-commit's environments, or stays if it does not."""
     text = (
         PYTHON
         + "  variables:\n    PIP_CACHE_DIR: .cache/pip\n{}  cache:\n    paths:\n      - .cache/\n  script: uv sync\n"
@@ -817,13 +844,13 @@ def test_cache_folder_that_holds_pips(adopt: Adopt) -> None:
 
 
 def test_untracked_files_stay_in_the_cache(adopt: Adopt) -> None:
-    """Broken: a cache of untracked files goes with the paths beside it."""
+    """Broken: a cache of untracked files is removed together with its paths."""
     text = PYTHON + "  cache:\n    untracked: true\n    paths:\n      - .venv\n  script: uv sync\n"
     assert adopt(text)[0] == "-    paths:\n-      - .venv\n"
 
 
-def test_cache_in_brackets_over_lines(adopt: Adopt) -> None:
-    """Broken: a list in brackets loses a comma or a comment that stays."""
+def test_cache_in_brackets_over_several_lines(adopt: Adopt) -> None:
+    """Broken: a list in brackets loses a comma or a comment that it needs."""
     text = (
         PYTHON
         + "  cache:\n    paths: [\n      .venv,  # uv's\n      .ruff_cache,  # ruff's\n    ]\n  script: uv sync\n"
@@ -832,7 +859,7 @@ def test_cache_in_brackets_over_lines(adopt: Adopt) -> None:
 
 
 def test_cache_by_anchor(adopt: Adopt) -> None:
-    """Broken: an alias stays without its anchor, or a cache with a policy and nothing in it."""
+    """Broken: an alias stays without its anchor, or a cache without paths stays."""
     text = """\
 .cache: &cache
   key: {files: [uv.lock]}
@@ -864,7 +891,7 @@ three:
 
 
 def test_cache_by_extends_and_reference(adopt: Adopt) -> None:
-    """Broken: a job extends, or refers to, a hidden job that is no more."""
+    """Broken: a job extends or references a hidden job that was removed."""
     text = """\
 .cached:
   cache:
@@ -903,7 +930,7 @@ five:
 
 
 def test_cache_that_another_image_needs(adopt: Adopt) -> None:
-    """Broken: a Python job that stays on its image loses its cache."""
+    """Broken: a Python job that keeps its image loses its cache."""
     text = """\
 cache: {paths: [.cache/pip]}
 variables:
@@ -915,14 +942,14 @@ old:
   image: python:3.9
   script: pip install -r requirements.txt
 """
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
-    assert ".gitlab-ci.yml:1: new: what it stores stays: old does not run on a baked image" in said
-    assert ".gitlab-ci.yml:3: PIP_CACHE_DIR stays: old does not run on a baked image" in said
+    assert ".gitlab-ci.yml:1: new: what it stores stays: old does not run on a baked image" in remarks
+    assert ".gitlab-ci.yml:3: PIP_CACHE_DIR stays: old does not run on a baked image" in remarks
 
 
 def test_environment_in_artifacts(adopt: Adopt) -> None:
-    """Broken: an environment is handed from job to job, and hides the baked one; or reports go with it."""
+    """Broken: an environment in artifacts hides the baked one, or reports are removed with it."""
     text = (
         PYTHON
         + """\
@@ -956,8 +983,8 @@ def test_environment_in_artifacts(adopt: Adopt) -> None:
         "PIP_CACHE_DIR: ${CI_PROJECT_DIR}/.pip",
     ],
 )
-def test_variables_that_go(adopt: Adopt, line: str) -> None:
-    """Broken: a variable of the file hides what the image sets."""
+def test_variables_that_are_removed(adopt: Adopt, line: str) -> None:
+    """Broken: a variable of the file overrides one of the image."""
     changed, _ = adopt(f"variables:\n  LEVEL: debug\n  {line}\n{PYTHON}  script: uv sync\n")
     assert changed == f"-  {line}\n"
     changed, _ = adopt(f"{PYTHON}  variables:\n    {line}\n  script: uv sync\n")
@@ -969,39 +996,39 @@ def test_variables_that_go(adopt: Adopt, line: str) -> None:
     ["PIP_CACHE_DIR: /cache/pip", "UV_SYSTEM_PYTHON: 1", "UV_PROJECT_ENVIRONMENT: /opt/uv/venv", "UV_INDEX_URL: x"],
 )
 def test_variables_that_stay(adopt: Adopt, line: str) -> None:
-    """Broken: a variable goes that the baked image has no other value for."""
+    """Broken: a variable is removed although it does not conflict with the image."""
     assert adopt(f"variables:\n  {line}\n{PYTHON}  script: uv sync\n")[0] == ""
 
 
-def test_variable_that_something_names(adopt: Adopt) -> None:
-    """Broken: a variable goes that a line of a script still expands."""
+def test_variable_in_use(adopt: Adopt) -> None:
+    """Broken: a variable is removed although a script still uses it."""
     text = f"variables:\n  PIP_CACHE_DIR: .pip\n{PYTHON}  script:\n    - du -s $PIP_CACHE_DIR\n    - uv sync\n"
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == ""
-    assert ".gitlab-ci.yml:2: PIP_CACHE_DIR stays: line 6 names it" in said
+    assert ".gitlab-ci.yml:2: PIP_CACHE_DIR stays: line 6 uses it" in remarks
 
 
-def test_variable_that_a_removed_one_named(adopt: Adopt) -> None:
-    """Broken: a variable stays that only what is gone had named."""
+def test_variable_that_only_a_removed_one_used(adopt: Adopt) -> None:
+    """Broken: a variable stays although only removed lines used it."""
     text = f"variables:\n  ROOT: .cache\n  UV_CACHE_DIR: $ROOT/uv\n{PYTHON}  script: uv sync\n"
     assert adopt(text)[0] == "-variables:\n-  ROOT: .cache\n-  UV_CACHE_DIR: $ROOT/uv\n"
-    changed, said = adopt(f"include: {{local: x.yml}}\n{text}")
+    changed, remarks = adopt(f"include: {{local: x.yml}}\n{text}")
     assert changed == "-  UV_CACHE_DIR: $ROOT/uv\n"
-    assert "ROOT stays: nothing here names it any more, but an included file might" in said
+    assert "ROOT stays: nothing in this file uses it any more, but an included file might" in remarks
 
 
-def test_uv_python_by_version(adopt: Adopt) -> None:
-    """Broken: UV_PYTHON, which may name another interpreter on purpose, goes or is not spoken of."""
-    changed, said = adopt(f"variables:\n  UV_PYTHON: '3.12'\n{PYTHON}  script: uv sync\n")
+def test_uv_python_with_a_version(adopt: Adopt) -> None:
+    """Broken: UV_PYTHON, which may select another interpreter on purpose, is removed, or there is no remark."""
+    changed, remarks = adopt(f"variables:\n  UV_PYTHON: '3.12'\n{PYTHON}  script: uv sync\n")
     assert changed == ""
-    assert ".gitlab-ci.yml:2: UV_PYTHON stays: it may be meant; without it" in said
+    assert ".gitlab-ci.yml:2: UV_PYTHON stays: it may be intended; without it" in remarks
 
 
-# The text
+# The text of the file
 
 
-def test_line_ends_and_a_missing_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a file with CRLF, or without a last line end, comes out with other lines changed."""
+def test_crlf_without_a_final_newline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: in a file with CRLF, or without a final newline, unrelated lines change."""
     text = job("python:3.12-alpine", "cache: {paths: [.venv]}").replace("\n", "\r\n").removesuffix("\r\n")
     ended = _run(tmp_path, monkeypatch, text.replace("script:\r\n    - uv sync", "script:\r\n    - uv  sync"))
     after = job("python:3.12-alpine").replace("\n", "\r\n").removesuffix("\r\n").replace("uv sync", "uv  sync")
@@ -1011,8 +1038,8 @@ def test_line_ends_and_a_missing_last_one(tmp_path: Path, monkeypatch: pytest.Mo
     assert ended.stdout.endswith("     - pytest\n\\ No newline at end of file\n")
 
 
-def test_last_line_without_an_end_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: the diff of a last line without a line end is not one that Git takes."""
+def test_last_line_without_a_newline_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: Git rejects the diff if the last line has no newline."""
     text = PYTHON + "  script: uv sync\n  cache: {paths: [.venv]}"
     ended = _run(tmp_path, monkeypatch, text)
     assert ended.stdout.endswith("-  cache: {paths: [.venv]}\n\\ No newline at end of file\n")
@@ -1020,32 +1047,32 @@ def test_last_line_without_an_end_is_removed(tmp_path: Path, monkeypatch: pytest
 
 
 def test_blank_lines(adopt: Adopt) -> None:
-    """Broken: two blank lines stand where something was taken out between them."""
+    """Broken: two blank lines remain where the lines between them were removed."""
     text = f"stages: [test]\n\nvariables:\n  UV_LINK_MODE: copy\n\n{PYTHON}  script: uv sync\n"
     assert adopt(text)[0] == "-\n-variables:\n-  UV_LINK_MODE: copy\n"
 
 
 def test_header_of_a_component(adopt: Adopt) -> None:
-    """Broken: a component's header is edited, or its second document not found."""
+    """Broken: a component's header is changed, or the document after it is not found."""
     text = "spec:\n  inputs:\n    stage: {default: test}\n---\n" + job(
         "python:3.12-alpine", "stage: $[[ inputs.stage ]]"
     )
     assert adopt(text)[0] == "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
 
 
-def test_key_that_is_there_twice(adopt: Adopt) -> None:
-    """Broken: of two keys the one that GitLab does not take is edited, and nobody says so."""
+def test_duplicate_key(adopt: Adopt) -> None:
+    """Broken: of two equal keys the one that GitLab ignores is changed, or there is no remark."""
     text = job("python:3.9-alpine").replace("  script", "  image: python:3.12-alpine\n  script")
-    changed, said = adopt(text)
+    changed, remarks = adopt(text)
     assert changed == "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
-    assert ".gitlab-ci.yml:2: image is there again in line 3, which is what GitLab takes" in said
+    assert ".gitlab-ci.yml:2: line 3 defines image again, and GitLab uses that one" in remarks
 
 
-def test_removal_that_would_uncover_a_twin(adopt: Adopt) -> None:
-    """Broken: of two equal keys the last goes, and the first, which GitLab did not take, comes to be."""
-    changed, said = adopt(f"variables:\n  UV_CACHE_DIR: a\n  X: y\n  UV_CACHE_DIR: b\n{PYTHON}  script: uv sync\n")
+def test_removal_that_would_activate_a_duplicate(adopt: Adopt) -> None:
+    """Broken: the last of two equal keys is removed, so that the first one, which had no effect, applies."""
+    changed, remarks = adopt(f"variables:\n  UV_CACHE_DIR: a\n  X: y\n  UV_CACHE_DIR: b\n{PYTHON}  script: uv sync\n")
     assert changed == ""
-    assert ".gitlab-ci.yml:4: UV_CACHE_DIR stays: UV_CACHE_DIR of line 2 would take its place" in said
+    assert ".gitlab-ci.yml:4: UV_CACHE_DIR stays: without it, UV_CACHE_DIR in line 2 would apply" in remarks
 
 
 # Bad input
@@ -1061,19 +1088,19 @@ def test_removal_that_would_uncover_a_twin(adopt: Adopt) -> None:
         ),
         (b"test: &a\n  image: *b\n", ".gitlab-ci.yml:2: *b has no anchor &b before it"),
         (b"test: &a\n  image: *a\n", ".gitlab-ci.yml:2: *a has no anchor &a before it"),
-        (b"a: 1\nb: \x00\n", ".gitlab-ci.yml:2: not YAML: a character that it does not allow"),
+        (b"a: 1\nb: \x00\n", ".gitlab-ci.yml:2: not YAML: invalid character"),
         (b"a: 1\nb: \xff\n", ".gitlab-ci.yml:2: not UTF-8 text (byte 8)"),
         (b"\n- a\n", ".gitlab-ci.yml:2: not a mapping of jobs"),
         (b"just words\n", ".gitlab-ci.yml:1: not a mapping of jobs"),
-        (b"", ".gitlab-ci.yml:1: empty; there is no job in it"),
-        (b"# later\n", ".gitlab-ci.yml:1: empty; there is no job in it"),
-        (b"a: 1\n---\nb: 1\n", ".gitlab-ci.yml:3: a second document"),
-        (b"spec: {}\n---\na: 1\n---\nb: 1\n", ".gitlab-ci.yml:5: a second document"),
+        (b"", ".gitlab-ci.yml:1: empty; it contains no jobs"),
+        (b"# later\n", ".gitlab-ci.yml:1: empty; it contains no jobs"),
+        (b"a: 1\n---\nb: 1\n", ".gitlab-ci.yml:3: unexpected second document"),
+        (b"spec: {}\n---\na: 1\n---\nb: 1\n", ".gitlab-ci.yml:5: unexpected second document"),
         (b"a: " + b"[" * 200 + b"]" * 200, ".gitlab-ci.yml:1: nested deeper than 100 levels"),
     ],
 )
 def test_bad_file(content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a file that cannot be read ends in a traceback, or in an error without its line."""
+    """Broken: an invalid file causes a traceback, or the error does not give the line."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".gitlab-ci.yml").write_bytes(content)
     (tmp_path / "matrix.toml").write_text(MATRIX, encoding="utf-8")
@@ -1084,8 +1111,8 @@ def test_bad_file(content: bytes, words: str, tmp_path: Path, monkeypatch: pytes
     assert len(ended.stderr.splitlines()) <= 2
 
 
-def test_no_matrix_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: people are told of a built-in matrix, which has no part in this."""
+def test_missing_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: jobs are moved to the cells of the built-in matrix, or the error does not say what to write."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".gitlab-ci.yml").write_text(job("python:3.12-alpine"), encoding="utf-8")
     ended = builder("ci", "adopt")
@@ -1103,10 +1130,8 @@ def test_no_matrix_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["one.yml", "two.yml"], "unexpected extra argument"),
     ],
 )
-def test_file_that_is_not_there(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Broken: a mistyped name is answered by a traceback, or by nothing."""
+def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a mistyped file name causes a traceback, or is ignored."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".gitlab-ci.yml").write_text(job("python:3.12-alpine"), encoding="utf-8")
     (tmp_path / "matrix.toml").write_text(MATRIX, encoding="utf-8")
@@ -1116,7 +1141,7 @@ def test_file_that_is_not_there(
 
 
 def test_another_file_and_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: the diff of a named file does not apply at the root of the checkout, or -q talks."""
+    """Broken: the diff of a named file does not apply at the root of the checkout, or -q prints remarks."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ci").mkdir()
     (tmp_path / "ci/python.yml").write_text(job("python:3.12-alpine", "cache: {paths: [.venv]}"), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""An existing .gitlab-ci.yml, changed so that its jobs run on baked images."""
+"""Adapt an existing .gitlab-ci.yml so that its jobs run on baked images."""

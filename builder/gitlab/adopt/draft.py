@@ -1,4 +1,4 @@
-"""The edits of a GitLab file while its adoption is being worked out, and what is to be said of it."""
+"""The edits to a GitLab file while `ci adopt` works them out, and the remarks to print."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TypeVar
 
 from builder.gitlab.adopt.file import GitLabFile, Scalar, Slot, walk
 from builder.gitlab.adopt.job import Job, Line, variables_in
-from builder.gitlab.adopt.removal import Obstacle, inside, removal
-from builder.gitlab.adopt.script import INSTALLS, VENV_DEEDS, Deed, deed, deeds_inside, is_compound
+from builder.gitlab.adopt.removal import Obstacle, complete_removal, removed_nodes
+from builder.gitlab.adopt.script import INSTALLS, VENV_EFFECTS, Effect, effect_of, effects_inside, is_compound
 from builder.matrix.model import Matrix
 
-Subject = TypeVar("Subject")
+_Topic = TypeVar("_Topic")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Remark:
-    """What was left alone, or is to be known: at which line, of which job ('' for none), and why."""
+    """Something to tell the user, such as what was left alone and why; `job` is '' if it concerns no single job."""
 
     line: int
     job: str
@@ -25,19 +25,22 @@ class Remark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Use:
-    """A command in a line of a job's script: its text, what it does, where it begins, and whether it can be edited."""
+class Command:
+    """A command in a job's script that concerns the baked environment; `index` is where it begins in the file."""
 
     job: Job
     line: Line
     text: str
-    deed: Deed
-    at: int
+    effect: Effect
+    index: int
     is_editable: bool
 
 
 class Draft:
-    """The edits so far. Jobs are `baked` once their image is, `with_venv` where an environment of their own stays."""
+    """The edits so far.
+
+    Jobs are `baked` once they run on a baked image, and `with_venv` if they keep an environment of their own as well.
+    """
 
     def __init__(
         self, file: GitLabFile, jobs: Sequence[Job], matrix: Matrix, repository: str, refused: Set[str]
@@ -47,100 +50,106 @@ class Draft:
         self.matrix = matrix
         self.repository = repository
         self.refused = refused  # names of jobs that would fail on a baked image
-        self.uses = tuple(use for job in self.jobs for line in job.lines for use in _uses(file, job, line))
-        self.venvs = frozenset(use.deed.venv for use in self.uses if use.deed.kind in VENV_DEEDS)
+        self.commands = tuple(
+            command for job in self.jobs for line in job.lines for command in _commands(file, job, line)
+        )
+        self.venvs = frozenset(command.effect.venv for command in self.commands if command.effect.kind in VENV_EFFECTS)
         self.installing = {job: _installing(job) for job in self.jobs}
         self.baked: set[Job] = set()
         self.with_venv: set[Job] = set()
-        self.freed: set[str] = set()  # variables that edited words named
+        self.dropped_variables: set[str] = set()  # variables that the removed or replaced text expanded
         self.removed: frozenset[Slot] = frozenset()
         self.replaced: dict[Scalar, str] = {}
         self.remarks: set[Remark] = set()
 
-    def say(self, index: int, job: Job | None, text: str) -> None:
-        """Remark on a place in the text."""
+    def remark(self, index: int, job: Job | None, text: str) -> None:
+        """Add a remark about a place in the file."""
         self.remarks.add(Remark(line=self.file.line(index), job=job.name if job else "", text=text))
 
     def remove(self, slots: Set[Slot]) -> Obstacle | None:
-        """Take slots out with all that has to go along; or nothing, and return what is in the way."""
-        found = removal(self.file, self.jobs, self.removed | slots)
-        if isinstance(found, Obstacle):
-            return found
-        for slot in found - self.removed:
-            self.freed |= {name for scalar in _texts(slot) for name in variables_in(scalar.value)}
-        self.removed = found
+        """Remove slots and everything that depends on them; or remove nothing and return what prevents it."""
+        removal = complete_removal(self.file, self.jobs, self.removed | slots)
+        if isinstance(removal, Obstacle):
+            return removal
+        for slot in removal - self.removed:
+            self.dropped_variables |= {name for scalar in _scalars_in(slot) for name in variables_in(scalar.value)}
+        self.removed = removal
         return None
 
-    def remove_each(self, proposals: Sequence[tuple[Set[Slot], Subject]]) -> Iterator[tuple[Subject, str]]:
-        """Take out each of several sets of slots, together where that can be; yield what stays, and why."""
+    def remove_each(self, proposals: Sequence[tuple[Set[Slot], _Topic]]) -> Iterator[tuple[_Topic, str]]:
+        """Remove each set of slots, together if possible; yield the topics of the sets that stay, with the reason."""
         obstacle = self.remove(frozenset().union(*(slots for slots, _ in proposals))) if proposals else None
         if obstacle and len(proposals) == 1:
-            yield proposals[0][1], obstacle.why
+            yield proposals[0][1], obstacle.reason
         elif obstacle:
             middle = len(proposals) // 2
             yield from self.remove_each(proposals[:middle])
             yield from self.remove_each(proposals[middle:])
 
-    def blocked(self, users: Iterable[Job]) -> str:
-        """Why what these jobs use has to stay; '' where it has not."""
+    def reason_to_keep(self, users: Iterable[Job]) -> str:
+        """Why something that these jobs use must stay; '' if it can go."""
         for job in users:
             if job in self.with_venv:
-                return f"{job.name} keeps an environment of its own"
+                return f"{job.name} keeps its own environment"
             if job not in self.baked and self.installing[job]:
                 return f"{job.name} does not run on a baked image"
         return ""
 
-    def naming(self) -> dict[str, Scalar]:
-        """Of each variable that the file, as edited so far, names otherwise than to set it: the first such place."""
-        gone = inside(self.removed)
-        found: dict[str, Scalar] = {}
+    def variable_uses(self) -> dict[str, Scalar]:
+        """The variables that the file, as edited so far, expands, each with the first place that does so."""
+        gone = removed_nodes(self.removed)
+        uses: dict[str, Scalar] = {}
         for collection in walk(self.file.root):
             for slot in collection.slots:
                 for scalar in (slot.key, slot.value):
                     if slot not in gone and isinstance(scalar, Scalar):
                         names = variables_in(self.replaced.get(scalar, scalar.value)) - {slot.name}
-                        found = {**dict.fromkeys(names, scalar), **found} if names else found
-        return found
+                        uses = {**dict.fromkeys(names, scalar), **uses} if names else uses
+        return uses
 
 
-def environment(job: Job) -> Mapping[str, str]:
-    """The values of a job's variables in the first of its combinations, to expand paths with."""
-    return job.environments[0]
+def variable_values(job: Job) -> Mapping[str, str]:
+    """The values of a job's variables in its first combination, to expand paths with."""
+    return job.variable_sets[0]
 
 
 def _installing(job: Job) -> Line | None:
-    """The first line of a job that has to do with Python packages."""
+    """The first line of a job that installs or manages Python packages."""
     return next((line for line in job.lines if INSTALLS.search(line.scalar.value)), None)
 
 
-def _uses(file: GitLabFile, job: Job, line: Line) -> Iterator[Use]:
+def _commands(file: GitLabFile, job: Job, line: Line) -> Iterator[Command]:
     scalar = line.scalar
-    one_line = "\n" not in file.text[scalar.start : scalar.end]
-    whole = deed(scalar.value, environment(job)) if one_line else None
-    found = [(0, scalar.value.strip(), whole)] if whole else deeds_inside(scalar.value, environment(job))
-    for number, text, each in found:
-        alone = one_line and whole is not None and (each.kind in {"uv", "uv-path"} or not is_compound(text))
-        if each.kind == "runs":
-            is_editable = alone and file.is_replaceable(scalar) and scalar.value.startswith(each.prefix)
+    is_one_line = "\n" not in file.text[scalar.start : scalar.end]
+    whole = effect_of(scalar.value, variable_values(job)) if is_one_line else None
+    effects = [(0, scalar.value.strip(), whole)] if whole else effects_inside(scalar.value, variable_values(job))
+    for number, text, effect in effects:
+        is_alone = (
+            is_one_line
+            and whole is not None
+            and (effect.kind in {"install-uv", "add-uv-to-path"} or not is_compound(text))
+        )
+        if effect.kind == "run-program":
+            is_editable = is_alone and file.is_replaceable(scalar) and scalar.value.startswith(effect.prefix)
         else:
-            is_editable = alone and line.slot is not None and each.kind != "uses"
-        at = _line_of_block(file, scalar, number)
-        yield Use(job=job, line=line, text=text, deed=each, at=at, is_editable=is_editable)
+            is_editable = is_alone and line.slot is not None and effect.kind != "use-path"
+        index = _index_of_line(file, scalar, number)
+        yield Command(job=job, line=line, text=text, effect=effect, index=index, is_editable=is_editable)
 
 
-def _line_of_block(file: GitLabFile, scalar: Scalar, number: int) -> int:
-    """Where a line of a block scalar begins, counted from 0; of any other scalar, where that begins."""
-    at = scalar.start
+def _index_of_line(file: GitLabFile, scalar: Scalar, number: int) -> int:
+    """Where a line of a block scalar begins, counted from 0; for any other scalar, where the scalar begins."""
+    index = scalar.start
     for _ in range(number + 1 if scalar.style in {"|", ">"} else 0):
-        at = file.text.find("\n", at) + 1
-    return at
+        index = file.text.find("\n", index) + 1
+    return index
 
 
-def _texts(slot: Slot) -> Iterator[Scalar]:
+def _scalars_in(slot: Slot) -> Iterator[Scalar]:
     """The scalars in a slot's value."""
     if isinstance(slot.value, Scalar):
         yield slot.value
     for collection in walk(slot.value):
-        for each in collection.slots:
-            if isinstance(each.value, Scalar):
-                yield each.value
+        for inner in collection.slots:
+            if isinstance(inner.value, Scalar):
+                yield inner.value

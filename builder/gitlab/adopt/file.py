@@ -1,7 +1,7 @@
-"""A `.gitlab-ci.yml` as a tree whose nodes know where they stand in the text, and edits of that text.
+"""A `.gitlab-ci.yml` as a tree whose nodes know their position in the text, and edits to that text.
 
-YAML 1.1, as GitLab reads it, is parsed here and never written: an edit takes a slot (an entry of a mapping, an item
-of a sequence) out of the text or puts other words into a scalar, and every other character stays as it was.
+This module parses YAML 1.1, as GitLab does, but never writes it: an edit cuts a slot (an entry of a mapping or an item
+of a sequence) out of the text, or replaces the value of a scalar. Every other character stays the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 from builder.errors import BuilderError, GitLabFileError
 
-DEEPEST: Final = 100  # levels of nesting, GitLab's own limit for a pipeline
+DEEPEST: Final = 100  # levels of nesting; GitLab's own limit
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(#[^\n]*)?\r?(\n|\Z)")
 _REST_AFTER_COMMA: Final = re.compile(r"[ \t]*,?[ \t]*(#[^\n]*)?\r?(\n|\Z)")
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")
@@ -24,7 +24,7 @@ _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scalar:
-    """A text; `body` is where it begins behind its anchor and tag, `style` its quote, `|`, `>` or nothing."""
+    """A scalar; `body` is where its text begins after anchor and tag, `style` its quote, `|`, `>` or nothing."""
 
     start: int
     end: int
@@ -37,7 +37,7 @@ class Scalar:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alias:
-    """`*name`, and the node that it stands for."""
+    """`*name`, and the node it stands for."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class Alias:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Collection:
-    """A mapping or a sequence, as block or in brackets."""
+    """A mapping or a sequence, in block or flow style."""
 
     start: int
     end: int
@@ -63,14 +63,14 @@ Node = Scalar | Alias | Collection
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slot:
-    """One place of a collection: the entry of a mapping, or the item of a sequence, which has no key."""
+    """A place in a collection: an entry of a mapping, or an item of a sequence, which has no key."""
 
     key: Node | None
     value: Node
 
     @property
     def start(self) -> int:
-        """Where it begins in the text; an item begins behind its dash."""
+        """Where it begins in the text; an item begins after its dash."""
         return self.key.start if self.key else self.value.start
 
     @property
@@ -80,13 +80,13 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """Its key as text; '' for items, and for keys that are no text."""
+        """Its key as text; '' for items, and for keys that are not scalars."""
         return self.key.value if isinstance(self.key, Scalar) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """Slots to take out, and scalars with their new values."""
+    """Slots to remove, and scalars with their new values."""
 
     removed: Set[Slot]
     replaced: Mapping[Scalar, str]
@@ -94,7 +94,7 @@ class Edits:
 
 @dataclass(frozen=True, kw_only=True)
 class GitLabFile:
-    """A parsed file: its text, the mapping of its jobs, and of each node and slot what holds it."""
+    """A parsed file: its text, its root mapping, and the parent of each slot (`owners`) and node (`holders`)."""
 
     source: str
     text: str
@@ -103,21 +103,21 @@ class GitLabFile:
     holders: Mapping[Node, Slot]
 
     def line(self, index: int) -> int:
-        """The line of a place in the text, counted from 1."""
+        """The line of an index into the text, counted from 1."""
         return self.text.count("\n", 0, index) + 1
 
     def top(self, slot: Slot) -> Slot:
-        """The entry of the file, a job or a global keyword, that this slot stands in."""
+        """The top-level entry, a job or a global keyword, that contains this slot."""
         while (owner := self.owners[slot]) is not self.root:
             slot = self.holders[owner]
         return slot
 
     def is_replaceable(self, scalar: Scalar) -> bool:
-        """Whether its text is its value: on one line, without escapes."""
+        """Whether its text equals its value: on one line, without escapes."""
         return self.text[scalar.body : scalar.end] == f"{scalar.style}{scalar.value}{scalar.style}"
 
     def span(self, slot: Slot, removed: Set[Slot]) -> tuple[int, int] | None:
-        """The text that goes with a slot: whole lines where it has them to itself; None where it cannot be cut out."""
+        """The text to cut out for a slot: whole lines if it has them to itself; None if it cannot be cut out."""
         owner = self.owners[slot]
         begin = self.text.rfind("\n", 0, slot.start) + 1
         lead = self.text[begin : slot.start]
@@ -128,17 +128,17 @@ class GitLabFile:
         return self._span_in_brackets(slot, owner, removed) if owner.is_flow else None
 
     def _span_in_brackets(self, slot: Slot, owner: Collection, removed: Set[Slot]) -> tuple[int, int] | None:
-        at = owner.slots.index(slot)
-        kept_before = [each for each in owner.slots[:at] if each not in removed]
-        if at + 1 < len(owner.slots):
-            start, end = slot.start, owner.slots[at + 1].start
+        position = owner.slots.index(slot)
+        kept_before = [other for other in owner.slots[:position] if other not in removed]
+        if position + 1 < len(owner.slots):
+            start, end = slot.start, owner.slots[position + 1].start
         else:
             start, end = kept_before[-1].end if kept_before else slot.start, slot.end
         between = self.text[start:end]
         return None if "#" in between or "\n" in between else (start, end)
 
     def edit(self, edits: Edits) -> str:
-        """The text with the edits made; raises BuilderError when it does not read as intended."""
+        """The edited text; raise BuilderError if it does not parse to the intended tree."""
         spans = [span for slot in edits.removed if (span := self.span(slot, edits.removed))]
         cuts = _merged(spans, self.text)
         for scalar, value in edits.replaced.items():
@@ -150,17 +150,17 @@ class GitLabFile:
             done = end
         edited = "".join([*text, self.text[done:]])
         intended = _plain(self.root, edits)
-        found = _plain(parse_gitlab_file(edited, source=self.source).root, Edits(removed=frozenset(), replaced={}))
-        if found != intended:
+        actual = _plain(parse_gitlab_file(edited, source=self.source).root, Edits(removed=frozenset(), replaced={}))
+        if actual != intended:
             raise BuilderError(
-                f"{self.source}: the edited text would not read as intended",
-                hint="a fault of builder; please report it",
+                f"{self.source}: the edited file would not have the intended content",
+                hint="this is a bug in builder; please report it",
             )
         return edited
 
 
 def _merged(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int, str]]:
-    """The spans without overlap, each with one of the two blank lines that it would leave together."""
+    """The spans without overlaps; a span between two blank lines includes one of them."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and not text[merged[-1][1] : start].strip():
@@ -182,22 +182,24 @@ def _with_blank_line(start: int, end: int, text: str) -> tuple[int, int]:
 
 
 def _plain(node: Node, edits: Edits) -> object:
-    """What a node says, without what the edits take out: two texts that say the same have equal values."""
+    """The content of a node after the edits, for comparison: equal content gives equal values."""
     if isinstance(node, Alias):
         return "*", node.name
     if isinstance(node, Scalar):
         return node.tag, node.anchor, bool(node.style), edits.replaced.get(node, node.value)
-    slots = [each for each in node.slots if each not in edits.removed]
-    inside = tuple((each.key and _plain(each.key, edits), _plain(each.value, edits)) for each in slots)
-    return node.tag, node.anchor, node.is_mapping, inside
+    slots = [slot for slot in node.slots if slot not in edits.removed]
+    content = tuple((slot.key and _plain(slot.key, edits), _plain(slot.value, edits)) for slot in slots)
+    return node.tag, node.anchor, node.is_mapping, content
 
 
 def read_gitlab_file(path: Path) -> GitLabFile:
-    """Read and parse a file; raise GitLabFileError with the line at fault."""
+    """Read and parse a file; raise a GitLabFileError with the line number."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise GitLabFileError(f"cannot read {path}: {error.strerror}", hint="name the file to adopt") from error
+        raise GitLabFileError(
+            f"cannot read {path}: {error.strerror}", hint="name the file: builder ci adopt FILE"
+        ) from error
     try:
         return parse_gitlab_file(content.decode("utf-8"), source=str(path))
     except UnicodeDecodeError as error:
@@ -206,17 +208,17 @@ def read_gitlab_file(path: Path) -> GitLabFile:
 
 
 def parse_gitlab_file(text: str, *, source: str) -> GitLabFile:
-    """Parse a file's text; raise GitLabFileError with the line at fault. A `spec:` header is passed over."""
+    """Parse the text of a file, skipping a `spec:` header; raise a GitLabFileError with the line number."""
     try:
         roots = list(_Builder(text, source).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = text.count("\n", 0, mark.index) + 1 if mark else 1
-        hint = "YAML is indented with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
+        hint = "indent YAML with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
         raise GitLabFileError(f"{source}:{line}: not YAML: {error.problem or error.context}", hint=hint) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise GitLabFileError(f"{source}:{line}: not YAML: a character that it does not allow") from error
+        raise GitLabFileError(f"{source}:{line}: not YAML: invalid character") from error
     root = _content(roots, text, source)
     owners: dict[Slot, Collection] = {}
     holders: dict[Node, Slot] = {}
@@ -228,7 +230,7 @@ def parse_gitlab_file(text: str, *, source: str) -> GitLabFile:
 
 
 def walk(node: Node) -> Iterator[Collection]:
-    """The collections in a node, itself first; aliases are not followed."""
+    """The node and the collections inside it; aliases are not followed."""
     if isinstance(node, Collection):
         yield node
         for slot in node.slots:
@@ -236,15 +238,16 @@ def walk(node: Node) -> Iterator[Collection]:
 
 
 def _content(roots: list[Node], text: str, source: str) -> Collection:
-    """The document that holds the jobs: the one there is, or the one behind a `spec:` header."""
-    if len(roots) > 1 and isinstance(roots[0], Collection) and [each.name for each in roots[0].slots] == ["spec"]:
+    """The document with the jobs: the only one, or the one after a `spec:` header."""
+    if len(roots) > 1 and isinstance(roots[0], Collection) and [slot.name for slot in roots[0].slots] == ["spec"]:
         roots = roots[1:]
     if not roots:
-        raise GitLabFileError(f"{source}:1: empty; there is no job in it")
+        raise GitLabFileError(f"{source}:1: empty; it contains no jobs")
     line = text.count("\n", 0, roots[-1].start) + 1
     if len(roots) > 1:
         raise GitLabFileError(
-            f"{source}:{line}: a second document", hint="only a `spec:` header may stand before the one with the jobs"
+            f"{source}:{line}: unexpected second document",
+            hint="only a `spec:` header may precede the document with the jobs",
         )
     if not isinstance(roots[0], Collection) or not roots[0].is_mapping:
         raise GitLabFileError(f"{source}:{line}: not a mapping of jobs", hint="is this a .gitlab-ci.yml?")
@@ -252,12 +255,12 @@ def _content(roots: list[Node], text: str, source: str) -> Collection:
 
 
 def _span(event: yaml.Event) -> tuple[int, int]:
-    assert event.start_mark and event.end_mark  # noqa: PT018, S101 - every event of a text has them
+    assert event.start_mark and event.end_mark  # noqa: PT018, S101 - every event has them
     return event.start_mark.index, event.end_mark.index
 
 
 class _Builder:
-    """Makes nodes of PyYAML's events. An anchor is known once its node is complete, so that nothing holds itself."""
+    """Builds nodes from PyYAML's events. Anchors are known only after their node ends, so no node contains itself."""
 
     def __init__(self, text: str, source: str) -> None:
         self._text = text
@@ -298,14 +301,14 @@ class _Builder:
         )
 
     def _collection(self, event: yaml.Event, depth: int) -> Collection:
-        assert isinstance(event, yaml.CollectionStartEvent)  # noqa: S101 - the one kind of node that is left
+        assert isinstance(event, yaml.CollectionStartEvent)  # noqa: S101 - the only other kind of node
         slots: list[Slot] = []
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         while not isinstance(inner := next(self._events), yaml.CollectionEndEvent):
             key = self._node(inner, depth + 1) if is_mapping else None
             slots.append(Slot(key=key, value=self._node(next(self._events) if is_mapping else inner, depth + 1)))
         is_flow = bool(event.flow_style)
-        # A block ends, for the parser, where the next token begins.
+        # For the parser, a block ends where the next token begins.
         start = _span(event)[0]
         end = _span(inner)[1] if is_flow else slots[-1].end if slots else start
         return Collection(
@@ -313,5 +316,5 @@ class _Builder:
             tag=event.tag, anchor=event.anchor,
         )  # fmt: skip
 
-    def _error(self, index: int, what: str) -> GitLabFileError:
-        return GitLabFileError(f"{self._source}:{self._text.count(chr(10), 0, index) + 1}: {what}")
+    def _error(self, index: int, message: str) -> GitLabFileError:
+        return GitLabFileError(f"{self._source}:{self._text.count(chr(10), 0, index) + 1}: {message}")

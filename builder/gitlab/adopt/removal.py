@@ -1,7 +1,7 @@
-"""What has to leave a GitLab file along with what leaves it, so that it stays valid and its jobs keep their meaning.
+"""What else to remove from a GitLab file with a slot, so that the file stays valid and its jobs keep their meaning.
 
-Nothing empty is left behind, no alias without its anchor, no `extends` or `!reference` without what it names; and what
-cannot be taken out so is not taken out at all.
+No empty collection stays behind, no alias without its anchor, and no `extends` or `!reference` without its target. What
+cannot be removed in this way is not removed at all.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from builder.gitlab.adopt.file import Alias, Collection, GitLabFile, Node, Scalar, Slot, walk
-from builder.gitlab.adopt.job import NO_JOBS, STORED, Job, scalars
+from builder.gitlab.adopt.job import CONTENT_KEYS, GLOBAL_KEYWORDS, Job, scalars
 
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """Why a removal cannot be, and the slot that stands in the way."""
+    """Why a removal is impossible, and which slot prevents it."""
 
     slot: Slot
-    why: str
+    reason: str
 
 
-def removal(file: GitLabFile, jobs: Sequence[Job], wanted: Set[Slot]) -> frozenset[Slot] | Obstacle:
-    """The slots wanted out, with all that has to go along."""
-    removed = frozenset(wanted)
-    while more := frozenset(_along(file, jobs, removed)) - removed:
+def complete_removal(file: GitLabFile, jobs: Sequence[Job], slots: Set[Slot]) -> frozenset[Slot] | Obstacle:
+    """The slots to remove, with everything that depends on them."""
+    removed = frozenset(slots)
+    while more := frozenset(_dependents(file, jobs, removed)) - removed:
         removed |= more
     return next(_obstacles(file, jobs, removed), removed)
 
 
-def inside(removed: Set[Slot]) -> set[Node | Slot]:
-    """Every node and slot in the removed ones, themselves too."""
+def removed_nodes(removed: Set[Slot]) -> set[Node | Slot]:
+    """Every node and slot inside the removed slots, and the slots themselves."""
     gone: set[Node | Slot] = set(removed)
     for slot in removed:
         gone.add(slot.value)
         for collection in walk(slot.value):
             gone.add(collection)
             gone.update(collection.slots)
-            gone.update(each.value for each in collection.slots)
+            gone.update(inner.value for inner in collection.slots)
     return gone
 
 
-def outermost(file: GitLabFile, removed: Set[Slot]) -> list[Slot]:
-    """The removed slots that are in no other, in the order of the file."""
-    gone = inside(removed)
+def outermost_slots(file: GitLabFile, removed: Set[Slot]) -> list[Slot]:
+    """The removed slots that are not inside another one, in the order of the file."""
+    gone = removed_nodes(removed)
     return sorted((slot for slot in removed if file.owners[slot] not in gone), key=lambda slot: slot.start)
 
 
-def _along(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Iterator[Slot]:
-    gone = inside(removed)
+def _dependents(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Iterator[Slot]:
+    gone = removed_nodes(removed)
     tops = {slot.name for slot in file.root.slots if slot in removed}
     for collection in walk(file.root):
         if collection is not file.root and collection.slots and all(slot in removed for slot in collection.slots):
@@ -65,28 +65,27 @@ def _along(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Iterato
                         yield file.holders[name]
     for job in jobs:
         for group in job.stores:
-            if _holds_nothing(group, gone):
+            if _lost_its_content(group, gone):
                 yield from (file.holders[member] for member in group)
 
 
 def _refers_into(reference: Collection, file: GitLabFile, removed: Set[Slot]) -> bool:
-    at: Node = file.root
-    for word in scalars(reference):
-        slot = (
-            next((each for each in at.slots if each.name == word.value), None) if isinstance(at, Collection) else None
-        )
+    node: Node = file.root
+    for key in scalars(reference):
+        slots = node.slots if isinstance(node, Collection) else ()
+        slot = next((slot for slot in slots if slot.name == key.value), None)
         if slot is None:
             return False
         if slot in removed:
             return True
-        at = slot.value
+        node = slot.value
     return False
 
 
-def _holds_nothing(group: Sequence[Collection], gone: Sized[Node | Slot]) -> bool:
-    """Whether a cache or artifacts held something, and all of it is gone."""
-    held = [slot for member in group for slot in member.slots if slot.name in STORED and _is_set(slot)]
-    return bool(held) and all(slot in gone for slot in held)
+def _lost_its_content(group: Sequence[Collection], gone: Sized[Node | Slot]) -> bool:
+    """Whether a cache or artifacts had content, and all of it is removed."""
+    content = [slot for member in group for slot in member.slots if slot.name in CONTENT_KEYS and _is_set(slot)]
+    return bool(content) and all(slot in gone for slot in content)
 
 
 def _is_set(slot: Slot) -> bool:
@@ -94,23 +93,24 @@ def _is_set(slot: Slot) -> bool:
 
 
 def _obstacles(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Iterator[Obstacle]:
-    gone = inside(removed)
-    for slot in outermost(file, removed):
-        if file.owners[slot] is file.root and not slot.name.startswith(".") and slot.name not in NO_JOBS:
-            yield Obstacle(slot=slot, why="nothing of the job would be left")
-        twins = [each for each in file.owners[slot].slots if each.name == slot.name and each not in removed]
-        if slot.key and twins:
-            yield Obstacle(slot=slot, why=f"{slot.name} of line {file.line(twins[0].start)} would take its place")
+    gone = removed_nodes(removed)
+    for slot in outermost_slots(file, removed):
+        if file.owners[slot] is file.root and not slot.name.startswith(".") and slot.name not in GLOBAL_KEYWORDS:
+            yield Obstacle(slot=slot, reason="nothing of the job would be left")
+        duplicates = [other for other in file.owners[slot].slots if other.name == slot.name and other not in removed]
+        if slot.key and duplicates:
+            line = file.line(duplicates[0].start)
+            yield Obstacle(slot=slot, reason=f"without it, {slot.name} in line {line} would apply")
         if file.span(slot, removed) is None:
-            yield Obstacle(slot=slot, why="it shares its line with something else")
+            yield Obstacle(slot=slot, reason="it shares its line with something else")
     if all(slot in removed for slot in file.root.slots):
-        yield Obstacle(slot=file.root.slots[0], why="nothing of the file would be left")
+        yield Obstacle(slot=file.root.slots[0], reason="nothing of the file would be left")
     for job in jobs:
         if any(slot in gone for slot in job.inherited["script"][:1]):
-            yield Obstacle(slot=job.inherited["script"][0], why=f"no line of the script of {job.name} would be left")
+            yield Obstacle(slot=job.inherited["script"][0], reason=f"the script of {job.name} would be empty")
         for key in ("before_script", "after_script", "cache"):
-            in_force, *behind = job.inherited[key] or (None,)
-            returning = [slot for slot in behind if slot not in gone]
+            in_force, *overridden = job.inherited[key] or (None,)
+            returning = [slot for slot in overridden if slot not in gone]
             if in_force in gone and in_force and returning:
                 line = file.line(returning[0].start)
-                yield Obstacle(slot=in_force, why=f"without it, the {key} of line {line} would apply to {job.name}")
+                yield Obstacle(slot=in_force, reason=f"without it, the {key} in line {line} would apply to {job.name}")

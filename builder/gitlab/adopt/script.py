@@ -1,4 +1,4 @@
-"""Lines of a job's script: what a command does to the environment that a baked image brings."""
+"""Commands in a job's script, and their effect on the environment of a baked image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Final, Literal
 
 from builder.gitlab.adopt.job import expand
 
-Kind = Literal[
-    "creates", "activates", "deactivates", "runs", "uses", "tool", "uv", "uv-path", "prunes", "python", "sets"
-]
-VENV_DEEDS: Final = frozenset({"creates", "activates", "runs", "uses"})  # those that have to do with one environment
+EffectKind = Literal[
+    "create-venv", "activate", "deactivate",
+    "run-program",  # a program in an environment, by its path
+    "use-path",  # any other use of such a path
+    "install-virtualenv", "install-uv", "add-uv-to-path", "install-python", "prune-cache", "set-variable",
+]  # fmt: skip
+VENV_EFFECTS: Final = frozenset({"create-venv", "activate", "run-program", "use-path"})  # on one named environment
 
-# Variables that take the place of those of the image.
+# Variables that would override those of the image.
 OVERRIDES: Final = frozenset(
     {"UV_CACHE_DIR", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "PIP_CACHE_DIR", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
 )
@@ -31,84 +34,85 @@ _UV_INSTALLER: Final = re.compile(
 )
 _UV_PATHS: Final = re.compile(r"(?:source|\.) [\"']?(?:\$HOME|\$\{HOME\}|~)/\.(?:local/bin|cargo)/env[\"']?")
 _PROJECT: Final = re.compile(r"^(?:\$\{?CI_PROJECT_DIR\}?/|\./)+")
-_RUNS: Final = re.compile(r"(?P<venv>[^\s;|&'\"=]*?[^\s;|&'\"=/]+)/bin/(?=\w)")
+_VENV_PROGRAM: Final = re.compile(r"(?P<venv>[^\s;|&'\"=]*?[^\s;|&'\"=/]+)/bin/(?=\w)")
 _PYTHON: Final = re.compile(r"python[\d.]*|py|\$\{?PYTHON\w*\}?")
 _TAKES_VALUE: Final = frozenset({"-p", "--python", "--prompt", "--seeder", "--index-url", "-i", "-c"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deed:
-    """What a command does; `venv` is the environment's directory from the project's, `prefix` how the line names it.
+class Effect:
+    """What a command does.
 
-    `variable` is the one that it sets, or that says where the environment is.
+    `venv` is the environment's path relative to the project, `prefix` the same path as the line spells it, up to the
+    program. `variable` is the one that the command sets, or that decides where the environment is.
     """
 
-    kind: Kind
+    kind: EffectKind
     venv: str = ""
     prefix: str = ""
     variable: str = ""
 
 
-def in_project(path: str, environment: Mapping[str, str]) -> str:
-    """A path without the project's directory before it, expanded; absolute where it lies elsewhere."""
-    short = _PROJECT.sub("", expand(path, environment).strip("\"'"))
+def in_project(path: str, variables: Mapping[str, str]) -> str:
+    """A path, expanded and relative to the project's directory; absolute if it is outside of the project."""
+    short = _PROJECT.sub("", expand(path, variables).strip("\"'"))
     return re.sub(r"/(?:\*\*?/?)*$", "", short) or short
 
 
 def is_inside(path: str) -> bool:
-    """Whether what `in_project` returned lies in the project."""
+    """Whether a path that `in_project` returned is inside the project."""
     return not path.startswith(("/", "~", "$"))
 
 
-def deed(text: str, environment: Mapping[str, str]) -> Deed | None:
-    """What a command does, None where it is of no concern, or of more than one command."""
+def effect_of(text: str, variables: Mapping[str, str]) -> Effect | None:
+    """The effect of a command; None if it does not matter, or if the text contains several commands."""
     text = text.strip()
     if _UV_INSTALLER.fullmatch(text):
-        return Deed(kind="uv")
+        return Effect(kind="install-uv")
     if _UV_PATHS.fullmatch(text):
-        return Deed(kind="uv-path")
+        return Effect(kind="add-uv-to-path")
     if is_compound(text):
         return None
     try:
         words = shlex.split(text)
     except ValueError:
         return None
-    return _of_venv(words, environment) or _of_tools(words) or _of_path(text, environment)
+    return _venv_effect(words, variables) or _tool_effect(words) or _path_effect(text, variables)
 
 
-def deeds_inside(text: str, environment: Mapping[str, str]) -> list[tuple[int, str, Deed]]:
-    """What the commands of a compound or longer text do: line from 0, the command, its deed."""
-    found = []
+def effects_inside(text: str, variables: Mapping[str, str]) -> list[tuple[int, str, Effect]]:
+    """The effects of the commands in a compound or longer text: line from 0, command, effect."""
+    effects = []
     for number, line in enumerate(text.split("\n")):
         parts = [line] if _UV_INSTALLER.fullmatch(line.strip()) else _COMPOUND.split(line)
         for part in parts:
-            each = deed(part, environment)
-            found += [(number, part.strip(), each)] if each else []
-    return found
+            effect = effect_of(part, variables)
+            effects += [(number, part.strip(), effect)] if effect else []
+    return effects
 
 
 def is_compound(text: str) -> bool:
-    """Whether a text is more than one simple command."""
+    """Whether a text contains more than one simple command."""
     return _COMPOUND.search(text.strip()) is not None or "$(" in text or "`" in text
 
 
-def _of_venv(words: list[str], environment: Mapping[str, str]) -> Deed | None:
+def _venv_effect(words: list[str], variables: Mapping[str, str]) -> Effect | None:
     match words:
         case [python, "-m", "venv" | "virtualenv", *rest] if _PYTHON.fullmatch(python):
             directory = _last_argument(rest)
         case ["virtualenv", *rest]:
             directory = _last_argument(rest)
         case ["uv", "venv", *rest] if not _last_argument(rest):
-            return Deed(kind="creates", venv=".venv", variable="UV_PROJECT_ENVIRONMENT")
+            return Effect(kind="create-venv", venv=".venv", variable="UV_PROJECT_ENVIRONMENT")
         case ["uv", "venv", *rest]:
             directory = _last_argument(rest)
         case ["source" | ".", path] if path.endswith("/bin/activate"):
-            return Deed(kind="activates", venv=in_project(path.removesuffix("/bin/activate"), environment))
+            return Effect(kind="activate", venv=in_project(path.removesuffix("/bin/activate"), variables))
         case ["deactivate"]:
-            return Deed(kind="deactivates")
+            return Effect(kind="deactivate")
         case _:
             return None
-    return Deed(kind="creates", venv=in_project(directory, environment)) if directory else None
+    return Effect(kind="create-venv", venv=in_project(directory, variables)) if directory else None
 
 
 def _last_argument(words: list[str]) -> str:
@@ -117,31 +121,37 @@ def _last_argument(words: list[str]) -> str:
     return arguments[0] if len(arguments) == 1 else ""
 
 
-def _of_tools(words: list[str]) -> Deed | None:
+def _tool_effect(words: list[str]) -> Effect | None:
     match words:
         case [python, "-m", *rest] if _PYTHON.fullmatch(python):
-            return _of_tools(rest)
+            return _tool_effect(rest)
         case ["pip" | "pip3" | "pipx", "install", *rest]:
             names = {re.split(r"[=<>~!\[]", word)[0] for word in rest if not word.startswith("-")}
-            return Deed(kind="tool") if names == {"virtualenv"} else Deed(kind="uv") if names == {"uv"} else None
+            return (
+                Effect(kind="install-virtualenv")
+                if names == {"virtualenv"}
+                else Effect(kind="install-uv")
+                if names == {"uv"}
+                else None
+            )
         case ["uv", "cache", "clean"] | ["uv", "cache", "prune", "--ci"]:
-            return Deed(kind="prunes")
+            return Effect(kind="prune-cache")
         case ["uv", "python", "install", *_]:
-            return Deed(kind="python")
+            return Effect(kind="install-python")
         case ["export", assignment] if (name := assignment.partition("=")[0]) in OVERRIDES and "=" in assignment:
-            return Deed(kind="sets", variable=name)
+            return Effect(kind="set-variable", variable=name)
     return None
 
 
-def _of_path(text: str, environment: Mapping[str, str]) -> Deed | None:
-    """A program started by its path in an environment of the project, or such a path elsewhere in the command."""
-    paths = [each for each in _RUNS.finditer(text) if _looks_like_venv(in_project(each["venv"], environment))]
+def _path_effect(text: str, variables: Mapping[str, str]) -> Effect | None:
+    """A program that is started by its path in an environment of the project, or another use of such a path."""
+    paths = [path for path in _VENV_PROGRAM.finditer(text) if _looks_like_venv(in_project(path["venv"], variables))]
     if not paths:
         return None
-    venv = in_project(paths[0]["venv"], environment)
+    venv = in_project(paths[0]["venv"], variables)
     if len(paths) == 1 and paths[0].start() == 0:
-        return Deed(kind="runs", venv=venv, prefix=paths[0][0])
-    return Deed(kind="uses", venv=venv)
+        return Effect(kind="run-program", venv=venv, prefix=paths[0][0])
+    return Effect(kind="use-path", venv=venv)
 
 
 def _looks_like_venv(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Environments that jobs make for themselves, which would hide the baked one, and work that the image has done."""
+"""Environments that jobs create themselves and that would hide the baked one, and work that the image has done."""
 
 from __future__ import annotations
 
@@ -7,156 +7,182 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from builder.errors import listed
-from builder.gitlab.adopt.draft import Draft, Use, environment
+from builder.gitlab.adopt.draft import Command, Draft, variable_values
 from builder.gitlab.adopt.file import Scalar, Slot
 from builder.gitlab.adopt.job import Job, Line
-from builder.gitlab.adopt.removal import inside
-from builder.gitlab.adopt.script import VENV_DEEDS, in_project
+from builder.gitlab.adopt.removal import removed_nodes
+from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project
 
-_USUAL: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})  # of a project's environment
+# The usual names of a project's environment; one with another name serves another purpose.
+_PROJECT_VENVS: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})
 _UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")
-_WHY: Final[Mapping[str, str]] = {
-    "creates": "an environment of its own hides the baked one",
-    "activates": "an environment of its own hides the baked one",
-    "runs": "the baked environment comes first in PATH",
-    "uses": "the baked environment comes first in PATH",
-    "deactivates": "there is no environment to leave",
-    "tool": "the image has an environment",
-    "uv": "uv is in the image",
-    "uv-path": "uv is in the image",
-    "prunes": "it would empty the warm cache",
-    "python": "Python is in the image",
-    "sets": "the image sets it",
+_REASONS: Final[Mapping[EffectKind, str]] = {
+    "create-venv": "a second environment hides the baked one",
+    "activate": "a second environment hides the baked one",
+    "run-program": "the baked environment comes first on PATH",
+    "use-path": "the baked environment comes first on PATH",
+    "deactivate": "no environment is active",
+    "install-virtualenv": "the image already has an environment",
+    "install-uv": "the image already has uv",
+    "add-uv-to-path": "the image already has uv",
+    "prune-cache": "it would empty the warm cache",
+    "install-python": "the image already has Python",
+    "set-variable": "the image already sets it",
 }
 
 
-def faults(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
-    """What of a job would fail on a baked image and cannot be edited: where, and what to do."""
-    created = {use.deed.venv for use in draft.uses if use.deed.kind == "creates"}
-    for use in (
-        each for each in draft.uses if each.job is job and each.deed.kind in VENV_DEEDS and not each.is_editable
-    ):
-        if use.deed.kind == "creates" and use.deed.variable:
-            yield use.at, f"`{use.text}` would replace the baked environment; take it out"
-        elif use.deed.venv not in created:
-            yield use.at, f"`{use.text}` names {use.deed.venv}, which is not there on a baked image; {_advice(use)}"
+def failing_lines(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
+    """The lines of a job that would fail on a baked image and cannot be edited: where, and what to do."""
+    created = {command.effect.venv for command in draft.commands if command.effect.kind == "create-venv"}
+    for command in draft.commands:
+        if command.job is not job or command.effect.kind not in VENV_EFFECTS or command.is_editable:
+            continue
+        if command.effect.kind == "create-venv" and command.effect.variable:
+            yield command.index, f"`{command.text}` would replace the baked environment; remove it"
+        elif command.effect.venv not in created:
+            missing = f"`{command.text}` needs {command.effect.venv}, which does not exist in a baked image"
+            yield command.index, f"{missing}; {_advice(command)}"
         elif job.name in draft.refused:
-            yield use.at, f"{_advice(use)}; {_WHY[use.deed.kind]}"
+            yield command.index, f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
     for line in job.lines:
-        if job.name in draft.refused and (found := _UV.search(line.scalar.value)):
-            why = "works on the baked environment, and the job has one of its own that cannot be taken out"
-            yield line.scalar.start, f"`{found[0]}` {why}"
+        if job.name in draft.refused and (match := _UV.search(line.scalar.value)):
+            conflict = "uses the baked environment, but the job has its own, which cannot be removed automatically"
+            yield line.scalar.start, f"`{match[0]}` {conflict}"
         if re.search(r"\bpip3? install\b.*\s--user\b", line.scalar.value):
-            yield line.scalar.start, "`pip install --user` fails in an environment; take --user out"
+            yield line.scalar.start, "`pip install --user` fails in a virtual environment; remove --user"
 
 
-def broken(draft: Draft) -> set[str]:
-    """The names of baked jobs that keep an environment of their own and fill it with uv, which fills the baked one."""
+def conflicting_jobs(draft: Draft) -> set[str]:
+    """The names of baked jobs that keep their own environment but call uv, which installs into the baked one."""
     return {job.name for job in draft.with_venv if any(_UV.search(line.scalar.value) for line in job.lines)}
 
 
-def _advice(use: Use) -> str:
-    return f"write `{use.text.replace(use.deed.prefix, '', 1)}`" if use.deed.kind == "runs" else f"mend `{use.text}`"
+def _advice(command: Command) -> str:
+    if command.effect.kind == "run-program":
+        return f"write `{command.text.replace(command.effect.prefix, '', 1)}`"
+    return f"change `{command.text}`"
 
 
 def drop_environments(draft: Draft) -> None:
-    """Take out the lines that make, enter and leave environments of the jobs' own: all lines of one, or none."""
+    """Remove the lines that create, enter and leave the jobs' own environments: all lines of one, or none."""
     for venv in sorted(draft.venvs):
-        own = [use for use in draft.uses if use.deed.kind in VENV_DEEDS and use.deed.venv == venv]
-        users = {use.job for use in own}
-        if venv.rpartition("/")[2] not in _USUAL:
-            draft.with_venv |= _beside(draft, venv, own)
+        own = [
+            command for command in draft.commands if command.effect.kind in VENV_EFFECTS and command.effect.venv == venv
+        ]
+        users = {command.job for command in own}
+        if venv.rpartition("/")[2] not in _PROJECT_VENVS:
+            draft.with_venv |= _keep_special_purpose(draft, venv, own)
             continue
-        also = [use for use in draft.uses if use.job in users and use.deed.kind in {"deactivates", "tool"}]
-        if users & draft.baked and (_is_kept(draft, venv, [*own, *also]) or not _cut(draft, venv, [*own, *also])):
+        related = [
+            command
+            for command in draft.commands
+            if command.job in users and command.effect.kind in {"deactivate", "install-virtualenv"}
+        ]
+        commands = [*own, *related]
+        if users & draft.baked and (_is_kept(draft, venv, commands) or not _remove_commands(draft, venv, commands)):
             draft.with_venv |= users & draft.baked
 
 
-def _beside(draft: Draft, venv: str, uses: Sequence[Use]) -> set[Job]:
-    """The baked jobs that enter an environment which, by its name, is meant to be apart from that of the project."""
-    makers = [use for use in uses if use.job in draft.baked and use.deed.kind == "creates"]
-    for use in makers:
-        draft.say(use.at, use.job, f"left alone, with all lines of {venv}: by its name it is an environment apart")
-    return {use.job for use in uses if use.job in draft.baked and use.deed.kind == "activates"}
+def _keep_special_purpose(draft: Draft, venv: str, commands: Sequence[Command]) -> set[Job]:
+    """The baked jobs that enter an environment whose name says that it is not the project's; add a remark."""
+    for command in commands:
+        if command.job in draft.baked and command.effect.kind == "create-venv":
+            reason = "its name suggests a separate environment"
+            draft.remark(command.index, command.job, f"left alone, with all lines for {venv}: {reason}")
+    return {command.job for command in commands if command.job in draft.baked and command.effect.kind == "activate"}
 
 
-def _is_kept(draft: Draft, venv: str, uses: Sequence[Use]) -> bool:
-    """Whether something needs the environment that cannot be edited; says what."""
-    stuck = [use for use in uses if use.job in draft.baked and not use.is_editable]
-    for use in stuck:
-        draft.say(use.at, use.job, f"left alone, with all lines of {venv}: {_advice(use)}; {_WHY[use.deed.kind]}")
-    named = list(_mentions(draft, venv, uses))
-    for job, line in named:
-        draft.say(line.scalar.start, job, f"left alone, with all lines of {venv}: it names a path in there")
-    users = {use.job for use in uses}
-    is_shared = _is_shared(uses, draft.baked)
+def _is_kept(draft: Draft, venv: str, commands: Sequence[Command]) -> bool:
+    """Whether something that cannot be edited needs the environment; add remarks about it."""
+    fixed = [command for command in commands if command.job in draft.baked and not command.is_editable]
+    for command in fixed:
+        advice = f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
+        draft.remark(command.index, command.job, f"left alone, with all lines for {venv}: {advice}")
+    mentions = list(_path_mentions(draft, venv, commands))
+    for job, line in mentions:
+        draft.remark(line.scalar.start, job, f"left alone, with all lines for {venv}: it uses a path inside it")
+    is_shared = _is_shared(commands, draft.baked)
     if is_shared:
-        others = listed(sorted(job.name for job in users - draft.baked))
-        why = f"{others}, which needs them too, does not run on a baked image"
-        draft.say(uses[0].at, uses[0].job, f"the lines of {venv} stay: {why}")
-    return bool(stuck or named or is_shared)
+        others = listed(sorted({command.job.name for command in commands if command.job not in draft.baked}))
+        reason = f"jobs that do not run on a baked image need them too ({others})"
+        draft.remark(commands[0].index, commands[0].job, f"the lines for {venv} stay: {reason}")
+    return bool(fixed or mentions or is_shared)
 
 
-def _is_shared(uses: Sequence[Use], baked: Set[Job]) -> bool:
-    """Whether jobs on other images have the same lines, or make the environment for jobs that only enter it."""
-    elsewhere = {use.line.scalar for use in uses if use.job not in baked}
-    here = {use.line.scalar for use in uses if use.job in baked}
-    makers = {use.job for use in uses if use.deed.kind == "creates"}
-    return bool(elsewhere & here) or (bool(makers - baked) and not {use.job for use in uses} & baked <= makers)
+def _is_shared(commands: Sequence[Command], baked: Set[Job]) -> bool:
+    """Whether jobs on other images have the same lines, or create the environment for jobs that only enter it."""
+    baked_lines = {command.line.scalar for command in commands if command.job in baked}
+    other_lines = {command.line.scalar for command in commands if command.job not in baked}
+    creators = {command.job for command in commands if command.effect.kind == "create-venv"}
+    users = {command.job for command in commands}
+    return bool(other_lines & baked_lines) or (bool(creators - baked) and not users & baked <= creators)
 
 
-def _mentions(draft: Draft, venv: str, uses: Sequence[Use]) -> Iterator[tuple[Job, Line]]:
-    """Lines of baked jobs that name a path in an environment otherwise than to start a program."""
-    known = {use.line.scalar for use in uses}
+def _path_mentions(draft: Draft, venv: str, commands: Sequence[Command]) -> Iterator[tuple[Job, Line]]:
+    """Lines of baked jobs that use a path in an environment other than to start a program."""
+    known = {command.line.scalar for command in commands}
     pattern = re.compile(rf"(?<![\w.-]){re.escape(venv)}/(?:bin|lib|Scripts)\b")
     for job in draft.jobs:
         for line in job.lines if job in draft.baked else ():
-            if line.scalar not in known and pattern.search(in_project(line.scalar.value, environment(job))):
+            if line.scalar not in known and pattern.search(in_project(line.scalar.value, variable_values(job))):
                 yield job, line
 
 
-def _cut(draft: Draft, venv: str, uses: Sequence[Use]) -> bool:
-    """Take the lines out that can be, and shorten those that start programs by path; False where that cannot be."""
-    uses = [use for use in uses if use.job in draft.baked]
-    cut = {use.line.slot: use for use in uses if use.line.slot and use.deed.kind != "runs"}
-    while obstacle := draft.remove(set(cut)):
-        # A script needs a line: one that makes an environment does no harm, one that enters it would fail.
-        script = inside({obstacle.slot})
-        harmless = [slot for slot, use in cut.items() if slot in script and use.deed.kind in {"creates", "tool"}]
+def _remove_commands(draft: Draft, venv: str, commands: Sequence[Command]) -> bool:
+    """Remove the lines, and shorten those that start programs by path; return False if that is impossible."""
+    commands = [command for command in commands if command.job in draft.baked]
+    removable = {
+        command.line.slot: command for command in commands if command.line.slot and command.effect.kind != "run-program"
+    }
+    while obstacle := draft.remove(set(removable)):
+        # A script needs a line: creating an environment does no harm, but entering one that is missing would fail.
+        script = removed_nodes({obstacle.slot})
+        harmless = [
+            slot
+            for slot, command in removable.items()
+            if slot in script and command.effect.kind in {"create-venv", "install-virtualenv"}
+        ]
         if not harmless:
-            draft.say(obstacle.slot.start, None, f"the lines of {venv} stay: {obstacle.why}")
+            draft.remark(obstacle.slot.start, None, f"the lines for {venv} stay: {obstacle.reason}")
             return False
-        draft.say(harmless[0].start, cut.pop(harmless[0]).job, f"left alone: {obstacle.why}; the job may go")
-    for use in uses:
-        if use.deed.kind == "runs":
-            draft.replaced[use.line.scalar] = use.line.scalar.value.replace(use.deed.prefix, "", 1)
+        job = removable.pop(harmless[0]).job
+        draft.remark(harmless[0].start, job, f"left alone: {obstacle.reason}; you can delete the job")
+    for command in commands:
+        if command.effect.kind == "run-program":
+            scalar = command.line.scalar
+            draft.replaced[scalar] = scalar.value.replace(command.effect.prefix, "", 1)
     return True
 
 
 def drop_lines(draft: Draft) -> None:
-    """Take out the lines that do what the image has done: uv's installation, pruning of the cache and the like."""
+    """Remove the lines that repeat the image's work or undo it, such as uv's installation or `uv cache prune`."""
     users: dict[Scalar, list[Job]] = {}
     for job in draft.jobs:
         for line in job.lines:
             users.setdefault(line.scalar, []).append(job)
-    proposals: list[tuple[Set[Slot], Use]] = []
-    for use in draft.uses:
-        if use.job not in draft.baked or use.deed.kind in {*VENV_DEEDS, "deactivates"} or _is_needed(draft, use):
+    proposals: list[tuple[Set[Slot], Command]] = []
+    for command in draft.commands:
+        kind = command.effect.kind
+        if command.job not in draft.baked or kind in {*VENV_EFFECTS, "deactivate"} or _is_needed(draft, command):
             continue
-        blocked = draft.blocked(job for job in users[use.line.scalar] if job not in draft.with_venv)
-        if not use.is_editable or use.line.slot is None:
-            draft.say(use.at, use.job, f"left alone: take `{use.text}` out: {_WHY[use.deed.kind]}")
+        blocked = draft.reason_to_keep(job for job in users[command.line.scalar] if job not in draft.with_venv)
+        if not command.is_editable or command.line.slot is None:
+            draft.remark(command.index, command.job, f"left alone: {_by_hand(command)}")
         elif blocked:
-            draft.say(use.at, use.job, f"left alone: {blocked}, and has this line too")
+            draft.remark(command.index, command.job, f"left alone: {blocked} and has this line too")
         else:
-            proposals.append(({use.line.slot}, use))
-    for use, why in draft.remove_each(proposals):
-        draft.say(use.at, use.job, f"left alone, as {why}; take `{use.text}` out: {_WHY[use.deed.kind]}")
+            proposals.append(({command.line.slot}, command))
+    for command, reason in draft.remove_each(proposals):
+        draft.remark(command.index, command.job, f"left alone: {reason}; {_by_hand(command)}")
 
 
-def _is_needed(draft: Draft, use: Use) -> bool:
-    """Whether a line is gone already, or virtualenv, or the path that an installer sets, has another use in the job."""
-    if use.deed.kind == "tool" and use.job in draft.with_venv:
+def _by_hand(command: Command) -> str:
+    return f"remove `{command.text}` by hand, because {_REASONS[command.effect.kind]}"
+
+
+def _is_needed(draft: Draft, command: Command) -> bool:
+    """Whether a line is already removed, or the job needs virtualenv, or the installer's PATH, for something else."""
+    if command.effect.kind == "install-virtualenv" and command.job in draft.with_venv:
         return True
-    has_rust = any("rustup" in line.scalar.value for line in use.job.lines)
-    return use.line.slot in draft.removed or (use.deed.kind == "uv-path" and has_rust)
+    has_rust = any("rustup" in line.scalar.value for line in command.job.lines)
+    return command.line.slot in draft.removed or (command.effect.kind == "add-uv-to-path" and has_rust)
