@@ -45,7 +45,7 @@ pins: .venv/ready       ## update requirements-dev.txt, without index lines
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	    --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt --custom-compile-command 'make pins'
 
-facts: .venv/ready      ## refresh builder/matrix/facts.toml: known Pythons, and the libc of each Debian
+facts: .venv/ready      ## update facts.toml: known Python versions and the libc of each Debian release
 	.venv/bin/python .ci/refresh-facts
 
 sandbox-up:             ## start an engine, a registry and base images, whatever is missing
