@@ -16,7 +16,7 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error
-from builder.cli.report import report
+from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.engine.buildx_engine import engine_for_push
@@ -186,7 +186,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
     rendered = plan_images(project, registries)
     if options.dry_run:
         done = _dry_run(rendered, registries, options)
-        click.echo(text.dry_run_table(done, project.image_repository, pushed=options.push))
+        report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
     report(_build(rendered, project, registries, buildx, options), as_json=options.as_json, pushed=options.push)
 

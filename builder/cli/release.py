@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from builder.cli.options import branch_option, cell_options, dry_run_option, json_option, matrix_option
-from builder.cli.output import text
 from builder.cli.output.messages import print_note
-from builder.cli.report import report
+from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.image.render import RenderedImage
@@ -73,7 +72,7 @@ def rollback_command(
     publisher = DryRunPublisher() if dry_run else RegistryPublisher(registries=registries, compression="gzip")
     done = Publication(results=(), promotion=publisher.move(journal_tag, moves))
     if dry_run:
-        click.echo(text.dry_run_table(done, journal_tag.without_tag(), pushed=True))
+        report_dry_run(done, journal_tag.without_tag(), as_json=as_json, pushed=True)
     else:
         report(done, as_json=as_json, pushed=True)
 
@@ -137,6 +136,6 @@ def _publisher(project: Project, registries: Registries, *, dry_run: bool) -> Pu
 
 def _report(done: Publication, project: Project, *, dry_run: bool, as_json: bool) -> None:
     if dry_run:
-        click.echo(text.dry_run_table(done, project.image_repository, pushed=True))
+        report_dry_run(done, project.image_repository, as_json=as_json, pushed=True)
     else:
         report(done, as_json=as_json, pushed=True)

@@ -46,6 +46,9 @@ def test_rollback_needs_the_repository_alone(promoted_twice: Nightly) -> None:
     dry = promoted_twice.builder("rollback", "--dry-run", env=NOTHING_ELSE)
     assert dry.returncode == 0, dry.stderr
     (line,) = dry.stdout.splitlines()
+    (planned,) = json.loads(promoted_twice.builder("rollback", "--dry-run", "--json", env=NOTHING_ELSE).stdout)[
+        "promotion"
+    ]
     assert line.startswith(f"move            {promoted_twice.repository}:{TAG}: {new} → sha256:")
     assert digest(promoted_twice) == new
 
@@ -53,6 +56,7 @@ def test_rollback_needs_the_repository_alone(promoted_twice: Nightly) -> None:
     assert done.returncode == 0, done.stderr
     (move,) = json.loads(done.stdout)["promotion"]
     assert (move["tag"], move["old"]) == (TAG, new)
+    assert move == planned
     assert line.endswith(move["new"])
     assert digest(promoted_twice) == move["new"]
 
