@@ -120,18 +120,18 @@ def _choice(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
 def _read_pylock(path: Path, text: str, install: Install) -> Lock:
     pylock = _pylock(path, read_toml(path, text))
     defaults = list(pylock.default_groups or []) if install.default_groups else []
-    named = _named(path, "group", install.groups, pylock.dependency_groups or [])
+    named = _checked_names(path, "group", install.groups, pylock.dependency_groups or [])
     groups = tuple(dict.fromkeys([*defaults, *named]))
-    extras = tuple(_named(path, "extra", install.extras, pylock.extras or []))
+    extras = tuple(_checked_names(path, "extra", install.extras, pylock.extras or []))
     flags = (*_choice("group", groups), *_choice("extra", extras))
     return Lock(path=path, kind="pylock.toml", pylock=pylock, extras=extras, groups=groups, uv_flags=flags)
 
 
-def _named(path: Path, what: str, names: tuple[str, ...] | Literal["all"], known: Sequence[str]) -> list[str]:
+def _checked_names(path: Path, noun: str, names: tuple[str, ...] | Literal["all"], known: Sequence[str]) -> list[str]:
     for name in () if names == "all" else names:
         if name not in known:
             raise LockError(
-                f"{path} has no {what} {name!r}{near(name, known)}",
-                hint=f"{what}s in the lock: {listed(list(known)) or 'none'}; fix install.{what}s in the matrix",
+                f"{path} has no {noun} {name!r}{near(name, known)}",
+                hint=f"{noun}s in the lock: {listed(list(known)) or 'none'}; fix install.{noun}s in the matrix",
             )
     return list(known if names == "all" else names)

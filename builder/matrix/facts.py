@@ -21,7 +21,7 @@ NEWEST_PYTHON: Final = int(_TABLE["python"]["newest"].removeprefix("3."))
 
 
 def libc_of(image: str, family: str) -> str | None:
-    """The libc version of a base image, told from its name; None if the name contains no known release.
+    """The libc version of a base image, judged by its name; None if the name contains no known release.
 
     The image can install wheels that require this version or an older one (PEP 600 and 656).
     """

@@ -20,10 +20,10 @@ _LIBC = r"[0-9]+\.[0-9]+"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 
 
-def _matching(pattern: str, what: str) -> AfterValidator:
+def _matching(pattern: str, description: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is not {what}")
+            raise ValueError(f"{text!r} is not {description}")
         return text
 
     return AfterValidator(check)
@@ -135,7 +135,7 @@ class Base(_Table):
 
     @property
     def known_libc(self) -> str | None:
-        """Its libc as given, or as told from the image's name; None if unknown."""
+        """Its libc as given, or as judged by the image's name; None if unknown."""
         return self.libc or libc_of(self.image, self.family)
 
 

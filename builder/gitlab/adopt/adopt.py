@@ -94,17 +94,17 @@ def _without_image(draft: Draft, job: Job) -> str:
 
 def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
     variable_sets = [variables for job in users for variables in job.variable_sets]
-    found = find_replacement(image.value, variable_sets, draft.matrix, draft.repository)
-    if found is None:
+    replacement = find_replacement(image.value, variable_sets, draft.matrix, draft.repository)
+    if replacement is None:
         for job in users:
             if draft.installing[job]:
                 draft.remark(image.start, job, f"left alone: {image.value} is not a Python image that builder knows")
-    elif isinstance(found, Refusal):
-        draft.remark(image.start, users[0], f"left alone: {found.reason}")
+    elif isinstance(replacement, Refusal):
+        draft.remark(image.start, users[0], f"left alone: {replacement.reason}")
     elif not draft.file.is_replaceable(image):
-        draft.remark(image.start, users[0], f"left alone: write {found.image} here, on one line")
+        draft.remark(image.start, users[0], f"left alone: write {replacement.image} here, on one line")
     else:
-        _bake(draft, image, users, found)
+        _bake(draft, image, users, replacement)
 
 
 def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replacement) -> None:
@@ -133,15 +133,15 @@ def _drop_stores(draft: Draft) -> None:
         baked = [job for job in store_users if job in draft.baked]
         dependencies = {slot for slot in _paths(store) if baked and _is_dependency(slot.value, baked[0], draft)}
         if dependencies and (blocked := draft.reason_to_keep(store_users)):
-            draft.remark(store.start, store_users[0], f"what it stores stays: {blocked}")
+            draft.remark(store.start, store_users[0], f"its cache or artifacts stay: {blocked}")
         elif dependencies:
             proposals.append((dependencies, store))
     for store, reason in draft.remove_each(proposals):
-        draft.remark(store.start, users[store][0], f"what it stores stays: {reason}")
+        draft.remark(store.start, users[store][0], f"its cache or artifacts stay: {reason}")
 
 
 def _paths(store: Collection) -> Iterator[Slot]:
-    """The items of `paths` of a cache or of artifacts; an alias leads to where they are written."""
+    """The items of `paths` of a cache or of artifacts; an alias is followed to its anchor."""
     for slot in store.slots:
         value = slot.value.target if isinstance(slot.value, Alias) else slot.value
         if slot.name == "paths" and isinstance(value, Collection) and not value.is_mapping:

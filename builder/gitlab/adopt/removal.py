@@ -1,4 +1,4 @@
-"""What else to remove from a GitLab file with a slot, so that the file stays valid and its jobs keep their meaning.
+"""What to remove from a GitLab file together with a slot, so that it stays valid and its jobs keep their meaning.
 
 No empty collection stays behind, no alias without its anchor, and no `extends` or `!reference` without its target. What
 cannot be removed in this way is not removed at all.
@@ -96,7 +96,7 @@ def _obstacles(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Ite
     gone = removed_nodes(removed)
     for slot in outermost_slots(file, removed):
         if file.owners[slot] is file.root and not slot.name.startswith(".") and slot.name not in GLOBAL_KEYWORDS:
-            yield Obstacle(slot=slot, reason="nothing of the job would be left")
+            yield Obstacle(slot=slot, reason="the job would be empty")
         duplicates = [other for other in file.owners[slot].slots if other.name == slot.name and other not in removed]
         if slot.key and duplicates:
             line = file.line(duplicates[0].start)
@@ -104,7 +104,7 @@ def _obstacles(file: GitLabFile, jobs: Sequence[Job], removed: Set[Slot]) -> Ite
         if file.span(slot, removed) is None:
             yield Obstacle(slot=slot, reason="it shares its line with something else")
     if all(slot in removed for slot in file.root.slots):
-        yield Obstacle(slot=file.root.slots[0], reason="nothing of the file would be left")
+        yield Obstacle(slot=file.root.slots[0], reason="the file would be empty")
     for job in jobs:
         if any(slot in gone for slot in job.inherited["script"][:1]):
             yield Obstacle(slot=job.inherited["script"][0], reason=f"the script of {job.name} would be empty")

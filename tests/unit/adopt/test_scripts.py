@@ -99,7 +99,7 @@ def test_environment_with_a_line_that_cannot_be_edited(adopt: Adopt, line: str) 
     assert changed == ""
     number = 9 if line.startswith("|") else 7
     assert f".gitlab-ci.yml:{number}: test: left alone, with all lines for venv: " in remarks
-    assert "what it stores stays: test keeps its own environment" in remarks
+    assert "its cache or artifacts stay: test keeps its own environment" in remarks
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ old:
 """
     changed, remarks = adopt(text)
     assert changed == "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
-    assert ".gitlab-ci.yml:1: new: what it stores stays: old does not run on a baked image" in remarks
+    assert ".gitlab-ci.yml:1: new: its cache or artifacts stay: old does not run on a baked image" in remarks
     assert ".gitlab-ci.yml:3: PIP_CACHE_DIR stays: old does not run on a baked image" in remarks
 
 
