@@ -1,20 +1,20 @@
-"""What several packages agree on and none may retype: paths in an image, labels, tags, secret ids, media types."""
+"""Constants that several packages share: paths in an image, labels, tags, secret ids, media types."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# Where an image has what it promises. The templates get these values; nothing else names the paths.
+# Paths in an image. The templates take them from here.
 VENV: Final = "/opt/uv/venv"
 CACHE: Final = "/opt/uv/cache"
 SELECTION: Final = "/opt/uv/pylock.toml"
 
-# Where a runner mounts a job's files, and what verification puts there.
+# Where a runner mounts a job's files, and the folders that verification creates there.
 BUILDS: Final = "/builds"
 PROJECT: Final = "project"
 PROBES: Final = "probes"
 
-# Labels of an image. The key also ends the immutable tag, cut to this many hexadecimal digits.
+# Labels of an image. An immutable tag ends with this many hexadecimal digits of the key.
 LABELS: Final = "io.gitlab.prebuilt"
 CELL_LABEL: Final = f"{LABELS}.cell"
 KEY_LABEL: Final = f"{LABELS}.key"
@@ -22,7 +22,7 @@ INPUTS_LABEL: Final = f"{LABELS}.inputs"
 JOURNAL_LABEL: Final = f"{LABELS}.journal"
 KEY_LENGTH: Final = 12
 
-# Labels of the containers and volumes that a verification makes, so that leftovers of a killed run can be found.
+# Labels of the containers and volumes of a verification, by which the leftovers of a killed run can be found.
 VERIFY_LABEL: Final = LABELS
 VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 
@@ -33,7 +33,7 @@ STEP_CACHE_TAG: Final = "builder-cache"
 CA_SECRET: Final = "ca"  # noqa: S105 - a name
 NETRC_SECRET: Final = "netrc"  # noqa: S105 - a name
 
-# Media types of the OCI image specification, and Docker's older ones.
+# Media types of the OCI image specification (media-types.md), and Docker's older ones.
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"

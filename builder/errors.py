@@ -1,7 +1,7 @@
-"""What can go wrong, by stage. The exit code of each says which kind of fault it is.
+"""The errors that builder reports, one class per stage; the exit code tells the kind of fault.
 
 1 a build or a check failed; 2 usage or configuration; 3 environment, credentials or network;
-4 published in part or in conflict; 130 interrupted.
+4 published in part, or in conflict; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 
 class BuilderError(Exception):
-    """What went wrong, where, and what to do instead; `str()` is what the terminal shows."""
+    """An error: `what` went wrong, and where; `hint` says what to do. `str()` is what the terminal shows."""
 
     exit_code = 1
 
@@ -25,13 +25,13 @@ class BuilderError(Exception):
 
 
 class UsageError(BuilderError):
-    """The command line asks for something that is not there."""
+    """The command line or the environment asks for something that does not exist or cannot work."""
 
     exit_code = 2
 
 
 class MatrixError(BuilderError):
-    """`matrix.toml` does not say what it must; all its faults are in the one message."""
+    """`matrix.toml` is invalid; one message lists all its faults."""
 
     exit_code = 2
 
@@ -49,19 +49,19 @@ class GitLabFileError(BuilderError):
 
 
 class CommandError(BuilderError):
-    """A program could not be started, or ended with an error that no stage has a better name for."""
+    """A program could not be started, or failed and no stage reports that more precisely."""
 
     exit_code = 3
 
 
 class RegistryError(BuilderError):
-    """A registry or package index cannot be reached, refuses, or does not have what was asked for."""
+    """A registry or package index cannot be reached, refuses, lacks something, or sends a malformed answer."""
 
     exit_code = 3
 
 
 class EngineError(BuilderError):
-    """The Docker engine or buildx is missing, not running, too old, or not ours to use."""
+    """The Docker engine or buildx is missing, not running, too old, not accessible, or sends a malformed answer."""
 
     exit_code = 3
 
@@ -73,30 +73,30 @@ class BuildError(BuilderError):
 
 
 class VerifyError(BuilderError):
-    """An image does not keep the contract."""
+    """An image failed verification."""
 
     exit_code = 1
 
 
 class PublishError(BuilderError):
-    """Tags stand in part, or somebody else moved one."""
+    """Only some tags were moved, or somebody else moved one."""
 
     exit_code = 4
 
 
-class InterruptedRun(BuilderError):  # noqa: N818 - it is no error, it is asked for
-    """Stopped by a signal; what had been started is stopped too."""
+class InterruptedRun(BuilderError):  # noqa: N818 - not an error: somebody asked for it
+    """A signal stopped the run; every process that it started is stopped too."""
 
     exit_code = 130
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """Return ' (perhaps you meant …?)' for a word that resembles a known one, else ''."""
+    """Return ' (perhaps you meant …?)' if the word resembles a known one, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (perhaps you meant {close[0]!r}?)" if close else ""
 
 
 def listed(words: Sequence[str], *, most: int = 8) -> str:
-    """Return the words in one line, cut after `most` of them with the number left out."""
+    """Join the words with commas; after the first `most`, say only how many more there are."""
     shown = ", ".join(words[:most])
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown

@@ -1,6 +1,6 @@
-"""The HTTP session that registries and package indexes are asked through, one by one or several at a time.
+"""HTTP sessions for registries and package indexes, and concurrent requests through them.
 
-Ctrl-C ends all of it at once, also where a server took a request and never answers.
+Ctrl-C ends every request at once, even if a server accepted it and never answers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from urllib3.util.retry import Retry
 import builder
 from builder.errors import InterruptedRun, UsageError
 
-TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, seconds between two bytes
-_ATTENTION: Final = 0.2  # seconds between two looks at whether the run was stopped
+TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, and seconds between two bytes
+_POLL_PERIOD: Final = 0.2  # seconds between two checks for an interruption
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _RETRIES = Retry(
@@ -31,33 +31,33 @@ _CONNECTION = re.compile(r"^(<.*?>|HTTPS?Connection\(.*?\)|HTTPS?ConnectionPool\
 
 
 class _Session(requests.Session):
-    """A session whose every request has a time limit, ends with the run, and trusts what the session does."""
+    """A session whose requests have a time limit, end with the run, and trust the session's own CA bundle."""
 
     stopped: threading.Event
 
     def request(self, *args: object, **kwargs: object) -> requests.Response:
         kwargs.setdefault("timeout", TIMEOUT)
-        # Unless it is said here, requests lets REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE win over the session's own.
+        # Otherwise requests prefers REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE to the session's own bundle.
         kwargs.setdefault("verify", self.verify)
-        ask = super().request
-        return _unless(self.stopped, lambda: ask(*args, **kwargs))  # type: ignore[arg-type]
+        send = super().request
+        return _call_until_stopped(self.stopped, lambda: send(*args, **kwargs))  # type: ignore[arg-type]
 
 
-def _unless(stopped: threading.Event, call: Callable[[], _Result]) -> _Result:
-    """Call it and return what it returns, or raise InterruptedRun as soon as the run is stopped.
+def _call_until_stopped(stopped: threading.Event, call: Callable[[], _Result]) -> _Result:
+    """Call the function and return its result; raise InterruptedRun as soon as the run is stopped.
 
-    A thread of its own waits, for nothing can tell a socket that is read from elsewhere to stop; it ends with the run.
+    The call runs in a daemon thread, because nothing can interrupt a blocking read of a socket from outside.
     """
     future: Future[_Result] = Future()
 
     def work() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # it is raised where the answer is waited for
+        except BaseException as error:  # raised again by the waiting thread
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    while not wait([future], timeout=_ATTENTION).done:
+    while not wait([future], timeout=_POLL_PERIOD).done:
         if stopped.is_set():
             raise InterruptedRun("interrupted")
     return future.result()
@@ -66,9 +66,9 @@ def _unless(stopped: threading.Event, call: Callable[[], _Result]) -> _Result:
 def map_concurrently(
     function: Callable[[_Item], _Result], items: Iterable[_Item], stopped: threading.Event, *, lanes: int = 8
 ) -> list[_Result]:
-    """Call the function for each item, several at a time, and return what it returns in their order.
+    """Call the function for each item, `lanes` at a time, and return the results in the order of the items.
 
-    Ctrl-C sets `stopped`, by which those that wait for an answer end.
+    Ctrl-C sets `stopped`, which ends the requests that are under way.
     """
     with ThreadPoolExecutor(lanes) as pool:
         try:
@@ -79,25 +79,27 @@ def map_concurrently(
 
 
 def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> requests.Session:
-    """Return a session that trusts SSL_CERT_FILE where set, retries what may pass, and never waits for ever.
+    """Return a session that trusts SSL_CERT_FILE if set, repeats requests as `retries` says, and has time limits.
 
-    Raises UsageError where SSL_CERT_FILE cannot be read.
+    Raises UsageError if SSL_CERT_FILE cannot be read.
     """
-    made = _Session()
-    made.stopped = stopped
-    made.headers["User-Agent"] = f"builder/{builder.__version__}"
+    opened = _Session()
+    opened.stopped = stopped
+    opened.headers["User-Agent"] = f"builder/{builder.__version__}"
     bundle = os.environ.get("SSL_CERT_FILE")
     if bundle:
         if not os.access(bundle, os.R_OK):
-            raise UsageError(f"SSL_CERT_FILE names {bundle}, which cannot be read", hint="mend or unset SSL_CERT_FILE")
-        made.verify = bundle
+            raise UsageError(
+                f"SSL_CERT_FILE names {bundle}, which cannot be read", hint="correct or unset SSL_CERT_FILE"
+            )
+        opened.verify = bundle
     for scheme in ("https://", "http://"):
-        made.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=16))
-    return made
+        opened.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=16))
+    return opened
 
 
 def failure_reason(error: requests.RequestException) -> str:
-    """Return what went wrong with a request, without the libraries' wrapping."""
+    """Return the innermost cause of a failed request, without the wrapping of requests and urllib3."""
     cause: BaseException = error
     while cause.args and isinstance(cause.args[0], BaseException):
         cause = cause.args[0]

@@ -1,4 +1,4 @@
-"""The only place that starts a process: an argv tuple, a quoted echo, redacted text, stderr in the error."""
+"""Starts processes, and nothing else in the package does: from an argv tuple, logged with secrets redacted."""
 
 from __future__ import annotations
 
@@ -23,42 +23,46 @@ _SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
 
 
 def redact(text: str) -> str:
-    """Return the text without credentials in URLs and without the values of secret-looking variables."""
+    """Replace credentials in URLs, and the values of environment variables with secret-looking names, by `***`."""
     text = _USERINFO.sub(r"\g<scheme>***@", text)
     secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
-    for secret in sorted(secrets, key=len, reverse=True):  # a short one may be the beginning of a long one
+    for secret in sorted(secrets, key=len, reverse=True):  # a short secret may be the beginning of a longer one
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
     return text
 
 
 def quoted(argv: Sequence[str]) -> str:
-    """Return the command line as a shell would take it, redacted."""
+    """Return the command line quoted for a shell, with secrets redacted."""
     return redact(shlex.join(argv))
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block ends, and then raise KeyboardInterrupt if one came."""
-    came: list[int] = []
+    """Defer SIGINT and SIGTERM to the end of the block; raise KeyboardInterrupt there if one arrived.
+
+    Does nothing outside the main thread, which gets no signals.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    kept = {
-        number: signal.signal(number, lambda got, _: came.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    previous = {
+        number: signal.signal(number, lambda arrived, _: received.append(arrived))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
-        for number, handler in kept.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
-    if came:
+    if received:
         raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """How a command ended."""
+    """A command that ended, and its decoded output."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -66,11 +70,11 @@ class Completed:
     stderr: str
 
     def check(self, what: str) -> Completed:
-        """Return self, or raise CommandError with what failed and the command's own last words."""
+        """Return self if the exit code is 0; raise CommandError with what failed and the command's output."""
         if self.returncode:
-            said = redact(self.stderr.strip() or self.stdout.strip())
+            output = redact(self.stderr.strip() or self.stdout.strip())
             raise CommandError(
-                f"{what}: {said or f'exit code {self.returncode}'}", hint=f"command: {quoted(self.argv)}"
+                f"{what}: {output or f'exit code {self.returncode}'}", hint=f"command: {quoted(self.argv)}"
             )
         return self
 
@@ -82,10 +86,10 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
 ) -> Completed:
-    """Run to the end and return what it printed; raise CommandError only where it cannot be started."""
+    """Run a command to its end, whatever its exit code; raise CommandError if it cannot be started."""
     log.debug("$ %s", quoted(argv))
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             tuple(argv),
             cwd=cwd,
             env=env,
@@ -97,11 +101,11 @@ def run(
         )
     except OSError as error:
         raise CommandError(f"cannot start {argv[0]}: {error.strerror}", hint=f"command: {quoted(argv)}") from error
-    return Completed(argv=tuple(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    return Completed(argv=tuple(argv), returncode=process.returncode, stdout=process.stdout, stderr=process.stderr)
 
 
 class ProcessGroup:
-    """The processes of one run, so that an interruption can stop all of them from any thread."""
+    """The processes of one run, which an interruption stops from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -109,16 +113,16 @@ class ProcessGroup:
         self.stopped = threading.Event()
 
     def stop(self) -> None:
-        """Ask every running process, with its children, to end, and let no further one start."""
+        """Send SIGTERM to every running process and its children, and prevent further starts."""
         self.stopped.set()
         with self._lock:
             for process in self._running:
                 _signal_group(process, signal.SIGTERM)
 
     def stream(self, argv: Sequence[str], *, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
-        """Run the command, hand each line of its stderr to `on_line`, return its exit code.
+        """Run a command, pass each line of its stderr to `on_line`, and return its exit code.
 
-        Raises CommandError where it cannot be started and InterruptedRun where `stop` ended it.
+        Raises CommandError if it cannot be started, and InterruptedRun if `stop` ended it.
         """
         log.debug("$ %s", quoted(argv))
         with self._started(argv, env) as process:
@@ -135,7 +139,7 @@ class ProcessGroup:
             if self.stopped.is_set():
                 raise InterruptedRun("interrupted")
             try:
-                # A session of its own, so that Ctrl-C reaches it through stop() alone, children included.
+                # In a session of its own: Ctrl-C must reach it, and its children, through stop() alone.
                 process = subprocess.Popen(
                     tuple(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE, encoding="utf-8", errors="replace", start_new_session=True,

@@ -23,7 +23,7 @@ from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.request import Project, today
 from builder.verify.checkout import Checkout
-from builder.verify.record import EngineImage, find_verified, note_verified
+from builder.verify.record import EngineImage, find_verified, record_verified
 from builder.verify.runner import Check, FailedVerification, VerifiedImage, verify
 from builder.verify.search import BuildInputs
 
@@ -192,7 +192,7 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         ),
         on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
     )
-    note_verified(verified, context.engine, context.records)
+    record_verified(verified, context.engine, context.records)
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 

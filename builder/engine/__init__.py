@@ -1,1 +1,1 @@
-"""What runs builds and containers."""
+"""Engines, which run builds and containers."""

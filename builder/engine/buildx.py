@@ -1,4 +1,4 @@
-"""`docker buildx`: which builder is meant, whether that is the engine itself, and builds with their progress."""
+"""`docker buildx`: finds the builder to use, and runs builds with their progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Provenance = Literal["min", "max"]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What buildx is asked for; `contexts` say where an image named in the Dockerfile really comes from."""
+    """The options of a build. `contexts` maps images named in the Dockerfile to where they are fetched from."""
 
     context: Path
     tag: str
@@ -30,71 +30,74 @@ class BuildRequest:
     contexts: Mapping[str, str]
     secrets: Mapping[str, Path]
     build_args: Sequence[str]  # names; the values are in the environment
-    cache_from: str | None  # a registry reference that steps were cached under
-    cache_to: str | None  # one to cache them under
-    provenance: Provenance | None  # how much is told of the build
-    sbom: str | None  # the image that lists what is in it, for an SBOM
+    cache_from: str | None  # the reference of a registry cache to read
+    cache_to: str | None  # the reference of a registry cache to write
+    provenance: Provenance | None
+    sbom: str | None  # the image of the SBOM generator
     no_cache: bool
     pull: bool
 
     @property
     def attested(self) -> bool:
-        """Whether the image is to have attestations."""
+        """Whether the image gets attestations."""
         return self.sbom is not None or self.provenance is not None
 
 
 @dataclass(kw_only=True)
 class Buildx:
-    """A builder by its name; without one BUILDX_BUILDER's, or the one that `docker buildx use` chose."""
+    """A builder, by name; without a name, BUILDX_BUILDER or the choice of `docker buildx use` applies."""
 
     builder: str | None = None
     processes: ProcessGroup = field(default_factory=ProcessGroup)
 
     def check(self) -> None:
-        """Raise EngineError unless there is a buildx that is new enough."""
+        """Raise EngineError unless buildx is installed and new enough."""
         try:
             answer = run(["docker", "buildx", "version"])
         except CommandError as error:
             raise EngineError(
                 "no docker command in PATH",
-                hint="builds go through docker buildx; install Docker's command line",
+                hint="install Docker's command line; builder builds with docker buildx",
             ) from error
-        found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", answer.stdout)
-        if answer.returncode or not found:
+        version = re.search(r"\bv?(\d+)\.(\d+)\.\d+", answer.stdout)
+        if answer.returncode or not version:
             raise EngineError(
                 "docker has no buildx",
                 hint="install the package docker-buildx-plugin (Debian: docker-buildx)",
             )
-        if (int(found[1]), int(found[2])) < OLDEST_BUILDX:
+        if (int(version[1]), int(version[2])) < OLDEST_BUILDX:
             raise EngineError(
-                f"docker buildx is {found[1]}.{found[2]}, too old",
-                hint=f"builder needs {OLDEST_BUILDX[0]}.{OLDEST_BUILDX[1]} or later",
+                f"docker buildx {version[1]}.{version[2]} is too old",
+                hint=f"install {OLDEST_BUILDX[0]}.{OLDEST_BUILDX[1]} or later",
             )
 
     @cached_property
     def is_separate(self) -> bool:
-        """Whether the builder is another than the engine that the docker command talks to.
+        """Whether the builder runs separately from the engine that the docker command uses; asked of buildx once.
 
-        Raises EngineError where there is no such builder, or no answer from it.
+        Raises EngineError if the builder does not exist or does not answer.
         """
         name = [self.builder] if self.builder else []
         answer = run(["docker", "buildx", "inspect", *name])
-        said: dict[str, str] = dict(re.findall(r"^(\w+): +(\S.*)$", answer.stdout, re.MULTILINE))
-        if answer.returncode or "Error" in said or "Driver" not in said:
-            why = said.get("Error") or answer.stderr.strip().removeprefix("ERROR: ")
+        fields: dict[str, str] = dict(re.findall(r"^(\w+): +(\S.*)$", answer.stdout, re.MULTILINE))
+        if answer.returncode or "Error" in fields or "Driver" not in fields:
+            reason = fields.get("Error") or answer.stderr.strip().removeprefix("ERROR: ")
             raise EngineError(
-                f"the builder {self.builder or said.get('Name', 'of buildx')} does not answer: {why}",
-                hint="`docker buildx ls` lists the builders",
+                f"the buildx builder {self.builder or fields.get('Name', 'in use')} does not answer: {reason}",
+                hint="list the builders with `docker buildx ls`",
             )
-        return said["Driver"] != "docker"  # which buildx allows for the engine of the current context alone
+        return fields["Driver"] != "docker"  # buildx allows this driver for the current context's engine only
 
     def build(self, request: BuildRequest, output: Sequence[str], *, on_line: Callable[[str], None]) -> int:
-        """Build; hand over each line of progress (JSON), return the exit code. `output` says where the image goes."""
+        """Build; pass each line of progress (JSON) to `on_line`; return the exit code.
+
+        `output` has the options of buildx that say where the image goes.
+        """
         options = [
             "--platform", request.platform,
             "--metadata-file", str(request.metadata),
             *output,
-            # GitLab's registry rejects some attestations; plain manifests are taken everywhere.
+            # Off unless requested: GitLab's registry rejects some attestations; every registry accepts plain manifests.
             f"--provenance={f'mode={request.provenance}' if request.provenance else 'false'}",
             f"--sbom={f'generator={request.sbom}' if request.sbom else 'false'}",
             "--tag", request.tag,
@@ -112,7 +115,7 @@ class Buildx:
         if request.cache_from:
             options += ["--cache-from", f"type=registry,ref={request.cache_from}"]
         if request.cache_to:
-            # As an image manifest, which registries take that know no other kind; a fault of the cache fails no build.
+            # As an image manifest, which every registry accepts. A failure of the cache does not fail the build.
             options += [
                 "--cache-to",
                 f"type=registry,ref={request.cache_to},mode=max,image-manifest=true,ignore-error=true",
@@ -120,9 +123,9 @@ class Buildx:
         return self.run([*options, str(request.context)], on_line=on_line)
 
     def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None]) -> int:
-        """Run `docker buildx build` on the builder, with its progress as JSON."""
+        """Run `docker buildx build` on the builder, with progress as JSON; return the exit code."""
         chosen = ["--builder", self.builder] if self.builder else []
-        # A context that lies in somebody's repository would have that one's address in the provenance.
+        # If the context lies in a git repository, its address would be in the provenance.
         environment = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_GIT_INFO": "false"}
         argv = ["docker", "buildx", "build", *chosen, "--progress", "rawjson", *arguments]
         with docker_environment() as logins:

@@ -1,7 +1,7 @@
-"""A builder without an engine beside it, as on a Kubernetes runner: builds leave archives, checks run as its steps.
+"""An engine that consists of a buildx builder alone, as on a Kubernetes runner.
 
-Each check is a throw-away build whose one step is the check's script, on the image out of the very archive that is then
-pushed: buildx hands it to the builder from here (`oci-layout://`), so that the builder needs no registry for it.
+Builds write archives. Each check runs as the only step of a throw-away build, on the image from the archive that will
+be pushed: buildx sends it to the builder (`oci-layout://`), so that the builder needs no registry for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ _EXIT_CODE: Final = re.compile(r"did not complete successfully: exit code: (?P<c
 
 
 def engine_for_push(buildx: Buildx) -> Engine:
-    """Return the engine here, or where none answers the builder alone, which keeps images for as long as the run."""
+    """Return the Docker engine; if none runs, the buildx builder alone, which keeps images until the run ends.
+
+    Raises EngineError if the builder was named and does not answer.
+    """
     engine = DockerEngine(buildx=buildx)
     if engine.is_running():
         return engine
@@ -39,11 +42,11 @@ def engine_for_push(buildx: Buildx) -> Engine:
     except EngineError:
         if buildx.builder:
             raise
-        return engine  # which says of itself what is wrong
+        return engine  # its own check tells what is wrong
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Kept:
+class _Build:
     """A built image: its archive in the OCI layout, and its platform."""
 
     path: Path
@@ -52,55 +55,58 @@ class _Kept:
 
 @dataclass(kw_only=True)
 class BuildxEngine:
-    """See `builder.engine.Engine`; images are kept as archives, in a folder that goes with the run."""
+    """See `Engine`. Images are kept as archives, in a folder that is removed when the run ends."""
 
     buildx: Buildx
     _folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="builder-")
     )
-    _images: dict[str, _Kept] = field(default_factory=dict)
+    _images: dict[str, _Build] = field(default_factory=dict)
 
     def check(self) -> None:
         """See `Engine.check`."""
         self.buildx.check()
 
     def check_attestations(self) -> None:
-        """See `Engine.check_attestations`: an archive keeps them."""
+        """See `Engine.check_attestations`. Archives can store them."""
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """See `Engine.build`."""
         path = Path(self._folder.name, f"{request.tag.rpartition(':')[2]}.tar")
         returncode = self.buildx.build(request, ["--output", f"type=oci,dest={path}"], on_line=on_line)
         if not returncode:
-            self._images[request.tag] = _Kept(path=path, platform=request.platform)
+            self._images[request.tag] = _Build(path=path, platform=request.platform)
         return returncode
 
     def tag(self, image: str, name: str) -> None:
         """See `Engine.tag`."""
-        self._images[name] = self._kept(image)
+        self._images[name] = self._find(image)
 
     def find_image_id(self, image: str) -> str:
         """See `Engine.find_image_id`."""
-        with ImageArchive(self._kept(image).path) as archive:
+        with ImageArchive(self._find(image).path) as archive:
             return str(archive.entry["digest"])
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""
-        shutil.copyfile(self._kept(image).path, path)
+        shutil.copyfile(self._find(image).path, path)
 
-    def _kept(self, image: str) -> _Kept:
+    def _find(self, image: str) -> _Build:
         if image not in self._images:
-            raise EngineError(f"no image {image} was built in this run", hint="there is no engine here to keep images")
+            raise EngineError(
+                f"image {image} was not built in this run",
+                hint="start a Docker engine, which keeps images between runs",
+            )
         return self._images[image]
 
     @contextlib.contextmanager
     def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
-        """See `Engine.volume`: a folder that each run gets as it was, for what a step writes to a mount is dropped."""
+        """See `Engine.volume`. A folder, unchanged for each run, because BuildKit discards writes to a mount."""
         with tempfile.TemporaryDirectory(dir=self._folder.name) as scratch:
             _unpack(content, Path(scratch, "context", target.strip("/")))
             Path(scratch, "context", "tmp").mkdir()
             Path(scratch, "context", "tmp").chmod(0o1777)
-            with self._kept(image).path.open("rb") as saved:
+            with self._find(image).path.open("rb") as saved:
                 _unpack(saved, Path(scratch, "image"))
             yield scratch
 
@@ -111,20 +117,20 @@ class BuildxEngine:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=volume) as scratch:
             dockerfile = Path(scratch, "Dockerfile")
-            with ImageArchive(self._kept(image).path) as archive:
-                kept = f"oci-layout://{volume}/image@{archive.entry['digest']}"
-                # A step runs without it, a job does not.
+            with ImageArchive(self._find(image).path) as archive:
+                context = f"oci-layout://{volume}/image@{archive.entry['digest']}"
+                # Unlike a container, a build step ignores the entry point.
                 entry_point = (archive.config.config and archive.config.config.entry_point) or ()
             argv = [*entry_point, "timeout", f"{seconds:.0f}", "sh", "-c", f"cd {shlex.quote(workdir)}\n{script}"]
             dockerfile.write_text(_dockerfile(argv, target=target, user=user), encoding="utf-8")
-            options = ["--platform", self._kept(image).platform, "--build-context", f"image={kept}"]
-            # A step whose result is in the cache would not run.
+            options = ["--platform", self._find(image).platform, "--build-context", f"image={context}"]
+            # A step with a cached result would not run.
             options += ["--no-cache", "--output", "type=cacheonly", "--file", str(dockerfile), f"{volume}/context"]
             step = _Step()
             returncode = self.buildx.run(options, on_line=step.read)
         if returncode and time.monotonic() - started > seconds:
             return ContainerExit(exit_code=124, output=f"not done within {seconds:.0f} seconds")
-        return step.ran(returncode)
+        return step.result(returncode)
 
     def stop(self) -> None:
         """See `Engine.stop`."""
@@ -133,13 +139,13 @@ class BuildxEngine:
 
 def _unpack(content: IO[bytes], folder: Path) -> None:
     with tarfile.open(fileobj=content) as tar:
-        # It was written here: modes are to stay as they are, which the filter of Python 3.14 does not let them.
+        # The tar was written here, and modes must stay; the default filter of Python 3.14 changes them.
         tar.extraction_filter = lambda member, _: member
         tar.extractall(folder)  # noqa: S202
 
 
 def _dockerfile(argv: list[str], *, target: str, user: str | None) -> str:
-    """One step that runs the command without a network; with /tmp a mount too, little stays in the builder's cache."""
+    """A Dockerfile whose only step runs the command without a network. /tmp is a mount too, to keep the cache small."""
     mounts = " ".join(f"--mount=type=bind,source={path},target={path},rw" for path in (target, "/tmp"))  # noqa: S108
     return "\n".join(
         ["FROM image", *([f"USER {user}"] if user else []), f"RUN --network=none {mounts} {json.dumps(argv)}", ""]
@@ -148,29 +154,29 @@ def _dockerfile(argv: list[str], *, target: str, user: str | None) -> str:
 
 @dataclass(kw_only=True)
 class _Step:
-    """What the step printed, and how it ended."""
+    """The output and the errors of a step."""
 
     progress: ProgressReader = field(default_factory=ProgressReader)
     printed: dict[bool, list[bytes]] = field(default_factory=lambda: {False: [], True: []})
     errors: list[str] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)  # of buildx itself
 
     def read(self, line: str) -> None:
-        for news in self.progress.read(line):
-            if isinstance(news, StepOutput):
-                self.printed[news.is_stdout].append(news.data)
-            elif isinstance(news, Vertex):
-                self.errors += [news.error] if news.error else []
+        for event in self.progress.read(line):
+            if isinstance(event, StepOutput):
+                self.printed[event.is_stdout].append(event.data)
+            elif isinstance(event, Vertex):
+                self.errors += [event.error] if event.error else []
             else:
-                self.plain.append(news)
+                self.messages.append(event)
 
-    def ran(self, returncode: int) -> ContainerExit:
-        """How the script ended; raise EngineError where it was the build around it that failed."""
+    def result(self, returncode: int) -> ContainerExit:
+        """The exit of the script; raise EngineError if not the script but the build failed."""
         output = b"".join([*self.printed[False], *self.printed[True]]).decode(errors="replace")
         if not returncode:
             return ContainerExit(exit_code=0, output=output)
-        codes = [int(found["code"]) for error in self.errors if (found := _EXIT_CODE.search(error))]
+        codes = [int(match["code"]) for error in self.errors if (match := _EXIT_CODE.search(error))]
         if not codes:
-            said = self.errors or [line for line in self.plain if line.strip()][-1:]
-            raise EngineError(f"the builder cannot run a check: {said[0] if said else f'exit code {returncode}'}")
+            reasons = self.errors or [line for line in self.messages if line.strip()][-1:]
+            raise EngineError(f"the builder cannot run a check: {[*reasons, f'exit code {returncode}'][0]}")
         return ContainerExit(exit_code=codes[0], output=output)

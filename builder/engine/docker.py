@@ -1,4 +1,4 @@
-"""The Docker engine: images, containers and builds of one daemon. The only `import docker`."""
+"""The Docker engine: images, containers and builds of one daemon. No other module imports docker."""
 
 from __future__ import annotations
 
@@ -9,24 +9,47 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Annotated, Any, Final
 
 import docker
 import requests
-from docker.context import ContextAPI
+from docker.context import Context, ContextAPI
 from docker.models.containers import Container
 from docker.types import Mount
+from pydantic import Field
 
+from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.protocol import ContainerExit
 from builder.errors import EngineError, InterruptedRun
+from builder.parse import Document, fields_or_raise
 
-_TIMEOUT: Final = 60  # seconds for an answer of the daemon
+_TIMEOUT: Final = 60  # seconds to wait for an answer of the daemon
+
+
+class _Image(Document):
+    """The answer to `GET /images/{name}/json` (Docker Engine API)."""
+
+    id: str = Field(alias="Id")
+
+
+class _Info(Document):
+    """The answer to `GET /info` (Docker Engine API)."""
+
+    driver_status: list[Annotated[list[str], Field(min_length=2, max_length=2)]] | None = Field(
+        None, alias="DriverStatus"
+    )
+
+
+class _Exit(Document):
+    """The answer to `POST /containers/{id}/wait` (Docker Engine API)."""
+
+    status_code: int = Field(alias="StatusCode")
 
 
 @dataclass(kw_only=True)
 class DockerEngine:
-    """The Docker daemon that DOCKER_HOST, DOCKER_CONTEXT or the current context names, with buildx."""
+    """The Docker daemon that DOCKER_HOST, DOCKER_CONTEXT or the current context names, with buildx. See `Engine`."""
 
     buildx: Buildx = field(default_factory=Buildx)
     _containers: set[Container] = field(default_factory=set)
@@ -34,7 +57,7 @@ class DockerEngine:
     _connected: Any = None
 
     def is_running(self) -> bool:
-        """Whether there is an engine at all."""
+        """Ask whether a Docker engine answers."""
         try:
             with self._engine_errors():
                 self._client.ping()
@@ -47,17 +70,18 @@ class DockerEngine:
         with self._engine_errors():
             self._client.ping()
         self.buildx.check()
-        _ = self.buildx.is_separate  # raises where there is no such builder
+        _ = self.buildx.is_separate  # raises if the builder does not answer
 
     def check_attestations(self) -> None:
         """See `Engine.check_attestations`."""
         with self._engine_errors():
-            status = dict(self._client.info().get("DriverStatus") or ())
+            answer = fields_or_raise(_Info, self._client.info(), _malformed())
+        status = {pair[0]: pair[1] for pair in answer.driver_status or ()}
         if not status.get("driver-type", "").startswith("io.containerd.snapshotter"):
             raise EngineError(
-                f"the Docker engine at {_host()} keeps no attestations: its image store is not containerd's",
-                hint='turn that on ("features": {"containerd-snapshotter": true} in daemon.json), '
-                "or leave --provenance and --sbom out",
+                f"the Docker engine at {_host()} cannot store attestations: its image store is not containerd's",
+                hint='enable it ("features": {"containerd-snapshotter": true} in daemon.json), '
+                "or omit --provenance and --sbom",
             )
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
@@ -66,7 +90,7 @@ class DockerEngine:
             return self.buildx.build(request, ["--load"], on_line=on_line)
         with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
             saved = Path(scratch, "image.tar")
-            kind = "oci" if request.attested else "docker"  # the latter is read by every store, and knows no indexes
+            kind = "oci" if request.attested else "docker"  # every store reads the latter, which cannot hold indexes
             returncode = self.buildx.build(request, ["--output", f"type={kind},dest={saved}"], on_line=on_line)
             if not returncode:
                 with self._engine_errors(), saved.open("rb") as file:
@@ -83,9 +107,12 @@ class DockerEngine:
         """See `Engine.find_image_id`."""
         try:
             with self._engine_errors():
-                return str(self._client.api.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
+                answer = self._client.api.inspect_image(image)  # type: ignore[no-untyped-call]
         except docker.errors.ImageNotFound as error:
-            raise EngineError(f"no image {image} in the engine", hint="build it, or docker pull it") from error
+            raise EngineError(
+                f"no image {image} in the engine", hint="build it, or pull it with docker pull"
+            ) from error
+        return fields_or_raise(_Image, answer, _malformed()).id
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""
@@ -97,19 +124,19 @@ class DockerEngine:
     def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
         """See `Engine.volume`."""
         with self._engine_errors():
-            made = self._client.volumes.create(labels=_marks(image))
+            volume = self._client.volumes.create(labels=_labels(image))
         try:
             with self._engine_errors():
-                mount = Mount(target=target, source=made.name, type="volume")
+                mount = Mount(target=target, source=volume.name, type="volume")
                 filler = self._client.containers.create(image, ["true"], mounts=[mount], network_mode="none")
                 try:
                     filler.put_archive(target, content)
                 finally:
                     filler.remove(force=True)
-            yield made.name
+            yield volume.name
         finally:
             with contextlib.suppress(docker.errors.APIError, requests.RequestException):
-                made.remove(force=True)
+                volume.remove(force=True)
 
     def run(
         self,
@@ -131,20 +158,21 @@ class DockerEngine:
                 working_dir=workdir,
                 network_mode="none",
                 user=user,
-                labels=_marks(image),
+                labels=_labels(image),
             )
         try:
             with self._engine_errors():
                 self._start(container)
                 try:
                     status = container.wait(timeout=seconds)
-                except requests.exceptions.ConnectionError:  # how the SDK reports a read time-out
+                except requests.exceptions.ConnectionError:  # the SDK's way to report a read timeout
                     return ContainerExit(exit_code=124, output=f"not done within {seconds:.0f} seconds")
-                # Apart, for the daemon does not keep the order between the two streams.
+                # Separately, because the daemon does not keep the order between the two streams.
                 output = b"".join(container.logs(stdout=not err, stderr=err) for err in (True, False))
             if self.buildx.processes.stopped.is_set():
                 raise InterruptedRun("interrupted")
-            return ContainerExit(exit_code=status["StatusCode"], output=output.decode(errors="replace"))
+            code = fields_or_raise(_Exit, status, _malformed()).status_code
+            return ContainerExit(exit_code=code, output=output.decode(errors="replace"))
         finally:
             with self._lock:
                 self._containers.discard(container)
@@ -178,31 +206,44 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def _engine_errors(self) -> Iterator[None]:
-        """Turn what the SDK raises into EngineError that says which engine was asked."""
+        """Turn the SDK's exceptions into EngineError, which names the engine."""
         try:
             yield
         except docker.errors.ImageNotFound:
             raise
         except docker.errors.APIError as error:
-            raise EngineError(f"the Docker engine at {_host()} says: {error.explanation or error}") from error
+            raise EngineError(f"the Docker engine at {_host()} reports: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.RequestException) as error:
             if "PermissionError" in repr(error) or "Permission denied" in str(error):
-                why, hint = "does not let this user in", "join the group docker, or run as a user who may"
+                reason, hint = "denies access to this user", "add the user to the group docker"
             else:
-                why, hint = "does not answer", "start it; is `docker info` well?"
-            said = "" if os.environ.get("DOCKER_HOST") else " (DOCKER_HOST is not set)"
-            raise EngineError(f"the Docker engine at {_host()}{said} {why}", hint=hint) from error
+                reason, hint = "does not answer", "start it, and check it with `docker info`"
+            note = "" if os.environ.get("DOCKER_HOST") else " (DOCKER_HOST is not set)"
+            raise EngineError(f"the Docker engine at {_host()}{note} {reason}", hint=hint) from error
 
 
-def _marks(image: str) -> dict[str, str]:
-    """The labels of containers and volumes that a verification makes, by which leftovers of a killed run are found."""
-    return {"io.gitlab.prebuilt": "verify", "io.gitlab.prebuilt.image": image}
+def _labels(image: str) -> dict[str, str]:
+    """The labels of a verification's containers and volumes, by which the leftovers of a killed run can be found."""
+    return {VERIFY_LABEL: "verify", VERIFIED_IMAGE_LABEL: image}
+
+
+def _malformed() -> EngineError:
+    return EngineError(f"the Docker engine at {_host()} sent a malformed answer", hint="update it")
+
+
+def _context() -> Context | None:
+    try:
+        return ContextAPI.get_current_context()
+    except Exception as error:  # the SDK raises bare Exception
+        raise EngineError(
+            f"Docker's current context cannot be read: {error}", hint="list the contexts with `docker context ls`"
+        ) from error
 
 
 def _host() -> str:
     if os.environ.get("DOCKER_HOST"):
         return os.environ["DOCKER_HOST"]
-    context = ContextAPI.get_current_context()
+    context = _context()
     return str(context.Host) if context else "unix:///var/run/docker.sock"
 
 
@@ -210,5 +251,5 @@ def _connect() -> docker.DockerClient:
     """Connect as the docker command does: DOCKER_HOST first, then the context."""
     if os.environ.get("DOCKER_HOST"):
         return docker.from_env(timeout=_TIMEOUT)
-    context = ContextAPI.get_current_context()
+    context = _context()
     return docker.DockerClient(base_url=_host(), tls=(context and context.TLSConfig) or False, timeout=_TIMEOUT)

@@ -1,17 +1,44 @@
-"""The progress of `docker buildx build`, read from `--progress=rawjson`."""
+"""The progress of `docker buildx build`, parsed from `--progress=rawjson`."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
+
+from pydantic import Base64Bytes
+
+from builder.errors import EngineError
+from builder.parse import Document, parse_or_raise
+
+_STDOUT: Final = 1  # BuildKit's stream numbers are those of file descriptors
+_MALFORMED: Final = EngineError("docker buildx printed progress in an unknown format", hint="update docker buildx")
+
+
+class _VertexStatus(Document):
+    digest: str
+    name: str = ""
+    started: str | None = None
+    cached: bool = False
+    error: str = ""
+
+
+class _LogEntry(Document):
+    vertex: str
+    stream: int = 0
+    data: Base64Bytes | None = None
+
+
+class _SolveStatus(Document):
+    """The fields of BuildKit's SolveStatus (client/graph.go there) that builder reads."""
+
+    vertexes: tuple[_VertexStatus, ...] | None = None
+    logs: tuple[_LogEntry, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vertex:
-    """ProgressEvent of a step: it began, or ended, with an error or without."""
+    """A build step that began, or ended: with an error, or `error` empty."""
 
     digest: str
     name: str
@@ -22,7 +49,7 @@ class Vertex:
 
 @dataclass(frozen=True, kw_only=True)
 class StepOutput:
-    """Something that a step printed, on stdout or else on stderr."""
+    """A piece of what a build step printed, on stdout or on stderr."""
 
     vertex: str
     data: bytes
@@ -31,38 +58,32 @@ class StepOutput:
 
 @dataclass(kw_only=True)
 class ProgressReader:
-    """Reads `--progress=rawjson`: BuildKit's SolveStatus as JSON objects, and between them buildx's own words."""
+    """Parses the output of `--progress=rawjson`: SolveStatus objects in JSON, with buildx's own messages in between."""
 
     _object: list[str] = field(default_factory=list)
 
     def read(self, line: str) -> Iterator[Vertex | StepOutput | str]:
-        """Take one line and yield the news in it, if any; what is not JSON comes back as it is."""
+        """Take one line; yield the events in it, or the line itself if it is not a JSON object.
+
+        Raises EngineError if a JSON object has fields of other types than a SolveStatus.
+        """
         if line == "{" or self._object:
-            # buildx 0.13 writes its objects indented, over many lines.
+            # buildx 0.13 indents its objects over many lines.
             self._object.append(line)
             if line != "}":
                 return
             line, self._object = "".join(self._object), []
-        status = _status(line)
-        if status is None:
+        if not (line.startswith("{") and line.endswith("}")):
             yield line
             return
-        for vertex in status.get("vertexes") or ():
+        status = parse_or_raise(_SolveStatus, line, _MALFORMED)
+        for vertex in status.vertexes or ():
             yield Vertex(
-                digest=vertex["digest"],
-                name=vertex.get("name", ""),
-                has_begun=bool(vertex.get("started")),
-                is_cached=bool(vertex.get("cached")),
-                error=vertex.get("error", ""),
+                digest=vertex.digest,
+                name=vertex.name,
+                has_begun=vertex.started is not None,
+                is_cached=vertex.cached,
+                error=vertex.error,
             )
-        for entry in status.get("logs") or ():
-            data = base64.b64decode(entry["data"])
-            yield StepOutput(vertex=entry["vertex"], data=data, is_stdout=entry.get("stream") == 1)
-
-
-def _status(line: str) -> Mapping[str, Any] | None:
-    try:
-        status = json.loads(line)
-    except ValueError:
-        return None
-    return status if isinstance(status, dict) else None
+        for entry in status.logs or ():
+            yield StepOutput(vertex=entry.vertex, data=entry.data or b"", is_stdout=entry.stream == _STDOUT)

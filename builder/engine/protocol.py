@@ -1,4 +1,4 @@
-"""What the stages need of an engine."""
+"""The interface of engines, which build images and run containers."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from builder.engine.buildx import BuildRequest
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerExit:
-    """How a container ended: its exit code and what it printed, stderr before stdout."""
+    """A container that ended: its exit code, and its output, stderr before stdout."""
 
     exit_code: int
     output: str
 
 
 class Engine(Protocol):
-    """What the stages need of an engine."""
+    """Builds images, keeps them, and runs containers. Every method raises EngineError if the engine fails."""
 
     def check(self) -> None:
-        """Raise EngineError unless the engine answers and can build."""
+        """Raise EngineError unless the engine runs and can build."""
 
     def check_attestations(self) -> None:
-        """Raise EngineError unless the engine's store keeps attestations."""
+        """Raise EngineError unless the engine can store attestations."""
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
-        """Build into the engine's image store; hand over each line of progress (JSON), return the exit code."""
+        """Build into the engine's image store; pass each line of progress (JSON) to `on_line`; return the exit code."""
 
     def tag(self, image: str, name: str) -> None:
-        """Give an image another name."""
+        """Give an image, named by tag or id, another tag."""
 
     def find_image_id(self, image: str) -> str:
-        """The id of an image in the store, `sha256:…`; raise EngineError where it is not there."""
+        """Look up the id of an image in the store, `sha256:…`; raise EngineError if it is not there."""
 
     def save(self, image: str, path: Path) -> None:
-        """Write the image as a tar."""
+        """Write an image to a tar (see `builder.oci.archive`)."""
 
     def volume(self, image: str, target: str, content: IO[bytes]) -> contextlib.AbstractContextManager[str]:
-        """A new volume filled from a tar, as the image sees it at `target`; removed at the end."""
+        """Create a volume with the content of a tar, for mounting at `target`; yield its name; remove it at the end."""
 
     def run(
         self,
@@ -54,7 +54,10 @@ class Engine(Protocol):
         user: str | None,
         seconds: float,
     ) -> ContainerExit:
-        """Run a shell script in a new container without a network, as a CI runner does; remove the container."""
+        """Run a shell script in a new container, as a CI runner does but without a network; remove the container.
+
+        After `seconds` the container is stopped, with exit code 124.
+        """
 
     def stop(self) -> None:
-        """End everything that runs, and let nothing new start."""
+        """Stop everything that runs, and prevent further starts."""

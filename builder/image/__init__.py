@@ -1,1 +1,1 @@
-"""From a selection to a built image."""
+"""Images: planned, rendered to a build context, built."""

@@ -1,8 +1,7 @@
-"""`RenderedImage` → `BuiltImage`: one `docker buildx build` per cell."""
+"""Builds a `RenderedImage` to a `BuiltImage`, with one `docker buildx build` per cell."""
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import time
@@ -11,32 +10,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import Field
+
 from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH
 from builder.engine.buildx import BuildRequest, Provenance
 from builder.engine.protocol import Engine
-from builder.errors import BuildError, UsageError
+from builder.errors import BuildError, EngineError, UsageError
 from builder.image.build_log import BuildLog
 from builder.image.inputs import ImageInputs
 from builder.image.render import RenderedImage
 from builder.oci.archive import ImageArchive
+from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest, ImageRef, Mirrors
+from builder.parse import Document, parse_or_raise
 from builder.process import redact
 
-# What a failing step's last words are known to mean; there is no code to tell these by.
+# Advice for known failures, by a pattern in the output: there is no error code to tell them apart.
 _ADVICE: Final[Mapping[str, str]] = {
-    "no space left on device": "the engine's disk is full: `docker system df` shows what takes it, "
-    "`docker system prune` frees it",
+    "no space left on device": "the engine's disk is full: `docker system df` shows its usage, "
+    "`docker system prune` frees space",
     r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
-    'name a compiler under the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
+    'add a compiler to the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
 }
 
-# What `docker buildx build --sbom=true` takes, by the name that mirrors know.
+# The default of `docker buildx build --sbom=true`, as a full name, which mirrors can replace.
 SBOM_GENERATOR: Final = ImageRef.from_str("docker.io/docker/buildkit-syft-scanner:stable-1")
+
+
+_MALFORMED: Final = EngineError("docker buildx wrote malformed metadata", hint="update docker buildx")
+
+
+class _Metadata(Document):
+    """The fields of buildx's --metadata-file that builder reads."""
+
+    digest: DigestText = Field(alias="containerimage.digest")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """How to build, which decides nothing of what is in the image."""
+    """How to build. No setting affects the content of the image, or its key."""
 
     mirrors: Mirrors
     secrets: Mapping[str, Path]
@@ -51,11 +63,11 @@ class BuildSettings:
 
     @property
     def attested(self) -> bool:
-        """Whether the images are to have attestations."""
+        """Whether the images get attestations."""
         return self.sbom or self.provenance is not None
 
     def log_of(self, rendered: RenderedImage) -> Path:
-        """Where the log of the cell's build is kept."""
+        """The path of the build log of a cell."""
         return self.logs / f"{rendered.plan.cell.name}-{rendered.key[:KEY_LENGTH]}.log"
 
 
@@ -63,9 +75,9 @@ class BuildSettings:
 class BuiltImage:
     """An image in the engine's store under its immutable tag.
 
-    `archive` is the image as the engine saved it, once for all that read it; it is deleted after the cell's last
-    stage. `size` is in bytes, of all layers in the archive: compressed, with the engine's containerd image store.
-    `seconds` is how long the build took.
+    `archive` is the image as the engine saved it, once for all that read it; it is deleted after the cell's last stage.
+    `size` is that of all its layers in bytes: compressed by containerd's image store, uncompressed by Docker's own.
+    `seconds` is the duration of the build.
     """
 
     rendered: RenderedImage
@@ -78,9 +90,9 @@ class BuiltImage:
 def build(
     rendered: RenderedImage, engine: Engine, settings: BuildSettings, folder: Path, *, on_step: Callable[[str], None]
 ) -> BuiltImage:
-    """Build one cell, save it to a new file in the folder, and keep the log.
+    """Build one cell, write its log, and save the image to a new file in the folder.
 
-    Raises BuildError with the failing step's last words and the log's path.
+    Raises BuildError with the last output of the failed step and the log's path.
     """
     started = time.monotonic()
     log = _new_log(settings.log_of(rendered))
@@ -93,14 +105,14 @@ def build(
         progress.finish()
         if returncode:
             raise _failure(rendered, progress, returncode, log)
-        built = json.loads(metadata.read_text(encoding="utf-8"))
+        digest = parse_or_raise(_Metadata, metadata.read_bytes(), _MALFORMED).digest
     archive = folder / f"{rendered.plan.cell.name}.tar"
     engine.save(str(rendered.immutable_tag), archive)
     with ImageArchive(archive) as opened:
         size = opened.size
     return BuiltImage(
         rendered=rendered,
-        digest=Digest.from_str(built["containerimage.digest"]),
+        digest=Digest.from_str(digest),
         archive=archive,
         size=size,
         seconds=time.monotonic() - started,
@@ -128,7 +140,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         platform=str(plan.cell.platform),
         metadata=metadata,
         labels={KEY_LABEL: rendered.key, INPUTS_LABEL: ImageInputs.of(rendered).to_label()},
-        # The Dockerfile, and with it the key, has the registries' own names; a mirror only says where to fetch from.
+        # The Dockerfile, and so the key, has the original names; a mirror only changes where they are fetched from.
         contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
         secrets=settings.secrets,
         build_args=settings.proxy_arguments,
@@ -142,7 +154,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
 
 
 def _failure(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
-    said = redact(progress.failure_text() or f"docker buildx build ended with {returncode}")
-    hints = [advice for sign, advice in _ADVICE.items() if re.search(sign, said, re.IGNORECASE)]
+    reason = redact(progress.failure_text() or f"docker buildx build failed with exit code {returncode}")
+    hints = [advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason, re.IGNORECASE)]
     hint = "\n  ".join([*hints, f"log: {log}"])
-    return BuildError(f"{rendered.plan.cell.name}: {said}", hint=hint)
+    return BuildError(f"{rendered.plan.cell.name}: {reason}", hint=hint)

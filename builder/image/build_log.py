@@ -1,4 +1,4 @@
-"""A build's progress as a readable log, and as steps for whoever watches."""
+"""Turns the progress of a build into a readable log and a few named steps."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re
 
 @dataclass(kw_only=True)
 class BuildLog:
-    """Reads the progress of a build into a readable log."""
+    """Writes the progress of a build to a log, reports its steps, and collects the reason of a failure."""
 
     file: IO[str]
     packages: int
     on_step: Callable[[str], None]
     names: dict[str, str] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
-    begun_lines: dict[str, bytes] = field(default_factory=dict)
+    partial_lines: dict[str, bytes] = field(default_factory=dict)
     tails: dict[str, list[str]] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)  # of buildx itself
     progress: ProgressReader = field(default_factory=ProgressReader)
 
     def read(self, line: str) -> None:
-        """Take one line of progress; what is not JSON is buildx speaking for itself."""
-        for news in self.progress.read(line):
-            if isinstance(news, Vertex):
-                self._read_vertex(news)
-            elif isinstance(news, StepOutput):
-                self._read_output(news.vertex, news.data)
+        """Take one line of progress: a SolveStatus in JSON, or a message of buildx itself."""
+        for event in self.progress.read(line):
+            if isinstance(event, Vertex):
+                self._read_vertex(event)
+            elif isinstance(event, StepOutput):
+                self._read_output(event.vertex, event.data)
             else:
-                self.plain.append(news)
-                self._write(news)
+                self.messages.append(event)
+                self._write(event)
 
     def _read_vertex(self, vertex: Vertex) -> None:
         self.names[vertex.digest] = vertex.name
         if vertex.has_begun and vertex.digest not in self.begun:
             self.begun.add(vertex.digest)
             self._write(f"=== {vertex.name}{' (cached)' if vertex.is_cached else ''}")
-            step = _step(vertex.name, self.packages)
+            step = _step_name(vertex.name, self.packages)
             if step:
                 self.on_step(step)
         if vertex.error:
@@ -54,40 +54,40 @@ class BuildLog:
             self._write(f"=== {vertex.name}: {error}")
 
     def _read_output(self, digest: str, data: bytes) -> None:
-        # A program that does not buffer sends its lines in pieces.
-        *whole, self.begun_lines[digest] = (self.begun_lines.get(digest, b"") + data).split(b"\n")
-        for line in whole:
+        # A program without output buffering sends lines in pieces.
+        *lines, self.partial_lines[digest] = (self.partial_lines.get(digest, b"") + data).split(b"\n")
+        for line in lines:
             self._read_line(digest, line.decode(errors="replace").rstrip())
 
     def _read_line(self, digest: str, text: str) -> None:
         self._write(f"    {text}")
         if text.strip():
             self.tails.setdefault(digest, []).append(text)
-        done = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (package|file)s?", text)
-        if done and _step(self.names.get(digest, ""), self.packages):
+        summary = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (package|file)s?", text)
+        if summary and _step_name(self.names.get(digest, ""), self.packages):
             self.on_step(text.partition(" in ")[0].lower())
 
     def finish(self) -> None:
-        """Take what ended without a line break."""
-        for digest in [digest for digest, line in self.begun_lines.items() if line]:
+        """Log the last lines that have no line break."""
+        for digest in [digest for digest, line in self.partial_lines.items() if line]:
             self._read_output(digest, b"\n")
 
     def failure_text(self) -> str:
-        """What the failing step printed last, or else buildx's own error."""
+        """The last lines of the failed step, or else of buildx's own messages; empty if there are none."""
         for digest, error in self.failed:
             tail = "\n    ".join(self.tails.get(digest, [])[-8:])
-            step = _step(self.names[digest], self.packages) or self.names[digest]
+            step = _step_name(self.names[digest], self.packages) or self.names[digest]
             return f"{step} failed: {error}" + (f"\n    {tail}" if tail else "")
-        return "\n    ".join(line for line in self.plain[-8:] if line.strip())
+        return "\n    ".join(line for line in self.messages[-8:] if line.strip())
 
     def _write(self, text: str) -> None:
         self.file.write(redact(text) + "\n")
         self.file.flush()
 
 
-def _step(vertex: str, packages: int) -> str:
-    """A vertex's name in plain words; empty for those that are no news."""
-    words = {
+def _step_name(vertex: str, packages: int) -> str:
+    """The step that a vertex belongs to, for users; empty for internal ones."""
+    steps = {
         "pylock.toml": f"install {packages} packages",
         "RUN --mount": "install system packages",
         "RUN <<": "compile the standard library",
@@ -97,4 +97,4 @@ def _step(vertex: str, packages: int) -> str:
         "exporting to": "write the layers",
         "importing to docker": "load into the engine",
     }
-    return next((text for start, text in words.items() if start in vertex and "[internal]" not in vertex), "")
+    return next((step for sign, step in steps.items() if sign in vertex and "[internal]" not in vertex), "")

@@ -1,4 +1,4 @@
-"""What decided an image, as its label `io.gitlab.prebuilt.inputs` carries it, and what moved between two of them."""
+"""The inputs that an image was built from, stored in its label `io.gitlab.prebuilt.inputs`, and their changes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.image.render import RenderedImage, template_digest
+from builder.parse import MalformedError, parse_value
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInputs:
-    """The inputs of one image: references pinned by digest, package versions by name, settings by name."""
+    """The inputs of an image. `base` and `uv` are pinned references; `packages` maps names to versions.
+
+    A package without a version has the commit or URL that it is installed from.
+    """
 
     cell: str
     python: str
@@ -47,16 +51,14 @@ class ImageInputs:
 
     @classmethod
     def from_label(cls, text: str) -> ImageInputs | None:
-        """Parse the label; None where it is none that this version understands."""
+        """Parse the label; None if this version of builder does not understand it."""
         try:
-            table = json.loads(text)
-            fields = {name: table[name] for name in cls.__dataclass_fields__}
-        except (ValueError, KeyError, TypeError):
+            return parse_value(cls, text)
+        except MalformedError:
             return None
-        return cls(**fields)
 
     def to_label(self) -> str:
-        """The label's text: JSON, a few kilobytes for some hundred packages."""
+        """The label's text: JSON, a few kilobytes for several hundred packages."""
         table: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
@@ -66,9 +68,9 @@ def _version(version: str | None, source: Mapping[str, Any]) -> str:
 
 
 def input_changes(old: ImageInputs, new: ImageInputs) -> tuple[str, ...]:
-    """Say, a line each, which inputs moved from the old image to the new one; empty where none did.
+    """Describe the inputs that changed, one line each; empty if none did.
 
-    Same inputs under another key mean that a file of a package changed while its version did not.
+    If two images have the same inputs but different keys, a package's file changed and its version did not.
     """
     return tuple(_input_changes(old, new))
 
@@ -88,7 +90,7 @@ def _input_changes(old: ImageInputs, new: ImageInputs) -> Iterator[str]:
 
 
 def package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    """Say, a line each, which packages were added, removed or changed."""
+    """Describe the packages that were added, removed or changed, one line each."""
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
             yield f"package {name}: added {new[name]}"

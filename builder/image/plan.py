@@ -1,4 +1,4 @@
-"""`Cell` × `Selection` × resolved digests → `ImagePlan`: everything that decides what an image holds."""
+"""Combines a cell, its selection and resolved digests into an `ImagePlan`, which decides everything in an image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from builder.oci.reference import Digest, ImageRef
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """One image: its cell, what goes in and how, from which pinned images, and the tags that jobs name.
+    """One image: its cell, its selection, the pinned images that it is built from, and its moving tags.
 
     `repository` has neither tag nor digest; `base` and `uv` have both. `branch` is the slug of the branch that the
-    moving tags belong to, empty for the project's own. `refresh_period` names the day, week or month whose system
-    packages the image has; it is empty where they are not refreshed, or there are none.
+    moving tags belong to, empty for the project's own. `refresh_period` names the day, week or month for which the
+    system packages are installed (2026-11-20, 2026-W47 or 2026-11); it is empty if they are never refreshed, or if
+    there are none.
     """
 
     cell: Cell
@@ -34,7 +35,7 @@ class ImagePlan:
 def plan_image(
     matrix: Matrix, selection: Selection, digests: Mapping[ImageRef, Digest], *, repository: ImageRef, today: date
 ) -> ImagePlan:
-    """Put together the plan of the selection's cell; `digests` must hold those of its base and of uv."""
+    """Plan the image of the selection's cell; `digests` must contain those of its base and of uv."""
     cell = selection.cell
     return ImagePlan(
         cell=cell,
@@ -50,7 +51,7 @@ def plan_image(
 
 
 def _refresh_period(refresh: str, today: date) -> str:
-    """Name the stretch of time that the day lies in; a new name is a new key."""
+    """Name the period that contains the day. The name is part of the key, so that each period gets a new image."""
     year, week, _ = today.isocalendar()
     return {
         "never": "",
@@ -61,5 +62,5 @@ def _refresh_period(refresh: str, today: date) -> str:
 
 
 def input_images(matrix: Matrix) -> tuple[ImageRef, ...]:
-    """The images whose digests the plans of the matrix need: each base once, and uv."""
+    """The images whose digests the plans of a matrix need: each base once, and uv."""
     return tuple(dict.fromkeys([*(cell.image for cell in matrix.cells), matrix.uv]))

@@ -1,7 +1,7 @@
-"""`ImagePlan` → `RenderedImage`: every file of the build context, and the key, which is their hash.
+"""Renders an `ImagePlan` to a `RenderedImage`: the files of the build context, and the key, which is their hash.
 
-The templates lie in `dockerfiles/`. Nothing of the machine, the time or the mirrors in use gets into a context, so that
-the same plan renders to the same bytes everywhere.
+The templates are in `dockerfiles/`. A context depends on nothing but the plan: not on the machine, the time or the
+mirrors in use. So the same plan renders to the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from builder.oci.reference import ImageRef
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedImage:
-    """A build context: `files` maps relative paths to bytes, in path order; `key` is the SHA-256 of all of it."""
+    """A build context: pairs of relative path and content, sorted by path; `key` is the SHA-256 of them all."""
 
     plan: ImagePlan
     files: tuple[tuple[str, bytes], ...]
@@ -35,12 +35,12 @@ class RenderedImage:
 
     @property
     def immutable_tag(self) -> ImageRef:
-        """The tag that is never moved: `<python>-<base>-<key>`."""
+        """The tag that never moves: `<python>-<base>-<first digits of the key>`."""
         return self.plan.repository.with_tag(f"{self.plan.cell.name}-{self.key[:KEY_LENGTH]}")
 
     @property
     def moving_tags(self) -> tuple[ImageRef, ...]:
-        """The tags that jobs name: `<python>-<base>` and the aliases of the cell."""
+        """The tags that jobs use: `<python>-<base>` and the cell's aliases."""
         return tuple(self.plan.repository.with_tag(tag) for tag in self.plan.moving_tags)
 
     @property
@@ -49,14 +49,14 @@ class RenderedImage:
         return (self.immutable_tag, *self.moving_tags)
 
     def write(self, directory: Path) -> None:
-        """Write the context to an empty or new folder."""
+        """Write the context to a new or empty folder."""
         for name, content in self.files:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
     def replace(self, directory: Path) -> None:
-        """Write the context to a folder in place of one that was written there before."""
+        """Write the context to a folder, replacing one from an earlier run; raise UsageError if that fails."""
         fresh = directory.with_name(f".{directory.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         try:
@@ -71,7 +71,7 @@ class RenderedImage:
 
 
 def render(plan: ImagePlan) -> RenderedImage:
-    """Render the plan's context; the same plan gives the same bytes."""
+    """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     files["pylock.toml"] = _pylock(plan.selection)
     for number, system in enumerate(plan.selection.build_systems):
@@ -113,7 +113,7 @@ def _pylock_package(package: SelectedPackage) -> dict[str, Any]:
 
 
 def _build_system(folder: str, system: BuildSystem) -> dict[str, bytes]:
-    """The files from which the build warms the cache for one build system, without the project's sources."""
+    """The files with which the build fills the cache for a build system, without the project's sources."""
     pyproject = {
         "build-system": {"requires": list(system.requires), "build-backend": system.backend or "in-tree"},
         "project": {"name": "build-requirements", "version": "0"},
@@ -149,7 +149,7 @@ def _status_script(plan: ImagePlan) -> str:
 
 @lru_cache(maxsize=1)
 def template_digest() -> str:
-    """The first digits of a hash over all templates and what else is shipped into a context."""
+    """The first digits of a SHA-256 over all templates and the scripts that are copied into contexts."""
     hashed = hashlib.sha256()
     for path in [*sorted(_template_folder().glob("*.j2")), _template_folder() / "requires.py"]:
         hashed.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -178,20 +178,20 @@ def _templates() -> Environment:
 
 
 def shell_quoted(value: object) -> str:
-    """Return the value as one word of a POSIX shell, on one line of a Dockerfile's RUN."""
+    """Quote a value as one word of a POSIX shell, for a line of a Dockerfile's RUN."""
     text = str(value)
     _refuse_line_breaks(text)
     return shlex.quote(text)
 
 
 def dockerfile_quoted(value: object) -> str:
-    """Return the value as one double-quoted word of LABEL or ENV, in which nothing is expanded."""
+    """Quote a value as one double-quoted word of LABEL or ENV, without variable expansion."""
     text = str(value)
     _refuse_line_breaks(text)
     return json.dumps(text, ensure_ascii=False).replace("$", "\\$")
 
 
 def _refuse_line_breaks(text: str) -> None:
-    # The parsers at the door let none through; a line break here would start an instruction of its own.
+    # The parsers reject them already; here one would begin a new instruction.
     if any(character in text for character in "\r\n\0"):
-        raise BuilderError(f"{text!r} cannot stand in a Dockerfile: it has a line break")
+        raise BuilderError(f"{text!r} cannot be written to a Dockerfile: it contains a line break")

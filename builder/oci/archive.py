@@ -1,10 +1,12 @@
-"""A saved image (`docker save`): its manifest, config, layers and attestations, read from the tar without unpacking it.
+"""A saved image (`docker save`): its manifest, config, layers and attestations, read without unpacking the tar.
 
-Layouts: the OCI image layout, and where an engine writes none, Docker's own `manifest.json`.
+The layout is the OCI image layout (image-layout.md of the image specification) or, from engines that do not write it,
+Docker's own with a `manifest.json`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -14,17 +16,26 @@ from types import TracebackType
 from typing import IO, Any, Final, Literal
 
 import zstandard
-from isal import igzip
+from isal import igzip, isal_zlib
 from pydantic import Field
 
 from builder.contract import INDEX_TYPES
 from builder.errors import EngineError
 from builder.oci.attestation import SUBJECT, Attestation
 from builder.oci.manifest import Descriptor, HistoryEntry, ImageConfig, Manifest, ManifestBody
-from builder.parse import Document, MalformedError, expect, value
+from builder.parse import Document, MalformedError, parse_or_raise, parse_value
 
 _MAGICS: Final[Mapping[Literal["gzip", "zstd"], bytes]] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
-_UNREADABLE: Final = EngineError("the engine handed out an archive that is not an image", hint="update the engine")
+_UNREADABLE: Final = EngineError("the engine saved an archive that is not an image", hint="update the engine")
+_MOST_INDEXES: Final = 8  # nested in each other; BuildKit writes two
+
+_LAYER_ERRORS: Final[tuple[type[Exception], ...]] = (
+    tarfile.TarError,
+    igzip.BadGzipFile,
+    isal_zlib.IsalError,  # type: ignore[assignment]  # isal's stubs declare an instance
+    zstandard.ZstdError,
+    EOFError,
+)
 
 
 class _DockerEntry(Document):
@@ -36,7 +47,7 @@ class _DockerEntry(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer as it lies in the archive: `size` is in bytes, compressed where the archive has it so."""
+    """A layer in the archive. `size` is in bytes, as stored: compressed unless `compression` is None."""
 
     member: str
     size: int
@@ -44,15 +55,21 @@ class Layer:
 
     @property
     def digest(self) -> str:
-        """Its name in the OCI layout, `sha256:…`."""
+        """Its digest `sha256:…`, which is its name in the OCI layout."""
         return self.member.removeprefix("blobs/").replace("/", ":")
 
 
 class ImageArchive:
-    """An open archive of one image; a context manager."""
+    """An open archive of one image; a context manager.
+
+    Raises EngineError if the archive is not an image, or lacks some of its layers.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path)  # noqa: SIM115 - closed by __exit__
+        try:
+            self._tar = tarfile.open(path)  # noqa: SIM115 - closed by __exit__
+        except tarfile.TarError as error:
+            raise EngineError(f"{_UNREADABLE.what}: {error}", hint=_UNREADABLE.hint) from error
         try:
             self._read()
         except BaseException:
@@ -61,26 +78,26 @@ class ImageArchive:
 
     def _read(self) -> None:
         self._names = set(self._tar.getnames())
-        self.entry: Mapping[str, Any] = {}  # the image's place in its index; empty in Docker's own layout
+        self.entry: Mapping[str, Any] = {}  # the image's entry in its index; empty in Docker's own layout
         self.attestations: tuple[Attestation, ...] = ()
         config, layers = self._read_oci() if "index.json" in self._names else self._read_docker()
         self.config_bytes = self._bytes(config)
-        self.config = expect(ImageConfig, self.config_bytes, _UNREADABLE)
+        self.config = parse_or_raise(ImageConfig, self.config_bytes, _UNREADABLE)
         self.layers = tuple(self._layer(name) for name in layers)
 
     def _read_oci(self) -> tuple[str, list[str]]:
-        """Read the OCI layout; return the names of the config and of the layers."""
+        """Read the OCI layout; return the member names of the config and of the layers."""
         index = self._innermost(self._bytes("index.json"))
-        found, self.entry = self._images(index)[0]
-        self.attestations = tuple(self._attestations(index, found))
-        manifest = expect(ManifestBody, self._bytes(_blob(found)), _UNREADABLE)
+        image, self.entry = self._images(index)[0]
+        self.attestations = tuple(self._attestations(index, image))
+        manifest = parse_or_raise(ManifestBody, self._bytes(_blob(image)), _UNREADABLE)
         if manifest.config is None:
             raise _UNREADABLE
         return _blob(manifest.config), [_blob(layer) for layer in manifest.layers]
 
     def _read_docker(self) -> tuple[str, list[str]]:
         try:
-            (entry,) = value(tuple[_DockerEntry], self._bytes("manifest.json"))
+            (entry,) = parse_value(tuple[_DockerEntry], self._bytes("manifest.json"))
         except MalformedError as error:
             raise EngineError(f"{_UNREADABLE.what}: manifest.json: {error}", hint=_UNREADABLE.hint) from error
         return entry.config, list(entry.layers)
@@ -95,22 +112,23 @@ class ImageArchive:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers together."""
+        """The size of all layers in bytes, as stored."""
         return sum(layer.size for layer in self.layers)
 
     @property
     def history(self) -> tuple[HistoryEntry, ...]:
-        """The config's history, oldest first."""
+        """The history in the config, oldest entry first."""
         return self.config.history or ()
 
     def split(self, marker: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
-        """The layers made before, and those made after, the history entry whose `created_by` has the marker.
+        """Split the layers at the first history entry whose `created_by` contains the marker.
 
-        Where none has, or the history does not fit the layers, all count as made after.
+        Returns the layers before it and those after it. If no entry contains the marker, or the history does not match
+        the layers, all layers count as after it.
         """
-        made = [entry for entry in self.history if not entry.empty_layer]
+        with_layer = [entry for entry in self.history if not entry.empty_layer]
         below = 0
-        for entry in self.history if len(made) == len(self.layers) else ():
+        for entry in self.history if len(with_layer) == len(self.layers) else ():
             if marker in entry.created_by:
                 return self.layers[:below], self.layers[below:]
             below += not entry.empty_layer
@@ -124,17 +142,17 @@ class ImageArchive:
 
     def entries(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         """Yield each entry of a layer with its content, which is empty unless it is a regular file."""
-        with self.open_plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
+        with _layer_errors(layer), self.open_plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
             for entry in layer_tar:
                 content = layer_tar.extractfile(entry) if entry.isreg() else None
                 yield entry, content.read() if content else b""
 
     def open_raw(self, layer: Layer) -> IO[bytes]:
-        """Open a layer as it lies in the archive."""
+        """Open a layer as it is stored."""
         return self._open(layer.member)
 
     def open_plain(self, layer: Layer) -> IO[bytes]:
-        """Open a layer's tar, unpacked."""
+        """Open a layer's tar, decompressed."""
         raw = self._open(layer.member)
         if layer.compression == "gzip":
             return igzip.IGzipFile(fileobj=raw)  # type: ignore[no-untyped-call,return-value]
@@ -142,18 +160,18 @@ class ImageArchive:
             return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         return raw
 
-    def _layer(self, name: str) -> Layer:
-        with self._open(name) as raw:
+    def _layer(self, member: str) -> Layer:
+        with self._open(member) as raw:
             start = raw.read(4)
-        compression = next((each for each, magic in _MAGICS.items() if start.startswith(magic)), None)
-        return Layer(member=name, size=self._tar.getmember(name).size, compression=compression)
+        compression = next((name for name, magic in _MAGICS.items() if start.startswith(magic)), None)
+        return Layer(member=member, size=self._tar.getmember(member).size, compression=compression)
 
     def _open(self, name: str) -> IO[bytes]:
         file = self._tar.extractfile(name) if name in self._names else None
         if file is None:
-            # Of what it pulled, containerd's store leaves out the layers that it had unpacked already from elsewhere.
+            # containerd's store leaves out pulled layers that it had already unpacked for another image.
             raise EngineError(
-                "the engine hands out the image in part only", hint="build it here, or pull it into an empty engine"
+                "the engine saved only a part of the image", hint="build it here, or pull it into an empty engine"
             )
         return file
 
@@ -162,22 +180,28 @@ class ImageArchive:
             return file.read()
 
     def _innermost(self, index: bytes) -> bytes:
-        """Follow indexes to the one that lists the image's manifest."""
-        found, _ = self._images(index)[0]
-        inner = self._bytes(_blob(found))
-        is_index = expect(ManifestBody, inner, _UNREADABLE).media_type in INDEX_TYPES
-        return self._innermost(inner) if is_index else index
+        """Follow nested indexes to the one that lists the image's manifest."""
+        for _ in range(_MOST_INDEXES):
+            descriptor, _ = self._images(index)[0]
+            content = self._bytes(_blob(descriptor))
+            if parse_or_raise(ManifestBody, content, _UNREADABLE).media_type not in INDEX_TYPES:
+                return index
+            index = content
+        raise _UNREADABLE
 
     def _images(self, index: bytes) -> list[tuple[Descriptor, Mapping[str, Any]]]:
-        """The images that are here: of what it pulled, an engine leaves the other platforms out."""
-        found = [pair for pair in self._entries(index) if not pair[0].is_attestation]
-        if not found:
+        """The index's entries for images that are in the archive."""
+        images = [pair for pair in self._entries(index) if not pair[0].is_attestation]
+        if not images:
             raise _UNREADABLE
-        return found
+        return images
 
     def _entries(self, index: bytes) -> list[tuple[Descriptor, Mapping[str, Any]]]:
-        """The entries of an index whose content is here, parsed and as they are."""
-        parsed = expect(ManifestBody, index, _UNREADABLE).manifests
+        """The index's entries whose content is in the archive, each parsed and as raw JSON.
+
+        An engine leaves out the other platforms of an image that it pulled.
+        """
+        parsed = parse_or_raise(ManifestBody, index, _UNREADABLE).manifests
         pairs = zip(parsed, json.loads(index).get("manifests", ()), strict=True)
         return [pair for pair in pairs if _blob(pair[0]) in self._names]
 
@@ -188,6 +212,15 @@ class ImageArchive:
                 parts = [*manifest.body.layers, *([manifest.body.config] if manifest.body.config else [])]
                 blobs = {part.digest: self._bytes(_blob(part)) for part in parts}
                 yield Attestation(entry=table, manifest=manifest, blobs=blobs)
+
+
+@contextlib.contextmanager
+def _layer_errors(layer: Layer) -> Iterator[None]:
+    """Turn what the tar and compression libraries raise into EngineError."""
+    try:
+        yield
+    except _LAYER_ERRORS as error:
+        raise EngineError(f"layer {layer.digest} cannot be unpacked: {error}", hint=_UNREADABLE.hint) from error
 
 
 def _blob(descriptor: Descriptor) -> str:

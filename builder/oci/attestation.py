@@ -1,40 +1,54 @@
-"""What BuildKit says of an image, provenance and SBOM, and how that is told of the image as it was pushed.
+"""BuildKit's attestations of an image, provenance and SBOM, and their rewriting for the image as it is pushed.
 
-The form is BuildKit's (docs/attestations/attestation-storage.md there): beside the image an index has a manifest whose
-layers are in-toto statements about the image's manifest. A pushed image has other digests than the one in the engine,
-for its manifest is written anew and its layers may be compressed anew; statements that went along as they are would be
-about an image that is nowhere.
+The format is BuildKit's (its docs/attestations/attestation-storage.md): next to the image, an index lists a manifest
+whose layers are in-toto statements about the image's manifest. Pushing writes a new manifest and may compress the
+layers again, so that the pushed image has other digests than the one in the engine; unchanged statements would be
+about an image that does not exist anywhere.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from builder.errors import EngineError
 from builder.oci.manifest import Manifest, descriptor, encode_json
+from builder.parse import MalformedError, parse_value
 
-SUBJECT: Final = "vnd.docker.reference.digest"  # the annotation that says which manifest an attestation is about
-Changes = Mapping[str, Mapping[str, Any]]  # digests, `sha256:…`, to what a descriptor has in their place
+SUBJECT: Final = "vnd.docker.reference.digest"  # annotation: the digest of the attested manifest
+Changes = Mapping[str, Mapping[str, Any]]  # old digest `sha256:…` to the fields that replace it in a descriptor
+_MALFORMED: Final = EngineError(
+    "the builder wrote an attestation that is not JSON", hint="update buildx and its builder"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attestation:
-    """An attestation: `entry` is its place in the index, `blobs` its statements and, last, the manifest's config."""
+    """An attestation: its `entry` in the index, its manifest, and its `blobs` by digest.
+
+    The blobs are the statements and, last, the manifest's config.
+    """
 
     entry: Mapping[str, Any]
     manifest: Manifest
     blobs: Mapping[str, bytes]
 
     def rewritten(self, changes: Changes) -> Attestation:
-        """Return the same of an image of which these digests changed, and with them those of the attestation itself."""
+        """Return the attestation with these digests replaced, and its own, which change with its content.
+
+        Raises EngineError if a statement is not a JSON object.
+        """
         changes = dict(changes)
         blobs = {}
         for digest, content in self.blobs.items():
-            told = encode_json(_rewritten(json.loads(content), changes))
-            changes[digest] = descriptor(told)
-            blobs[changes[digest]["digest"]] = told
+            try:
+                statement = parse_value(dict[str, Any], content)
+            except MalformedError as error:
+                raise EngineError(f"{_MALFORMED.what}: {error}", hint=_MALFORMED.hint) from error
+            new_content = encode_json(_rewritten(statement, changes))
+            changes[digest] = descriptor(new_content)
+            blobs[changes[digest]["digest"]] = new_content
         manifest = Manifest(
             content=encode_json(_rewritten(self.manifest.table, changes)), media_type=self.manifest.media_type
         )
@@ -43,13 +57,13 @@ class Attestation:
 
 
 def _rewritten(value: Any, changes: Changes) -> Any:
-    """The value with other digests: in descriptors with size and type, and alone as text, with `sha256:` or without."""
+    """Replace digests in a JSON value: in descriptors with size and type, in strings with or without `sha256:`."""
     if isinstance(value, Mapping):
-        told = {name: _rewritten(each, changes) for name, each in value.items()}
+        table = {name: _rewritten(item, changes) for name, item in value.items()}
         digest = value.get("digest")
-        return {**told, **changes[digest]} if isinstance(digest, str) and digest in changes else told
+        return {**table, **changes[digest]} if isinstance(digest, str) and digest in changes else table
     if isinstance(value, list):
-        return [_rewritten(each, changes) for each in value]
+        return [_rewritten(item, changes) for item in value]
     if isinstance(value, str):
         for prefix in ("", "sha256:"):
             if prefix + value in changes:

@@ -1,4 +1,4 @@
-"""User names and passwords for registries: GitLab's job variables, Docker's config file, its credential helpers."""
+"""Registry logins, from Docker's config file, its credential helpers and GitLab's job variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from builder.errors import RegistryError
 from builder.oci.reference import DOCKER_HUB
-from builder.parse import Document, MalformedError, document, expect
+from builder.parse import Document, MalformedError, parse_document, parse_or_raise
 from builder.process import run
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -26,13 +26,13 @@ _JOB_LOGINS: Final = (
 
 
 class _Login(Document):
-    """A login in Docker's config file: `user:password` in base64, empty where a helper keeps it."""
+    """A login in Docker's config file: `user:password` in base64, empty if a credential helper has it."""
 
     auth: str = ""
 
 
 class _DockerConfig(Document):
-    """What builder reads of Docker's config file."""
+    """The fields of Docker's config file that builder reads."""
 
     auths: dict[str, _Login | None] = Field(default_factory=dict)
     cred_helpers: dict[str, str] = Field(default_factory=dict, alias="credHelpers")
@@ -41,16 +41,17 @@ class _DockerConfig(Document):
 
 
 class _HelperAnswer(Document):
-    """What a credential helper prints for `get`."""
+    """The output of a credential helper's `get` (protocol: docker/docker-credential-helpers)."""
 
     username: str = Field(alias="Username")
     secret: str = Field(alias="Secret")
 
 
 def credentials_for(registry: str) -> tuple[str, str] | None:
-    """Return user name and password for the registry, or None where nobody is logged in.
+    """Return the user name and password for a registry; None if there is no login.
 
-    What `docker login` noted goes first; in a GitLab job its registry and the dependency proxy need no login.
+    Logins of `docker login` take precedence. In a GitLab job, the job's own variables provide logins for the project's
+    registry and for the dependency proxy. Raises RegistryError if a login cannot be read.
     """
     config, _ = _docker_config()
     key = _HUB_KEY if registry == DOCKER_HUB else registry
@@ -59,34 +60,35 @@ def credentials_for(registry: str) -> tuple[str, str] | None:
         answer = run([f"docker-credential-{helper}", "get"], stdin=key)
         if answer.returncode == 0:
             fault = RegistryError(
-                f"docker-credential-{helper} did not answer with a login for {registry}",
+                f"docker-credential-{helper} did not print a login for {registry}",
                 hint=f"docker login {registry}",
             )
-            found = expect(_HelperAnswer, answer.stdout, fault)
-            return found.username, found.secret
+            login = parse_or_raise(_HelperAnswer, answer.stdout, fault)
+            return login.username, login.secret
     for name in (key, f"https://{registry}", f"https://{registry}/v2/"):
-        login = config.auths.get(name)
-        if login and login.auth:
-            return _decoded(login.auth, registry)
-    return _of_the_job().get(registry)
+        entry = config.auths.get(name)
+        if entry and entry.auth:
+            return _decoded(entry.auth, registry)
+    return _job_logins().get(registry)
 
 
 @contextlib.contextmanager
 def docker_environment() -> Iterator[Mapping[str, str]]:
-    """Yield what the docker command is started with to have the logins of a GitLab job: nothing outside of one.
+    """Yield the environment variables that give the docker command the logins of a GitLab job; none outside a job.
 
-    It is a config folder for the time being, with all that is in Docker's own: contexts, plugins, builders.
+    DOCKER_CONFIG names a temporary folder with those logins and everything from Docker's own config folder: contexts,
+    plugins, builders.
     """
-    logins = _of_the_job()
+    logins = _job_logins()
     if not logins:
         yield {}
         return
-    (_, config), here = _docker_config(), _docker_folder()
+    (_, config), docker_folder = _docker_config(), _docker_folder()
     auths = {
         registry: {"auth": base64.b64encode(":".join(login).encode()).decode()} for registry, login in logins.items()
     }
     with tempfile.TemporaryDirectory(prefix="builder-") as folder:
-        for path in here.iterdir() if here.is_dir() else ():
+        for path in docker_folder.iterdir() if docker_folder.is_dir() else ():
             if path.name != "config.json":
                 Path(folder, path.name).symlink_to(path.absolute())
         table = {**config, "auths": auths | config.get("auths", {})}
@@ -94,20 +96,20 @@ def docker_environment() -> Iterator[Mapping[str, str]]:
         yield {"DOCKER_CONFIG": folder}
 
 
-def _of_the_job() -> dict[str, tuple[str, str]]:
-    """User names and passwords that GitLab gives to a job: of its registry, and of the group's dependency proxy."""
+def _job_logins() -> dict[str, tuple[str, str]]:
+    """The logins that GitLab gives to a job, by registry: the project's registry and the group's dependency proxy."""
     logins: dict[str, tuple[str, str]] = {}
     for server, user, password in _JOB_LOGINS:
         host = os.environ.get(server, "")
         if host and os.environ.get(password):
             login = os.environ.get(user, ""), os.environ[password]
-            # The proxy's has the port, also where it is the one that goes without saying.
+            # CI_DEPENDENCY_PROXY_SERVER includes the port even if it is the default one.
             logins |= {host: login, host.removesuffix(":443"): login}
     return logins
 
 
 def configured_proxies() -> dict[str, str]:
-    """Return the proxies that Docker's config file gives to builds, by where they stand there."""
+    """Return the proxies that Docker's config file sets for builds, by their place in that file."""
     config, _ = _docker_config()
     return {
         f"proxies.{engine}.{name} in Docker's config file": str(value)
@@ -131,13 +133,13 @@ def _docker_folder() -> Path:
 
 
 def _docker_config() -> tuple[_DockerConfig, Mapping[str, Any]]:
-    """Docker's config file, parsed and as it is; raise RegistryError where it cannot be read."""
+    """Docker's config file, parsed and as raw JSON; raise RegistryError if it cannot be read."""
     path = _docker_folder() / "config.json"
     if not path.is_file():
         return _DockerConfig(), {}
     try:
         text = path.read_text(encoding="utf-8")
-        return document(_DockerConfig, text), json.loads(text)
+        return parse_document(_DockerConfig, text), json.loads(text)
     except (OSError, UnicodeDecodeError, MalformedError) as error:
         raise RegistryError(
             f"cannot read {path}: {error}", hint="correct it, or remove it and run docker login again"

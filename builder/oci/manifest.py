@@ -1,6 +1,6 @@
-"""Manifests, indexes and image configs: the bytes that a digest names, and what they say.
+"""Manifests, indexes and image configs: their bytes, which a digest names, and their fields.
 
-The shapes are those of the OCI image specification (manifest.md, image-index.md, config.md).
+The fields are those of the OCI image specification (manifest.md, image-index.md, config.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 from builder.contract import INDEX_TYPES, MANIFEST_TYPES
 from builder.errors import RegistryError
 from builder.oci.reference import Digest, is_digest
-from builder.parse import Document, expect
+from builder.parse import Document, parse_or_raise
 
 
 def _digest_text(text: str) -> str:
@@ -30,7 +30,7 @@ DigestText = Annotated[str, AfterValidator(_digest_text)]
 
 
 class Descriptor(Document):
-    """How a manifest or index refers to other content; `size` is in bytes."""
+    """A reference from a manifest or index to other content (descriptor.md); `size` is in bytes."""
 
     digest: DigestText
     size: int = Field(ge=0)
@@ -39,12 +39,12 @@ class Descriptor(Document):
 
     @property
     def is_attestation(self) -> bool:
-        """Whether an entry of an index is not an image but BuildKit's statement about one."""
+        """Whether an entry of an index is BuildKit's attestation of an image, not an image."""
         return (self.annotations or {}).get("vnd.docker.reference.type") == "attestation-manifest"
 
 
 class ManifestBody(Document):
-    """What a manifest says (`config`, `layers`), or an index (`manifests`)."""
+    """The fields of a manifest (`config`, `layers`) or of an index (`manifests`)."""
 
     media_type: str = Field("", alias="mediaType")
     config: Descriptor | None = None
@@ -53,21 +53,21 @@ class ManifestBody(Document):
 
 
 class ConfigSection(Document):
-    """The part of an image config that containers are started with."""
+    """The part of an image config that applies to containers."""
 
     labels: dict[str, str] | None = Field(None, alias="Labels")
     entry_point: tuple[str, ...] | None = Field(None, alias="Entrypoint")
 
 
 class HistoryEntry(Document):
-    """One instruction of the build; an entry that is not `empty_layer` made the next layer."""
+    """One instruction of the build; an entry that is not an `empty_layer` created the next layer."""
 
     created_by: str = ""
     empty_layer: bool = False
 
 
 class ImageConfig(Document):
-    """An image config; `created` is the time as RFC 3339 text, empty where it is not given."""
+    """An image config. `created` is a time in RFC 3339, or None."""
 
     config: ConfigSection | None = None
     created: str | None = None
@@ -81,54 +81,54 @@ class ImageConfig(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A manifest or index, byte for byte as the registry has it."""
+    """A manifest or index, byte for byte as the registry stores it."""
 
     content: bytes
     media_type: str
 
     @classmethod
     def parse(cls, content: bytes, media_type: str, *, source: str) -> Manifest:
-        """Take what a registry sent; raise RegistryError, which names the source, where that is not a manifest."""
+        """Parse a registry's answer; raise RegistryError, which names the source, if it is not a manifest."""
         fault = RegistryError(
             f"{source}: the answer is not a manifest",
-            hint="check the address: a login page or a proxy may answer there",
+            hint="check the address: a login page or a proxy may have answered",
         )
         stated = media_type.partition(";")[0].strip()
-        body = expect(ManifestBody, content, fault)
-        known = stated if stated in MANIFEST_TYPES else body.media_type
-        if known not in MANIFEST_TYPES:
-            raise RegistryError(f"{fault.what}: its type is {stated or 'not given'}", hint=fault.hint)
-        return cls(content=content, media_type=known)
+        body = parse_or_raise(ManifestBody, content, fault)
+        accepted = stated if stated in MANIFEST_TYPES else body.media_type
+        if accepted not in MANIFEST_TYPES:
+            raise RegistryError(f"{fault.what}: its type is {stated or 'missing'}", hint=fault.hint)
+        return cls(content=content, media_type=accepted)
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Manifest:
-        """A manifest or index made here; the table has its `mediaType`."""
+        """Make a manifest or index from its fields, `mediaType` among them."""
         return cls(content=encode_json(table), media_type=table["mediaType"])
 
     @cached_property
     def body(self) -> ManifestBody:
-        """What it says."""
-        return expect(ManifestBody, self.content, RegistryError(f"{self.digest} is not a manifest"))
+        """Its fields; raise RegistryError if they have the wrong types."""
+        return parse_or_raise(ManifestBody, self.content, RegistryError(f"{self.digest} is not a manifest"))
 
     @property
     def table(self) -> Mapping[str, Any]:
-        """What it says, unknown fields included."""
+        """All its fields as raw JSON, unknown ones included."""
         table: Mapping[str, Any] = json.loads(self.content)
         return table
 
     @property
     def digest(self) -> Digest:
-        """The digest that names it."""
+        """The digest of its bytes."""
         return digest_of(self.content)
 
     @property
     def is_index(self) -> bool:
-        """Whether it lists manifests, and is not one of an image itself."""
+        """Whether it lists manifests instead of describing an image."""
         return self.media_type in INDEX_TYPES
 
     @property
     def children(self) -> tuple[Digest, ...]:
-        """The manifests that an index lists, images first, then attestations; none where it is not an index."""
+        """The digests of the manifests that an index lists, images before attestations; empty for an image."""
         entries = sorted(self.body.manifests, key=lambda entry: entry.is_attestation) if self.is_index else ()
         return tuple(Digest.from_str(entry.digest) for entry in entries)
 
@@ -139,10 +139,10 @@ def digest_of(content: bytes) -> Digest:
 
 
 def descriptor(content: bytes) -> dict[str, Any]:
-    """The digest and the size in bytes by which manifests refer to the content."""
+    """Return the `digest` and `size` (in bytes) with which a manifest refers to the content."""
     return {"digest": str(digest_of(content)), "size": len(content)}
 
 
 def encode_json(table: Mapping[str, Any]) -> bytes:
-    """The table as compact JSON: the bytes that a digest is computed from."""
+    """Encode a table as compact JSON, the bytes that its digest is computed from."""
     return json.dumps(table, separators=(",", ":")).encode()

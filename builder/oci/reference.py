@@ -1,7 +1,7 @@
-"""OCI names: image references, tags, digests, and the mirrors that stand in for registries.
+"""OCI names: image references, tags, digests, and mirrors of registries.
 
-The grammar is that of the distribution specification (`reference` package): a first path component
-with a dot, a colon, or equal to `localhost` is a registry; without one the registry is docker.io.
+The grammar is that of github.com/distribution/reference: the first path component names a registry if it contains a dot
+or a colon, or is `localhost`; otherwise the registry is docker.io.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def _names_a_registry(component: str) -> bool:
 
 
 def is_tag(text: str) -> bool:
-    """Whether the text is a tag that every registry takes."""
+    """Whether the text is a valid tag (distribution specification, "Pulling manifests")."""
     return _TAG.fullmatch(text) is not None
 
 
 def is_digest(text: str) -> bool:
-    """Whether the text is `sha256:` or `sha512:` and as many hexadecimal digits."""
+    """Whether the text is `sha256:` and 64 hexadecimal digits, or `sha512:` and 128."""
     return _DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Digest:
-    """A content digest, `sha256:<64 hex>`."""
+    """A content digest: `sha256:<64 hex>` or `sha512:<128 hex>`."""
 
     algorithm: str
     hex: str
 
     @classmethod
     def from_str(cls, text: str) -> Digest:
-        """Parse `algorithm:hex`; raise UsageError on anything else."""
+        """Parse `algorithm:hex`; raise UsageError if the text is anything else."""
         if not is_digest(text):
             raise UsageError(f"{text!r} is not a digest", hint="write sha256: and 64 hexadecimal digits")
         algorithm, _, hexadecimal = text.partition(":")
@@ -59,7 +59,7 @@ class Digest:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRef:
-    """An image name: registry, repository, and a tag or a digest or both."""
+    """An image reference: a registry, a repository, and optionally a tag, a digest or both."""
 
     registry: str
     repository: str
@@ -68,12 +68,12 @@ class ImageRef:
 
     @classmethod
     def from_str(cls, text: str) -> ImageRef:
-        """Parse a reference as Docker does; raise UsageError that says which part is wrong."""
+        """Parse a reference as Docker does; raise UsageError, which says which part is wrong."""
         if "$" in text:
             raise UsageError(
                 f"{text!r} is not an image reference: variables are not expanded here",
-                hint="write the name itself; without a repository in the matrix it is $CI_REGISTRY_IMAGE/ci, and a "
-                "mirror (BUILDER_MIRRORS) says where an image comes from",
+                hint="write the name itself; the default repository is $CI_REGISTRY_IMAGE/ci, and BUILDER_MIRRORS "
+                "names other registries to fetch from",
             )
         name, at, digest = text.partition("@")
         head, slash, last = name.rpartition("/")
@@ -114,19 +114,19 @@ class ImageRef:
 
     @property
     def familiar(self) -> str:
-        """The reference as people write it: without what Docker adds by itself."""
+        """The short form, without the `docker.io` and `library` that Docker adds."""
         return str(self).removeprefix(f"{DOCKER_HUB}/library/").removeprefix(f"{DOCKER_HUB}/")
 
     def with_tag(self, tag: str) -> ImageRef:
-        """The same repository at another tag, without a digest."""
+        """Return the same repository with another tag and without a digest."""
         return replace(self, tag=tag, digest=None)
 
     def with_digest(self, digest: Digest) -> ImageRef:
-        """The same reference, pinned."""
+        """Return the same reference, pinned to the digest."""
         return replace(self, digest=digest)
 
     def without_tag(self) -> ImageRef:
-        """The same repository and digest alone: what a registry is asked for."""
+        """Return the same repository and digest without the tag."""
         return replace(self, tag=None)
 
     def __str__(self) -> str:
@@ -137,26 +137,29 @@ class ImageRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Mirrors:
-    """Which registry, or path below one, stands in for which; the longest match wins."""
+    """Which registry, or path in one, replaces which; the longest match wins."""
 
     table: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, str]) -> Mirrors:
-        """Take `{"docker.io": "localhost:5000"}`; a name may have a path on either side."""
+        """Make mirrors from `{"docker.io": "localhost:5000"}`; either side may have a path.
+
+        Raises UsageError if a side does not name a registry.
+        """
         for source, target in mapping.items():
             for side in (source, target):
                 host = side.split("/")[0]
                 if not (_REGISTRY.fullmatch(host) and _names_a_registry(host)) or side.endswith("/"):
                     raise UsageError(
                         f"{side!r} in the mirror {source}={target} is not a registry",
-                        hint="write docker.io=mirror.example.com, without a scheme and without a slash at the end",
+                        hint="write docker.io=mirror.example.com, without a scheme or a trailing slash",
                     )
         return cls(table=tuple(sorted(mapping.items(), key=lambda pair: -len(pair[0]))))
 
     @classmethod
     def from_strs(cls, texts: Iterable[str]) -> Mirrors:
-        """Take `docker.io=localhost:5000` texts, several in one when commas separate them."""
+        """Parse texts such as `docker.io=localhost:5000`, each with one or several mirrors separated by commas."""
         mapping = {}
         for text in (part.strip() for joined in texts for part in joined.split(",") if part.strip()):
             source, equals, target = text.partition("=")
@@ -166,11 +169,11 @@ class Mirrors:
         return cls.from_mapping(mapping)
 
     def over(self, other: Mirrors) -> Mirrors:
-        """Return both, with this table's entries before the other's."""
+        """Return both tables merged; entries of this one replace the other's."""
         return Mirrors.from_mapping({**dict(other.table), **dict(self.table)})
 
     def locate(self, ref: ImageRef) -> ImageRef:
-        """Where the reference is to be fetched from: the mirror's name for it, or itself."""
+        """Return the reference to fetch it from: on the mirror if there is one, else itself."""
         for source, target in self.table:
             if ref.name == source or ref.name.startswith(f"{source}/"):
                 located = ImageRef.from_str(target + ref.name.removeprefix(source))

@@ -1,4 +1,4 @@
-"""How a registry is target: the address and scheme of each, passwords and tokens, retries, and the end of a run."""
+"""HTTP requests to registries: addresses and schemes, logins and tokens, retries, interruption."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from builder.contract import MANIFEST_TYPES
 from builder.errors import InterruptedRun, RegistryError
 from builder.oci.credentials import credentials_for
 from builder.oci.reference import DOCKER_HUB, ImageRef
-from builder.parse import Document, expect
+from builder.parse import Document, MalformedError, parse_document, parse_or_raise
 
 Action = Literal["pull", "push", "delete"]
 
 _HUB_HOST: Final = "registry-1.docker.io"
 _CHALLENGE = re.compile(r'(?P<key>[a-z]+)="(?P<value>[^"]*)"')
-_PASSING: Final = {429, 500, 502, 503, 504}
+_TEMPORARY: Final = {429, 500, 502, 503, 504}
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
-_LONGEST_PAUSE: Final = 60.0  # seconds, whatever Retry-After says
+_LONGEST_PAUSE: Final = 60.0  # seconds, even if Retry-After asks for more
 _CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a registry is asked for; with a mirror, `original` is the image that it stands for."""
+    """The reference that a request is about. With a mirror, `original` is the reference before the replacement."""
 
     ref: ImageRef
     original: ImageRef
@@ -40,11 +40,11 @@ class Target:
 
 
 class _ConnectionLostError(Exception):
-    """A request did not get an answer, or not all of it; it may be repeated."""
+    """A request got no answer, or only a part of one; it may be repeated."""
 
 
 class Upload:
-    """A file as requests sends it: with a length, and with an end where the run is stopped."""
+    """A file that requests uploads: it has a length, and stops when the run is interrupted."""
 
     def __init__(self, file: IO[bytes], stopped: threading.Event) -> None:
         self._file = file
@@ -60,7 +60,7 @@ class Upload:
             yield chunk
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to so many bytes; raise InterruptedRun where the run is stopped."""
+        """Read up to `size` bytes; raise InterruptedRun if the run is stopped."""
         if self._stopped.is_set():
             raise InterruptedRun("interrupted")
         return self._file.read(size)
@@ -71,45 +71,61 @@ class Upload:
 
 
 class _TokenAnswer(Document):
-    """What a token server answers (distribution specification, "Token Authentication")."""
+    """The answer of a token server (Docker registry documentation, "Token Authentication Specification")."""
 
     token: str | None = None
     access_token: str | None = None
 
 
-class Transport:
-    """Sends requests to registries, over one connection pool, with one token for each repository and kind of access.
+class _ErrorEntry(Document):
+    """One error of a registry (distribution specification, "Error Codes")."""
 
-    `insecure` registries are asked over plain HTTP, as those on this machine always are. `stopped` ends every wait.
+    code: str | None = None
+    message: str | None = None
+    detail: Any = None
+
+
+class _ErrorAnswer(Document):
+    """A registry's answer to a request that failed."""
+
+    errors: tuple[_ErrorEntry, ...]
+
+
+class Transport:
+    """Sends requests to registries, over one connection pool, with a token per repository and kind of access.
+
+    Registries in `insecure`, and those on this machine, are reached over plain HTTP. `stopped` ends every request.
     """
 
     def __init__(self, *, insecure: Iterable[str], stopped: threading.Event) -> None:
         self.stopped = stopped
         self._insecure = frozenset(insecure)
-        self._session = http.open_session(retries=0, stopped=stopped)  # `persist` repeats
+        self._session = http.open_session(retries=0, stopped=stopped)  # `retry` repeats requests
         self._authorization: dict[tuple[str, str, str], str] = {}
 
     def retry(self, target: Target, attempt: Callable[[], requests.Response]) -> requests.Response:
-        """Repeat what failed in a way which may pass, a bounded number of times."""
+        """Repeat an attempt that failed for a temporary reason, up to four times.
+
+        Returns the last response, whatever its status. Raises RegistryError if the registry cannot be reached.
+        """
         for pause in _PAUSES:
-            asked_for: float | None = None
+            retry_after: float | None = None
             try:
                 response = attempt()
-                if response.status_code not in _PASSING:
+                if response.status_code not in _TEMPORARY:
                     return response
-                asked_for = _retry_after(response)
+                retry_after = _retry_after(response)
             except _ConnectionLostError:
                 pass
-            if self.stopped.wait(min(asked_for or pause, _LONGEST_PAUSE)):
+            if self.stopped.wait(min(retry_after or pause, _LONGEST_PAUSE)):
                 raise InterruptedRun("interrupted")
         try:
             return attempt()
         except _ConnectionLostError as error:
             raise RegistryError(
-                f"cannot reach the registry {target.ref.registry} for {target}: {error}, at each of "
-                f"{len(_PAUSES) + 1} attempts",
+                f"cannot reach the registry {target.ref.registry} for {target}: {error} ({len(_PAUSES) + 1} attempts)",
                 hint="check the name and the network; --mirror or [mirrors] names another registry, "
-                "SSL_CERT_FILE the CA bundle to trust",
+                "SSL_CERT_FILE a CA bundle to trust",
             ) from error
 
     def send(
@@ -122,7 +138,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
     ) -> requests.Response:
-        """Send a request, again where it fails in a way which may pass."""
+        """Send a request; repeat it if it fails for a temporary reason."""
         return self.retry(
             target, lambda: self.send_once(method, target, path, action=action, headers=headers, body=body)
         )  # fmt: skip
@@ -137,8 +153,8 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
     ) -> requests.Response:
-        """Send one request, with a fresh token where the registry wants one; `path` may be a whole URL."""
-        url = urljoin(f"{self._origin(target.ref.registry)}/v2/{target.ref.repository}/", path)
+        """Send a request once, or again with a new token if the registry demands one. `path` may be a whole URL."""
+        url = join_url(f"{self._origin(target.ref.registry)}/v2/{target.ref.repository}/", path, target)
         access = (target.ref.registry, target.ref.repository, "pull" if action == "pull" else f"pull,{action}")
         if self.stopped.is_set():
             raise InterruptedRun("interrupted")
@@ -150,12 +166,10 @@ class Transport:
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the certificate of {target.ref.registry} is not trusted ({target}): {http.failure_reason(error)}",
-                hint="name the CA bundle to trust with SSL_CERT_FILE",
+                hint="set SSL_CERT_FILE to a CA bundle to trust",
             ) from error
         except requests.exceptions.InvalidURL as error:
-            raise RegistryError(
-                f"{target.ref.registry} names no place that can be asked for {target}: {error}"
-            ) from error
+            raise RegistryError(f"{target.ref.registry} sent an invalid address for {target}: {error}") from error
         except requests.RequestException as error:
             raise _ConnectionLostError(http.failure_reason(error)) from error
         return response
@@ -179,26 +193,26 @@ class Transport:
         return f"{'http' if plain else 'https'}://{host}"
 
     def _authorize(self, response: requests.Response, access: tuple[str, str, str]) -> str:
-        """Return the Authorization header that the registry's challenge asks for."""
+        """Return the Authorization header that the registry's challenge demands; fetch a token if it demands one."""
         registry, repository, actions = access
         challenge = response.headers.get("WWW-Authenticate", "")
         credentials = credentials_for(registry)
         login = f"docker login {registry}"
         if challenge.lower().startswith("basic"):
             if not credentials:
-                raise RegistryError(f"{registry} wants a password", hint=login)
-            return requests.auth._basic_auth_str(*credentials)  # noqa: SLF001 - requests offers no other name for it
+                raise RegistryError(f"{registry} requires a password", hint=login)
+            return requests.auth._basic_auth_str(*credentials)  # noqa: SLF001 - requests has no public name for it
         parameters = {match["key"]: match["value"] for match in _CHALLENGE.finditer(challenge)}
         if "realm" not in parameters:
-            raise RegistryError(f"{registry} refuses without saying what it wants ({response.status_code})")
+            raise RegistryError(f"{registry} denies access without a challenge ({response.status_code})")
         query = {"service": parameters.get("service", ""), "scope": f"repository:{repository}:{actions}"}
         answer = self._session.get(parameters["realm"], params=query, auth=credentials)
         if not answer.ok:
             raise RegistryError(
-                f"{registry} gives no token for {repository}: {answer.status_code} {answer.reason}", hint=login
+                f"{registry} refused a token for {repository}: {answer.status_code} {answer.reason}", hint=login
             )
         fault = RegistryError(f"{registry} did not send a token for {repository}", hint=login)
-        body = expect(_TokenAnswer, answer.content, fault)
+        body = parse_or_raise(_TokenAnswer, answer.content, fault)
         token = body.token or body.access_token
         if not token:
             raise fault
@@ -206,35 +220,43 @@ class Transport:
 
 
 def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from putting a netrc entry over the Authorization header."""
+    """Keep requests from replacing the Authorization header by a netrc entry."""
     return request
 
 
 def _retry_after(response: requests.Response) -> float | None:
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isdecimal() else None  # the other form, a date, is rare
 
 
 def check_response(response: requests.Response, target: Target, verb: str) -> None:
-    """Raise RegistryError, in the registry's own words, unless it did as asked."""
+    """Raise RegistryError, which quotes the registry, unless the request succeeded."""
     if response.ok:
         return
     registry = target.ref.registry
-    said = f"{response.status_code} {response.reason}{_registry_errors(response)}"
+    answer = f"{response.status_code} {response.reason}{_registry_errors(response)}"
     if response.status_code == requests.codes.not_found:
         raise RegistryError(f"no such image: {target}", hint="check its name and tag in the matrix")
     if response.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
         raise RegistryError(
-            f"{registry} does not let this user {verb} {target}: {said}",
-            hint=f"docker login {registry}; an image that does not exist may look like this too",
+            f"{registry} does not allow this user to {verb} {target}: {answer}",
+            hint=f"docker login {registry}; some registries answer like this if the image does not exist",
         )
-    raise RegistryError(f"{registry} answers {said} for {target}", hint="try again later")
+    raise RegistryError(f"{registry} answered {answer} for {target}", hint="try again later")
 
 
 def _registry_errors(response: requests.Response) -> str:
     try:
-        errors = response.json()["errors"]
-        texts = [f"{each.get('message') or each['code']} {each.get('detail') or ''}".strip() for each in errors]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        errors = parse_document(_ErrorAnswer, response.content).errors
+    except MalformedError:
         return ""
-    return f" ({'; '.join(texts)})"
+    texts = [f"{error.message or error.code} {error.detail or ''}".strip() for error in errors]
+    return f" ({'; '.join(texts)})" if texts else ""
+
+
+def join_url(base: str, address: str, target: Target) -> str:
+    """Resolve an address from a registry's answer; raise RegistryError if it is not a URL."""
+    try:
+        return urljoin(base, address)
+    except ValueError as error:
+        raise RegistryError(f"{target.ref.registry} sent an invalid address for {target}: {error}") from error

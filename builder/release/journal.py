@@ -21,7 +21,7 @@ from builder.errors import PublishError
 from builder.oci.manifest import DigestText, Manifest, descriptor, digest_of
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.parse import Document, MalformedError, value
+from builder.parse import Document, MalformedError, parse_value
 
 GENERATIONS: Final = 20  # promotions that the journal remembers
 
@@ -75,7 +75,7 @@ def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promoti
         return []
     label = registries.fetch_config(journal_tag, manifest).labels.get(JOURNAL_LABEL, "")
     try:
-        return [_promotion(entry) for entry in value(list[_PromotionEntry], label)]
+        return [_promotion(entry) for entry in parse_value(list[_PromotionEntry], label)]
     except MalformedError as error:
         raise PublishError(
             f"{journal_tag} is not a journal of builder: {error}",

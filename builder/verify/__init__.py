@@ -1,1 +1,1 @@
-"""The checks that an image must pass."""
+"""Verification: the checks that an image must pass, run in containers of the image."""

@@ -1,6 +1,6 @@
-"""A project's files as a CI runner lays them out in a job: what git would check out, in a folder below /builds.
+"""A project's files as a CI runner checks them out, in a folder below /builds.
 
-Files that git ignores stay behind, as they would; outside a git repository everything goes but caches and environments.
+Files that git ignores are left out. Outside a git repository, all files are included except caches and environments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from builder.errors import CommandError
 from builder.lock.model import Lock
 from builder.process import run
 
-_LEFT_BEHIND: Final = {
+_EXCLUDED_FOLDERS: Final = {
     ".git",
     ".venv",
     "venv",
@@ -30,12 +30,12 @@ _LEFT_BEHIND: Final = {
     ".ruff_cache",
     ".tox",
 }
-_ALWAYS_ALONG: Final = ("uv.lock", "pyproject.toml", "uv.toml")
+_ALWAYS_INCLUDED: Final = ("uv.lock", "pyproject.toml", "uv.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkout:
-    """A project to lay out: `top` is its repository, `workdir` where the lock lies in it, relative to `top`."""
+    """A project to check out: `top` is its repository, `workdir` the lock's folder relative to `top`."""
 
     top: Path
     workdir: PurePosixPath
@@ -43,20 +43,20 @@ class Checkout:
 
     @classmethod
     def of(cls, lock: Lock) -> Checkout:
-        """The checkout that the lock's folder belongs to."""
+        """The checkout of the repository that contains the lock."""
         folder = lock.project.resolve()
         top = _git_top(folder) or folder
         return cls(top=top, workdir=PurePosixPath(folder.relative_to(top).as_posix()), lock=lock)
 
     @property
     def path(self) -> str:
-        """The lock's folder inside a job."""
+        """The absolute path of the lock's folder in a job."""
         return str(PurePosixPath(BUILDS, PROJECT) / self.workdir)
 
 
 @contextlib.contextmanager
 def checkout_tar(checkout: Checkout | None) -> Iterator[IO[bytes]]:
-    """Yield a tar for /builds: the checkout, if any, and the probes, open to every user as a runner's umask has it."""
+    """Yield a tar for /builds with the checkout, if any, and the probes; writable by every user, as with a runner."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w", dereference=False) as tar:
             _add_folder(tar, PROBES)
@@ -73,10 +73,12 @@ def _add_project(tar: tarfile.TarFile, checkout: Checkout) -> None:
     names = _git_files(checkout.top)
     files = {checkout.top / name for name in names} if names is not None else set(_walk(checkout.top))
     folder = checkout.top / checkout.workdir
-    files |= {folder / name for name in _ALWAYS_ALONG if (folder / name).is_file()} | {folder / checkout.lock.path.name}
+    files |= {folder / name for name in _ALWAYS_INCLUDED if (folder / name).is_file()} | {
+        folder / checkout.lock.path.name
+    }
     folders = {parent for path in files for parent in path.relative_to(checkout.top).parents} - {Path()}
-    for each in sorted(folders):
-        _add_folder(tar, f"{PROJECT}/{each.as_posix()}")
+    for relative in sorted(folders):
+        _add_folder(tar, f"{PROJECT}/{relative.as_posix()}")
     for path in sorted(files):
         if path.is_symlink() or path.is_file():
             _add(tar, path, f"{PROJECT}/{path.relative_to(checkout.top).as_posix()}")
@@ -85,12 +87,12 @@ def _add_project(tar: tarfile.TarFile, checkout: Checkout) -> None:
 
 
 def _add_history(tar: tarfile.TarFile, top: Path) -> None:
-    """Add a shallow `.git`, as a runner fetches it: build backends take versions from there."""
+    """Add a shallow `.git`, as a runner fetches it: build backends derive versions from it."""
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
         clone = Path(scratch, "clone")
-        made = run(["git", "clone", "--quiet", "--no-checkout", "--depth", "1", top.as_uri(), str(clone)])
-        if made.returncode:
-            return  # no commit yet
+        cloned = run(["git", "clone", "--quiet", "--no-checkout", "--depth", "1", top.as_uri(), str(clone)])
+        if cloned.returncode:
+            return  # the repository has no commit yet
         run(["git", "reset", "--quiet"], cwd=clone)
         for path in sorted((clone / ".git").rglob("*")):
             name = f"{PROJECT}/{path.relative_to(clone).as_posix()}"
@@ -122,7 +124,7 @@ def _add_folder(tar: tarfile.TarFile, name: str) -> None:
 def _walk(top: Path) -> Iterator[Path]:
     for path in sorted(top.iterdir()):
         if path.is_dir() and not path.is_symlink():
-            if path.name not in _LEFT_BEHIND:
+            if path.name not in _EXCLUDED_FOLDERS:
                 yield from _walk(path)
         else:
             yield path

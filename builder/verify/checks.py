@@ -1,40 +1,57 @@
-"""The nine checks: what each promises, and the script that shows it in a container of the image."""
+"""The nine checks: what each one verifies, and the script that it runs in a container of the image."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from builder.contract import BUILDS, PROBES, PROJECT, SELECTION, VENV
 from builder.engine.protocol import Engine
 from builder.lock.project import has_overrides
 from builder.oci.archive import ImageArchive
+from builder.parse import Document, MalformedError, parse_value
 from builder.verify.checkout import Checkout
 from builder.verify.search import BuildInputs, LeakError, search_image
 
-SECONDS: Final = 600  # after which a check has failed
-_SOMEBODY: Final = "12345:12345"
-_OTHER_PYTHON: Final = "3.7"  # no image is made for it
+SECONDS: Final = 600  # a check that takes longer fails
+_Value = TypeVar("_Value")
+_UNKNOWN_USER: Final = "12345:12345"  # in no passwd file
+_OTHER_PYTHON: Final = "3.7"  # no image has it
 
 
-class Failed(Exception):  # noqa: N818 - a verdict, caught where it becomes one
-    """A check's evidence against the image."""
+class _Bytecode(Document):
+    """The output of probes/bytecode.py."""
+
+    files: int
+    accepted: int
+    uncompilable: int
+    faults: tuple[tuple[str, str], ...]
+
+
+class _Installed(Document):
+    """A package in the output of `uv pip list --format json`."""
+
+    name: str
+    version: str
+
+
+class Failed(Exception):  # noqa: N818 - a verdict
+    """A check failed; `str()` is the evidence."""
 
 
 class Skipped(Exception):  # noqa: N818
-    """Why a check has nothing to look at."""
+    """A check does not apply; `str()` is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """An image under examination, in the engine and saved as an archive.
+    """The image that is verified, in the engine and, unless `archive` is None, saved.
 
-    `selection` maps the names it was built from to versions, None where unknown.
+    `selection` maps its packages to versions, or to None if any version will do.
     """
 
     engine: Engine
@@ -46,9 +63,9 @@ class Subject:
     archive: Path | None
 
     def sh(self, script: str, *, user: str | None = None) -> str:
-        """Run the script in a new container and return what it printed; raise Failed with that where it fails."""
+        """Run a script in a new container and return its output; raise Failed with the output's end if it fails."""
         workdir = self.checkout.path if self.checkout else f"{BUILDS}/{PROJECT}"
-        ran = self.engine.run(
+        exited = self.engine.run(
             self.image,
             f"set -eu\n{script}",
             volume=self.volume,
@@ -57,9 +74,9 @@ class Subject:
             user=user,
             seconds=SECONDS,
         )
-        if ran.exit_code:
-            raise Failed(_tail(ran.output) or f"exit code {ran.exit_code}")
-        return ran.output.strip()
+        if exited.exit_code:
+            raise Failed(_tail(exited.output) or f"exit code {exited.exit_code}")
+        return exited.output.strip()
 
     def sh_in_copy(self, name: str, script: str) -> str:
         """Run a script that writes to the checkout in a copy of it, because other checks use the checkout meanwhile."""
@@ -69,102 +86,104 @@ class Subject:
 
     @property
     def sync(self) -> str | None:
-        """The job's `uv sync` without local packages, or None where there is no uv.lock to sync with."""
+        """A job's `uv sync` without local packages; None if there is no uv.lock to sync with."""
         if self.checkout is None or self.checkout.lock.kind != "uv.lock":
             return None
-        # --no-install-local covers --no-install-project, and the other members of a workspace too.
+        # --no-install-local includes --no-install-project, and the other members of a workspace.
         return shlex.join(["uv", "sync", "--frozen", "--offline", "--no-install-local", *self.checkout.lock.uv_flags])
 
 
 def _sync_frozen(subject: Subject, user: str | None = None) -> str:
-    """1: the job's own sync changes nothing in the environment."""
-    said = subject.sh(_unchanged(subject.sync or _reinstall("")), user=user)
-    return _last(said)
+    """1: a job's sync leaves the environment unchanged."""
+    return _last_line(subject.sh(_unchanged(subject.sync or _reinstall("")), user=user))
 
 
 def _project_offline(subject: Subject) -> str:
-    """2: the project itself installs without a network: its build backend is in the cache."""
+    """2: the project itself installs without a network, because its build backend is in the cache."""
     if subject.sync is None:
-        raise Skipped("no uv.lock: the job has no project to sync")
-    return _last(subject.sh_in_copy("project-offline", subject.sync.replace(" --no-install-local", "")))
+        raise Skipped("there is no uv.lock to sync with")
+    return _last_line(subject.sh_in_copy("project-offline", subject.sync.replace(" --no-install-local", "")))
 
 
 def _second_environment(subject: Subject, user: str | None = None) -> str:
-    """3: a fresh environment fills itself from the cache alone."""
+    """3: a second environment installs from the cache alone."""
     fresh = "/tmp/second-environment"  # noqa: S108 - a path in the container
     if subject.sync:
         script = f"UV_PROJECT_ENVIRONMENT={fresh} {subject.sync}"
     else:
         script = f"uv venv --quiet {fresh}\n{_reinstall(f'--python {fresh}')}"
     count = f"ls -d {fresh}/lib/python*/site-packages/*.dist-info | wc -l"
-    found = int(subject.sh(f"{{ {script}; }} >&2\n{count}", user=user).splitlines()[-1] if subject.selection else 0)
-    if found < len(subject.selection):
-        raise Failed(f"{found} of {len(subject.selection)} packages are in the second environment")
-    return f"{found} packages from the cache, without a network"
+    output = _last_line(subject.sh(f"{{ {script}; }} >&2\n{count}", user=user)) if subject.selection else "0"
+    if not output.isdecimal():
+        raise Failed(f"wc -l printed {output!r} in the image")
+    if int(output) < len(subject.selection):
+        raise Failed(f"{output} of {len(subject.selection)} packages are in the second environment")
+    return f"{output} packages from the cache, without a network"
 
 
 def _python_version_file(subject: Subject) -> str:
-    """4: a stray `.python-version` does not replace the environment."""
+    """4: a `.python-version` file with another version does not replace the environment."""
     command = subject.sync or _reinstall("")
     script = (
         f"echo {_OTHER_PYTHON} > .python-version\n"
         f"{_unchanged(command)} || exit 1\n"  # `set -e` lets a chain of && fail
         f"python -c 'import sys; print(sys.prefix, sys.version.split()[0])'"
     )
-    said = _last(subject.sh_in_copy("python-version-file", script))
-    if not said.startswith(f"{VENV} "):
-        raise Failed(f"python is {said}")
-    return f".python-version said {_OTHER_PYTHON}; python is still {said}"
+    python = _last_line(subject.sh_in_copy("python-version-file", script))
+    if not python.startswith(f"{VENV} "):
+        raise Failed(f"python is {python}")
+    return f"with {_OTHER_PYTHON} in .python-version, python is still {python}"
 
 
 def _uv_pip(subject: Subject, user: str | None = None) -> str:
-    """5: uv pip sees the environment, and installs into it, also when told to use the system's Python."""
+    """5: uv pip shows the environment and installs into it, with UV_SYSTEM_PYTHON too."""
     if not subject.selection:
-        return "nothing to show: the selection is empty"
+        return "nothing to check: the selection is empty"
     name = shlex.quote(min(subject.selection))
     script = (
         f"uv pip show {name}\n"
         f"UV_SYSTEM_PYTHON=1 uv pip show {name} | grep '^Location: {VENV}/'\n"
         f"uv pip uninstall {name}\n"
-        f"if uv pip show --quiet {name}; then echo {name} is still there; exit 1; fi\n"
+        f"if uv pip show --quiet {name}; then echo {name} is still installed; exit 1; fi\n"
         f"UV_SYSTEM_PYTHON=1 {_reinstall('')}\n"
         f"uv pip show {name} | grep '^Location: {VENV}/'\n"
     )
     subject.sh(script, user=user)
-    return f"uv pip show and uv pip install reach {VENV}, with UV_SYSTEM_PYTHON=1 too"
+    return f"uv pip show and uv pip install use {VENV}, with UV_SYSTEM_PYTHON=1 too"
 
 
 def _bytecode(subject: Subject) -> str:
     """6: every source file that compiles has bytecode which the interpreter accepts."""
-    found = json.loads(_last(subject.sh(f"python {BUILDS}/{PROBES}/bytecode.py")))
-    if found["faults"]:
-        path, why = found["faults"][0]
+    findings = _parsed(_Bytecode, subject.sh(f"python {BUILDS}/{PROBES}/bytecode.py"), "the bytecode probe")
+    if findings.faults:
+        path, reason = findings.faults[0]
         raise Failed(
-            f"{len(found['faults'])} of {found['files']} files would be compiled by each job, as {path} ({why})"
+            f"each job would compile {len(findings.faults)} of {findings.files} files, such as {path} ({reason})"
         )
-    return f"{found['accepted']} of {found['files']} files; {found['uncompilable']} are no Python of this version"
+    return (
+        f"{findings.accepted} of {findings.files} files have bytecode; "
+        f"{findings.uncompilable} do not compile with this Python"
+    )
 
 
 def _any_user(subject: Subject) -> str:
-    """7: points 1, 3 and 5 for a user who is not root and is in no list."""
+    """7: checks 1, 3 and 5 pass for a user who is not root and not in the passwd file."""
     for name, check in (
         ("sync-frozen", _sync_frozen),
         ("second-environment", _second_environment),
         ("uv-pip", _uv_pip),
     ):
         try:
-            check(subject, _SOMEBODY)
+            check(subject, _UNKNOWN_USER)
         except Failed as failure:  # noqa: PERF203
-            raise Failed(f"{name} as uid {_SOMEBODY}: {failure}") from failure
-    return f"sync-frozen, second-environment and uv-pip hold for uid {_SOMEBODY}"
+            raise Failed(f"{name} as uid {_UNKNOWN_USER}: {failure}") from failure
+    return f"sync-frozen, second-environment and uv-pip pass for uid {_UNKNOWN_USER}"
 
 
 def _installed_set(subject: Subject) -> str:
-    """8: what is installed is the selection, versions and all, and fits together."""
-    printed = subject.sh("uv pip list --format json 2>/dev/null")
-    installed = {
-        package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(_last(printed))
-    }
+    """8: the installed packages and versions are those of the selection, and are compatible."""
+    listing = _parsed(list[_Installed], subject.sh("uv pip list --format json 2>/dev/null"), "uv pip list")
+    installed = {package.name.lower().replace("_", "-"): package.version for package in listing}
     if "pip" not in subject.selection:
         installed.pop("pip", None)
     faults = [
@@ -175,22 +194,22 @@ def _installed_set(subject: Subject) -> str:
     ]  # fmt: skip
     if faults:
         raise Failed("; ".join(faults[:5]))
-    return f"{len(installed)} packages as locked; {_compatibility(subject)}"
+    return f"{len(installed)} packages as locked; {_check_compatibility(subject)}"
 
 
-def _compatibility(subject: Subject) -> str:
+def _check_compatibility(subject: Subject) -> str:
     try:
-        return _last(subject.sh("uv pip check"))
+        return _last_line(subject.sh("uv pip check"))
     except Failed as failure:
         if subject.checkout and has_overrides(subject.checkout.lock):
-            return f"the project overrides dependencies, and uv pip check, which does not know, says: {failure}"
+            return f"uv pip check, which does not know the project's overrides, reports: {failure}"
         raise
 
 
 def _no_secrets(subject: Subject) -> str:
-    """9: no build secret is in a layer, the history, the config, an attestation or the log."""
+    """9: no build secret is in a layer, the history, the config, an attestation or the build log."""
     if not subject.inputs.secrets:
-        return "the build was given no secret"
+        return "the build had no secrets"
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
         saved = subject.archive or Path(scratch, "image.tar")
         if subject.archive is None:
@@ -217,8 +236,8 @@ CHECKS: Final[Mapping[str, Callable[[Subject], str]]] = {
 
 
 def _unchanged(command: str) -> str:
-    """A script that runs the command, and fails where that touched a file of the environment."""
-    # One chain of &&, for `set -e` does not hold where the script's outcome is looked at.
+    """A script that runs the command and fails if it changed a file of the environment."""
+    # One chain of &&, because `set -e` has no effect in a command whose exit status is tested.
     return (
         f"touch /tmp/before && {command} && changed=$(find {VENV} -newer /tmp/before | head -n 3) && "
         f'{{ [ -z "$changed" ] || {{ echo "changed: $changed"; exit 1; }}; }}'
@@ -226,11 +245,19 @@ def _unchanged(command: str) -> str:
 
 
 def _reinstall(options: str) -> str:
-    """Install the image's own note of its selection, from the cache."""
+    """A command that installs the selection recorded in the image, from the cache."""
     return f"uv pip install --offline --no-deps {options} --requirements {SELECTION}"
 
 
-def _last(text: str) -> str:
+def _parsed(kind: type[_Value], output: str, program: str) -> _Value:
+    """Parse the last line of a program's output as JSON; raise Failed if it is anything else."""
+    try:
+        return parse_value(kind, _last_line(output))
+    except MalformedError as error:
+        raise Failed(f"unexpected output of {program} in the image: {error}") from error
+
+
+def _last_line(text: str) -> str:
     return text.splitlines()[-1] if text else ""
 
 

@@ -1,7 +1,7 @@
-"""Which images were verified on this machine, by key, so that an unchanged image is neither built nor verified again.
+"""Records of the images that were verified on this machine, so that they need no second build or verification.
 
-A record is a small JSON file in the user's cache folder. It vouches for one image id, which the engine derives from the
-image's content.
+A record is a small JSON file in the user's cache folder, named by key. It is valid for one image id, which the engine
+derives from the image's content.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from builder.errors import EngineError
 from builder.image.render import RenderedImage
 from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest
-from builder.parse import Document, MalformedError, document
+from builder.parse import Document, MalformedError, parse_document
 from builder.verify.checks import CHECKS
 from builder.verify.runner import VerifiedImage
 
 
 class _Record(Document):
-    """What is noted of a key: the image's id in the engine, and the names of the checks that it passed."""
+    """A record: the image's id in the engine, and the names of the checks that it passed."""
 
     image: DigestText
     checks: tuple[str, ...]
@@ -29,14 +29,14 @@ class _Record(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineImage:
-    """An image in the engine that an earlier run on this machine verified. `find_verified` alone makes one."""
+    """An image in the engine that an earlier run on this machine verified. Only `find_verified` constructs it."""
 
     rendered: RenderedImage
     digest: Digest
 
 
-def note_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> None:
-    """Note that the cell's image in the engine was verified; if that fails, only the next run is slower."""
+def record_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> None:
+    """Record that the cell's image in the engine was verified; ignore errors, which only make the next run slower."""
     tag = str(verified.rendered.immutable_tag)
     record = _Record(image=engine.find_image_id(tag), checks=tuple(check.name for check in verified.checks))
     path = _path(verified.rendered, folder)
@@ -50,9 +50,9 @@ def note_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> None
 
 
 def find_verified(rendered: RenderedImage, engine: Engine, folder: Path) -> EngineImage | None:
-    """Ask the engine for the cell's image; None where it is missing, or has not passed all of today's checks."""
+    """Ask the engine for the cell's image; None if it is missing, or has no record of passing all current checks."""
     try:
-        record = document(_Record, _path(rendered, folder).read_bytes())
+        record = parse_document(_Record, _path(rendered, folder).read_bytes())
         image = engine.find_image_id(str(rendered.immutable_tag))
     except (OSError, MalformedError, EngineError):
         return None

@@ -1,6 +1,6 @@
-"""`BuiltImage` → `VerifiedImage`: run the checks as a CI runner would run a job.
+"""Verifies a `BuiltImage`, which becomes a `VerifiedImage`, with checks that run as a CI runner runs jobs.
 
-Every check runs in a container of its own, by `sh -c`, without a network, the checkout on a volume under /builds.
+Each check runs in a new container, with `sh -c`, without a network, with the checkout on a volume below /builds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import tomli
+from pydantic import Field
 
 from builder.contract import BUILDS, SELECTION
 from builder.engine.protocol import Engine
 from builder.errors import VerifyError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
+from builder.parse import Document, MalformedError, parse_toml
 from builder.verify.checkout import Checkout, checkout_tar
 from builder.verify.checks import CHECKS, SECONDS, Failed, Skipped, Subject
 from builder.verify.search import BuildInputs
@@ -28,9 +29,20 @@ Verdict = Literal["passed", "failed", "skipped"]
 _LANES: Final = 3  # checks at a time: they compute and wait for the engine by turns
 
 
+class _Package(Document):
+    name: str
+    version: str | None = None
+
+
+class _Selection(Document):
+    """The fields of the image's pylock.toml (PEP 751) that builder reads."""
+
+    packages: list[_Package] = Field(default_factory=list)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The outcome of one check: its verdict, the evidence for it, and the seconds it took."""
+    """The result of a check: its verdict, the evidence, and its duration in seconds."""
 
     name: str
     verdict: Verdict
@@ -40,30 +52,30 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifiedImage:
-    """An image that passed every check here. `verify` alone makes one."""
+    """An image that passed every check in this run. Only `verify` constructs it."""
 
     built: BuiltImage
     checks: tuple[Check, ...]
 
     def __post_init__(self) -> None:
-        """Refuse checks that are missing or failed."""
+        """Raise ValueError if a check is missing or failed."""
         if failed_checks(self.checks) or {check.name for check in self.checks} != set(CHECKS):
-            raise ValueError("a verified image has every check behind it, and none of them failed")
+            raise ValueError("a verified image needs a result of every check, and no failed one")
 
     @property
     def rendered(self) -> RenderedImage:
-        """What the image was built from."""
+        """The rendered image that it was built from."""
         return self.built.rendered
 
 
 class FailedVerification(VerifyError):  # noqa: N818 - a verdict
-    """An image failed checks; `checks` are all that were run."""
+    """An image failed checks; `checks` has the results of all checks."""
 
     def __init__(self, built: BuiltImage, checks: tuple[Check, ...]) -> None:
         evidence = "; ".join(f"{check.name}: {check.evidence}" for check in failed_checks(checks))
         super().__init__(
             f"{built.rendered.plan.cell.name}: failed verification: {evidence}",
-            hint="no moving tag was put; the engine, if there is one, keeps the image as "
+            hint="no moving tag was changed; the image stays in the engine, if there is one, as "
             f"{built.rendered.immutable_tag.familiar}",
         )
         self.checks = checks
@@ -77,7 +89,7 @@ def verify(
     inputs: BuildInputs,
     on_check: Callable[[str], None] = lambda _: None,
 ) -> VerifiedImage:
-    """Run every check on a built image; raise FailedVerification where one fails."""
+    """Run every check on a built image; raise FailedVerification if one fails."""
     checks = run_checks(
         str(built.rendered.immutable_tag),
         engine,
@@ -106,13 +118,13 @@ def run_checks(
     only: Collection[str] = (),
     on_check: Callable[[str], None] = lambda _: None,
 ) -> tuple[Check, ...]:
-    """Run the checks, all or those named in `only`, on an image in the engine's store, several at a time.
+    """Run the checks, all or only the named ones, on an image in the engine's store, several at a time.
 
-    `archive` is the saved image where there is one already. Without a selection in `inputs`, the image's own note of it
-    is taken.
+    `archive` is the saved image, if there is one already. If `inputs` has no selection, that recorded in the image
+    applies; VerifyError is raised if the image has none.
     """
     with checkout_tar(checkout) as content, engine.volume(image, BUILDS, content) as volume:
-        selection = inputs.selection if inputs.selection is not None else _noted_selection(engine, image, volume)
+        selection = inputs.selection if inputs.selection is not None else _read_selection(engine, image, volume)
         subject = Subject(
             engine=engine,
             image=image,
@@ -140,11 +152,15 @@ def _run_check(name: str, subject: Subject, check: Callable[[Subject], str], on_
     return Check(name=name, verdict=verdict, evidence=evidence, seconds=round(time.monotonic() - started, 3))
 
 
-def _noted_selection(engine: Engine, image: str, volume: str) -> Mapping[str, str | None]:
-    ran = engine.run(image, f"cat {SELECTION}", volume=volume, target=BUILDS, workdir="/", user=None, seconds=SECONDS)
-    if ran.exit_code:
-        raise VerifyError(
-            f"{image} has no {SELECTION}: builder did not make it",
-            hint="name an image that `builder build` made",
-        )
-    return {package["name"]: package.get("version") for package in tomli.loads(ran.output).get("packages", ())}
+def _read_selection(engine: Engine, image: str, volume: str) -> Mapping[str, str | None]:
+    exited = engine.run(
+        image, f"cat {SELECTION}", volume=volume, target=BUILDS, workdir="/", user=None, seconds=SECONDS
+    )
+    hint = "name an image that `builder build` built"
+    if exited.exit_code:
+        raise VerifyError(f"{image} was not built by builder: it has no {SELECTION}", hint=hint)
+    try:
+        packages = parse_toml(_Selection, exited.output).packages
+    except MalformedError as error:
+        raise VerifyError(f"{image} has a malformed {SELECTION}: {error}", hint=hint) from error
+    return {package.name: package.version for package in packages}

@@ -1,8 +1,9 @@
-"""A search of a whole image for the secrets that its build was given."""
+"""Searches an image for the secrets of its build."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ _CA_BUNDLE: Final = "etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInputs:
-    """What an image was built from: secrets, as files by id, which must not be in it, and the packages which must.
+    """What an image was built from: secrets, as files by id, and a selection of packages, names to versions.
 
-    `log` is searched for secrets as well. `selection` maps package names to versions, None where any version will do;
-    it is None where the packages are not known.
+    `log` is the build log, which is searched for secrets too. The version of a package is None if any will do; the
+    selection is None if it is not known.
     """
 
     secrets: Mapping[str, Path]
@@ -29,21 +30,21 @@ class BuildInputs:
 
 
 class LeakError(Exception):
-    """A secret was found; `str()` says which, and where."""
+    """A secret is in the image; `str()` says which one, and where."""
 
 
 def search_image(archive: ImageArchive, inputs: BuildInputs) -> str:
-    """Return what was searched for and where; raise LeakError with the first secret found."""
+    """Search the image and the log; return a summary; raise LeakError at the first secret found."""
     base, layers = archive.split(f"LABEL {LABELS}.")
     marks = secret_marks(inputs.secrets, _ca_bundles(archive, base))
     if not marks:
-        return "all that the build was given is public: no certificate that is not in certifi or in the base image"
+        return "the build had only public certificates, which are in certifi or in the base image"
     for place, content in _places(archive, inputs.log):
         if found := find_mark(marks, content):
             raise LeakError(f"{found} is in {place}")
     count = _search_layers(archive, layers, marks)
-    named = f"{len(marks)} marks of {', '.join(inputs.secrets)}"
-    return f"{named} searched in {count} files of {len(layers)} layers, config, history, log"
+    places = f"{count} files of {len(layers)} layers, config, history and log"
+    return f"searched {places} for {len(marks)} marks of {', '.join(inputs.secrets)}"
 
 
 def _places(archive: ImageArchive, log: str) -> Iterator[tuple[str, bytes]]:
@@ -55,28 +56,28 @@ def _places(archive: ImageArchive, log: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _search_layers(archive: ImageArchive, layers: Sequence[Layer], marks: Mapping[bytes, str]) -> int:
-    """Search every file, name and link of the layers and return how many there are; raise LeakError."""
+    """Search every file, name and link of the layers and return their number; raise LeakError at a secret."""
     count = 0
-    vouched: set[str] = set()
+    recorded: set[str] = set()
     hits: dict[str, str] = {}
     for layer in layers:
         for entry, content in archive.entries(layer):
             count += 1
-            if found := find_mark(marks, f"{entry.name}\0{entry.linkname}".encode()):
+            if found := find_mark(marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
                 raise LeakError(f"{found} is in the name or link /{entry.name} of layer {layer.member}")
             if entry.name.endswith(".dist-info/RECORD"):
-                vouched |= recorded_hashes(content)
+                recorded |= recorded_hashes(content)
             if found := find_mark(marks, content):
                 hits[record_hash(content)] = f"{found} is in /{entry.name} of layer {layer.member}"
-    # A file that a wheel brought along, hash and all, is as public as the wheel: botocore and pip carry CA bundles.
-    leaks = [hit for digest, hit in hits.items() if digest not in vouched]
+    # A file that a wheel contains, with its hash, is as public as the wheel: botocore and pip contain CA bundles.
+    leaks = [hit for digest, hit in hits.items() if digest not in recorded]
     if leaks:
         raise LeakError(leaks[0])
     return count
 
 
 def _ca_bundles(archive: ImageArchive, layers: Sequence[Layer]) -> Iterator[bytes]:
-    """The CA bundle that each layer of the base image brings along, where Debian and Alpine keep it."""
+    """The CA bundle in each layer of the base image, at the path that Debian and Alpine use."""
     for layer in layers:
         bundles = (content for name, content in archive.files(layer) if name.removeprefix("./") == _CA_BUNDLE)
         yield from itertools.islice(bundles, 1)

@@ -1,4 +1,4 @@
-"""Build secrets as what could leak: short marks of their content that must be found nowhere in an image."""
+"""Marks of build secrets: short pieces of their content that must not be anywhere in an image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import certifi
 from builder.contract import CA_SECRET, NETRC_SECRET
 
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
-_SHORTEST: Final = 4  # a shorter password would be found everywhere
-_SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are parameters, which are no secret
+_SHORTEST: Final = 4  # characters; a shorter password would match by chance
+_SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are public parameters
 
 
 def secret_marks(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> dict[bytes, str]:
-    """Return marks of the secrets' content, each with what it is a mark of.
+    """Return marks of the secrets, each with a description of its secret.
 
-    Certificates that are in certifi or in one of the PEM bundles are no secret: everybody has them.
+    Certificates in certifi or in one of the public PEM bundles have no marks, because they are not secret.
     """
     marks: dict[bytes, str] = {}
     if CA_SECRET in files:
@@ -42,15 +42,15 @@ def secret_marks(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()
 
 
 def find_mark(marks: Mapping[bytes, str], content: bytes) -> str:
-    """Return what the first mark found in the content is a mark of; empty where there is none."""
-    for mark, what in marks.items():  # a generator would cost as much again as the search
+    """Return the description of the first mark in the content; an empty string if there is none."""
+    for mark, secret in marks.items():  # a generator would cost as much again as the search
         if mark in content:
-            return what
+            return secret
     return ""
 
 
 def record_hash(content: bytes) -> str:
-    """Return the hash of a file as a wheel's RECORD writes it (PEP 376 and 427)."""
+    """Return the hash of a file in the format of a wheel's RECORD (PEP 376 and 427)."""
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
@@ -66,7 +66,7 @@ def _bodies(pem: bytes) -> Iterator[bytes]:
 
 
 def _certificate_marks(body: bytes) -> Iterator[bytes]:
-    """Its last whole line as PEM has it, and its end as DER has it: the signature, which no other certificate has."""
+    """Its last whole line in PEM, and its end in DER: both are of the signature, which is unique."""
     if len(body) < _SHORTEST_BODY:
         return
     end = (len(body) - 1) // 64 * 64

@@ -124,7 +124,7 @@ def test_engine_not_allowed(small: Path, builder: Builder, closed_socket: Path) 
     """A user outside the docker group is told so, and not that the engine is down."""
     done = builder("build", cwd=small, env={"DOCKER_HOST": f"unix://{closed_socket}"}, prefix=without_root_powers())
     assert (done.returncode, done.stdout) == (3, "")
-    assert "does not let this user in" in done.stderr
+    assert "denies access to this user" in done.stderr
     assert str(closed_socket) in done.stderr
 
 

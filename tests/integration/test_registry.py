@@ -98,10 +98,10 @@ def test_pinned_reference_is_not_asked_for(registry: Server) -> None:
     ("kind", "words"),
     [
         ("missing", "no such image: docker.io/library/python:3.12 (mirror: {host}/missing/library/python:3.12)"),
-        ("forbidden", "does not let this user read docker.io/library/python:3.12 (mirror: {host}/"),
-        ("token", "does not let this user read docker.io/library/python:3.12 (mirror: {host}/"),
-        ("basic", "{host} wants a password"),
-        ("broken", "{host} answers 400"),
+        ("forbidden", "does not allow this user to read docker.io/library/python:3.12 (mirror: {host}/"),
+        ("token", "does not allow this user to read docker.io/library/python:3.12 (mirror: {host}/"),
+        ("basic", "{host} requires a password"),
+        ("broken", "{host} answered 400"),
     ],
 )
 def test_refusal_names_reference_and_mirror(

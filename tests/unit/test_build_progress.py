@@ -227,7 +227,7 @@ def test_buildx_that_speaks_for_itself(rendered: RenderedImage, tmp_path: Path) 
 
 def test_failure_without_a_word(rendered: RenderedImage, tmp_path: Path) -> None:
     """Broken: a killed build ends in an empty message."""
-    assert complaint(rendered, tmp_path, [], 137).startswith("3.12-slim: docker buildx build ended with 137")
+    assert complaint(rendered, tmp_path, [], 137).startswith("3.12-slim: docker buildx build failed with exit code 137")
 
 
 def test_secrets_are_kept_out_of_log_and_error(

@@ -57,5 +57,5 @@ def test_dockerfile_value_is_one_word_without_expansion(value: str, quoted: str)
 def test_line_break_is_refused(quote: object, value: str) -> None:
     """Broken: a line break begins an instruction of its own."""
     assert callable(quote)
-    with pytest.raises(BuilderError, match="cannot stand in a Dockerfile"):
+    with pytest.raises(BuilderError, match="cannot be written to a Dockerfile"):
         quote(value)

@@ -1,7 +1,7 @@
-"""Tell for every .py file of the environment and the standard library whether this Python accepts its bytecode.
+"""Checks whether this Python accepts the bytecode of every .py file of the environment and the standard library.
 
-Prints one JSON object: {"files", "accepted", "uncompilable", "faults": [[path, reason], …]}. Runs inside an image.
-What an interpreter accepts is in PEP 552 and importlib's `_classify_pyc` and `_validate_*_pyc`.
+Runs inside an image. Prints one JSON object: {"files", "accepted", "uncompilable", "faults": [[path, reason], …]}.
+The rules are those of PEP 552 and of importlib's `_classify_pyc` and `_validate_*_pyc`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ UNCHECKED, CHECKED = 0b01, 0b11
 
 
 def roots() -> list[str]:
-    """The folders to look at: the standard library, and where this environment installs to."""
+    """The folders to check: the standard library, and the environment's site-packages."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     base = {sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_prefix}) for name in names[:2]}
     return sorted(os.path.realpath(path) for path in base | {sysconfig.get_path(name) for name in names[2:]})
 
 
 def sources(folders: list[str]) -> Iterator[str]:
-    """Every .py file below the folders, each once."""
+    """Yield every .py file below the folders once."""
     seen = set()
     for folder in folders:
         for top, _, names in os.walk(folder):
@@ -37,7 +37,7 @@ def sources(folders: list[str]) -> Iterator[str]:
 
 
 def bytecode_fault(path: str) -> str | None:
-    """Why the interpreter would not take the file's bytecode; None where it does."""
+    """Return why the interpreter rejects the file's bytecode; None if it accepts it."""
     cached = importlib.util.cache_from_source(path)
     try:
         with open(cached, "rb") as file:
@@ -58,7 +58,7 @@ def bytecode_fault(path: str) -> str | None:
 
 
 def compiles(path: str) -> bool:
-    """Whether this Python can compile the file at all; test data and templates of other versions cannot be."""
+    """Whether this Python can compile the file; test data, templates and code for other versions may not compile."""
     try:
         with open(path, "rb") as file:
             compile(file.read(), path, "exec", dont_inherit=True)
@@ -73,11 +73,11 @@ def print_findings() -> None:
     faults: list[list[str]] = []
     for path in sources(roots()):
         files += 1
-        why = bytecode_fault(path)
-        if why is None:
+        reason = bytecode_fault(path)
+        if reason is None:
             accepted += 1
         elif compiles(path):
-            faults.append([path, why])
+            faults.append([path, reason])
         else:
             uncompilable += 1
     print(json.dumps({"files": files, "accepted": accepted, "uncompilable": uncompilable, "faults": faults}))
