@@ -1,23 +1,21 @@
-"""The nine checks: what each one verifies, and the script that it runs in a container of the image."""
+"""The nine checks: what each one proves, the script that a job runs for it, and what the script's output shows."""
 
 from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from builder.contract import BUILDS, PROBES, PROJECT, SELECTION, VENV
-from builder.engine.protocol import Engine
+from builder.contract import BUILDS, PROBES, SELECTION, VENV
 from builder.lock.project import has_overrides
 from builder.oci.archive import ImageArchive
 from builder.parse import Document, MalformedError, parse_value
-from builder.verify.checkout import Checkout
-from builder.verify.search import BuildInputs, LeakError, search_image
+from builder.verify.job import ScriptResult, Subject, run_scripts
+from builder.verify.search import LeakError, search_image
 
-SECONDS: Final = 600  # a check that takes longer fails
 _Value = TypeVar("_Value")
 _UNKNOWN_USER: Final = "12345:12345"  # in no passwd file
 _OTHER_PYTHON: Final = "3.7"  # no image has it
@@ -43,104 +41,73 @@ class Failed(Exception):  # noqa: N818 - a verdict
     """A check failed; `str()` is the evidence."""
 
 
-class Skipped(Exception):  # noqa: N818
-    """A check does not apply; `str()` is the reason."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """The image that is verified, in the engine and, unless `archive` is None, saved.
+class ScriptCheck:
+    """A check that a script makes; `judge` returns the evidence in the script's output, or raises Failed."""
 
-    `selection` maps its packages to versions, or to None if any version will do.
-    """
+    script: Callable[[Subject], str]
+    judge: Callable[[Subject, str], str]
+    needs_uv_lock: bool = False
 
-    engine: Engine
-    image: str
-    volume: str
-    checkout: Checkout | None
-    inputs: BuildInputs
-    selection: Mapping[str, str | None]
-    archive: Path | None
-
-    def sh(self, script: str, *, user: str | None = None) -> str:
-        """Run a script in a new container and return its output; raise Failed with the output's end if it fails."""
-        workdir = self.checkout.path if self.checkout else f"{BUILDS}/{PROJECT}"
-        exited = self.engine.run(
-            self.image,
-            f"set -eu\n{script}",
-            volume=self.volume,
-            target=BUILDS,
-            workdir=workdir,
-            user=user,
-            seconds=SECONDS,
-        )
-        if exited.exit_code:
-            raise Failed(_tail(exited.output) or f"exit code {exited.exit_code}")
-        return exited.output.strip()
-
-    def sh_in_copy(self, name: str, script: str) -> str:
-        """Run a script that writes to the checkout in a copy of it, because other checks use the checkout meanwhile."""
-        copy = shlex.quote(f"{BUILDS}/{name}")
-        inside = f"{copy}/{self.checkout.workdir}" if self.checkout else copy
-        return self.sh(f"cp -a {BUILDS}/{PROJECT} {copy}\ncd {inside}\n{script}")
-
-    @property
-    def sync(self) -> str | None:
-        """A job's `uv sync` without local packages; None if there is no uv.lock to sync with."""
-        if self.checkout is None or self.checkout.lock.kind != "uv.lock":
-            return None
-        # --no-install-local includes --no-install-project, and the other members of a workspace.
-        return shlex.join(["uv", "sync", "--frozen", "--offline", "--no-install-local", *self.checkout.lock.uv_flags])
+    def evidence(self, subject: Subject, result: ScriptResult) -> str:
+        """What the script showed; raise Failed if it failed, or showed something else than the image promises."""
+        if result.exit_code:
+            raise Failed(result.tail)
+        return self.judge(subject, result.output)
 
 
-def _sync_frozen(subject: Subject, user: str | None = None) -> str:
+def _sync_frozen(subject: Subject) -> str:
     """1: a job's sync leaves the environment unchanged."""
-    return _last_line(subject.sh(_unchanged(subject.sync or _reinstall("")), user=user))
+    return _unchanged(subject.sync or _reinstall(""))
 
 
 def _project_offline(subject: Subject) -> str:
     """2: the project itself installs without a network, because its build backend is in the cache."""
-    if subject.sync is None:
-        raise Skipped("there is no uv.lock to sync with")
-    return _last_line(subject.sh_in_copy("project-offline", subject.sync.replace(" --no-install-local", "")))
+    return subject.in_copy("project-offline", (subject.sync or "").replace(" --no-install-local", ""))
 
 
-def _second_environment(subject: Subject, user: str | None = None) -> str:
+def _second_environment(subject: Subject) -> str:
     """3: a second environment installs from the cache alone."""
     fresh = "/tmp/second-environment"  # noqa: S108 - a path in the container
     if subject.sync:
         script = f"UV_PROJECT_ENVIRONMENT={fresh} {subject.sync}"
     else:
         script = f"uv venv --quiet {fresh}\n{_reinstall(f'--python {fresh}')}"
-    count = f"ls -d {fresh}/lib/python*/site-packages/*.dist-info | wc -l"
-    output = _last_line(subject.sh(f"{{ {script}; }} >&2\n{count}", user=user)) if subject.selection else "0"
-    if not output.isdecimal():
-        raise Failed(f"wc -l printed {output!r} in the image")
-    if int(output) < len(subject.selection):
-        raise Failed(f"{output} of {len(subject.selection)} packages are in the second environment")
-    return f"{output} packages from the cache, without a network"
+    return f"{script}\nls -d {fresh}/lib/python*/site-packages/*.dist-info | wc -l" if subject.selection else "echo 0"
+
+
+def _judge_second_environment(subject: Subject, output: str) -> str:
+    count = _last_line(output).strip()
+    if not count.isdecimal():
+        raise Failed(f"wc -l printed {count!r} in the image")
+    if int(count) < len(subject.selection):
+        raise Failed(f"{count} of {len(subject.selection)} packages are in the second environment")
+    return f"{count} packages from the cache, without a network"
 
 
 def _python_version_file(subject: Subject) -> str:
     """4: a `.python-version` file with another version does not replace the environment."""
-    command = subject.sync or _reinstall("")
-    script = (
+    return subject.in_copy(
+        "python-version-file",
         f"echo {_OTHER_PYTHON} > .python-version\n"
-        f"{_unchanged(command)} || exit 1\n"  # `set -e` lets a chain of && fail
-        f"python -c 'import sys; print(sys.prefix, sys.version.split()[0])'"
+        f"{_unchanged(subject.sync or _reinstall(''))} || exit 1\n"  # `set -e` lets a chain of && fail
+        f"python -c 'import sys; print(sys.prefix, sys.version.split()[0])'",
     )
-    python = _last_line(subject.sh_in_copy("python-version-file", script))
+
+
+def _judge_python_version_file(_: Subject, output: str) -> str:
+    python = _last_line(output)
     if not python.startswith(f"{VENV} "):
         raise Failed(f"python is {python}")
     return f"with {_OTHER_PYTHON} in .python-version, python is still {python}"
 
 
-def _uv_pip(subject: Subject, user: str | None = None) -> str:
+def _uv_pip(subject: Subject) -> str:
     """5: uv pip shows the environment and installs into it, with UV_SYSTEM_PYTHON too."""
     if not subject.selection:
-        return "nothing to check: the selection is empty"
+        return "true"
     name = shlex.quote(min(subject.selection))
-    script = (
+    return (
         f"uv pip show {name}\n"
         f"UV_SYSTEM_PYTHON=1 uv pip show {name} | grep '^Location: {VENV}/'\n"
         f"uv pip uninstall {name}\n"
@@ -148,13 +115,21 @@ def _uv_pip(subject: Subject, user: str | None = None) -> str:
         f"UV_SYSTEM_PYTHON=1 {_reinstall('')}\n"
         f"uv pip show {name} | grep '^Location: {VENV}/'\n"
     )
-    subject.sh(script, user=user)
+
+
+def _judge_uv_pip(subject: Subject, _: str) -> str:
+    if not subject.selection:
+        return "nothing to check: the selection is empty"
     return f"uv pip show and uv pip install use {VENV}, with UV_SYSTEM_PYTHON=1 too"
 
 
-def _bytecode(subject: Subject) -> str:
+def _bytecode(_: Subject) -> str:
     """6: every source file that compiles has bytecode which the interpreter accepts."""
-    findings = _parsed(_Bytecode, subject.sh(f"python {BUILDS}/{PROBES}/bytecode.py"), "the bytecode probe")
+    return f"python {BUILDS}/{PROBES}/bytecode.py"
+
+
+def _judge_bytecode(_: Subject, output: str) -> str:
+    findings = _parsed(_Bytecode, _last_line(output), "the bytecode probe")
     if findings.faults:
         path, reason = findings.faults[0]
         raise Failed(
@@ -166,24 +141,17 @@ def _bytecode(subject: Subject) -> str:
     )
 
 
-def _any_user(subject: Subject) -> str:
-    """7: checks 1, 3 and 5 pass for a user who is not root and not in the passwd file."""
-    for name, check in (
-        ("sync-frozen", _sync_frozen),
-        ("second-environment", _second_environment),
-        ("uv-pip", _uv_pip),
-    ):
-        try:
-            check(subject, _UNKNOWN_USER)
-        except Failed as failure:  # noqa: PERF203
-            raise Failed(f"{name} as uid {_UNKNOWN_USER}: {failure}") from failure
-    return f"sync-frozen, second-environment and uv-pip pass for uid {_UNKNOWN_USER}"
-
-
-def _installed_set(subject: Subject) -> str:
+def _installed_set(_: Subject) -> str:
     """8: the installed packages and versions are those of the selection, and are compatible."""
-    listing = _parsed(list[_Installed], subject.sh("uv pip list --format json 2>/dev/null"), "uv pip list")
-    installed = {package.name.lower().replace("_", "-"): package.version for package in listing}
+    return "uv pip list --format json 2>/dev/null\nstatus=0; uv pip check || status=$?\necho; echo $status"
+
+
+def _judge_installed_set(subject: Subject, output: str) -> str:
+    listing, _, rest = output.partition("\n")
+    installed = {
+        package.name.lower().replace("_", "-"): package.version
+        for package in _parsed(list[_Installed], listing, "uv pip list")
+    }
     if "pip" not in subject.selection:
         installed.pop("pip", None)
     faults = [
@@ -194,16 +162,44 @@ def _installed_set(subject: Subject) -> str:
     ]  # fmt: skip
     if faults:
         raise Failed("; ".join(faults[:5]))
-    return f"{len(installed)} packages as locked; {_check_compatibility(subject)}"
+    return f"{len(installed)} packages as locked; {_judge_compatibility(subject, rest)}"
 
 
-def _check_compatibility(subject: Subject) -> str:
-    try:
-        return _last_line(subject.sh("uv pip check"))
-    except Failed as failure:
-        if subject.checkout and has_overrides(subject.checkout.lock):
-            return f"uv pip check, which does not know the project's overrides, reports: {failure}"
-        raise
+def _judge_compatibility(subject: Subject, output: str) -> str:
+    report, _, status = output.rstrip().rpartition("\n")
+    result = ScriptResult(exit_code=0 if status == "0" else 1, output=report, seconds=0.0)
+    if not result.exit_code:
+        return _last_line(report)
+    if subject.checkout and has_overrides(subject.checkout.lock):
+        return f"uv pip check, which does not know the project's overrides, reports: {result.tail}"
+    raise Failed(result.tail)
+
+
+def _judge_by_exit_code(_: Subject, output: str) -> str:
+    return _last_line(output)
+
+
+SCRIPTS: Final[Mapping[str, ScriptCheck]] = {
+    "second-environment": ScriptCheck(script=_second_environment, judge=_judge_second_environment),
+    "installed-set": ScriptCheck(script=_installed_set, judge=_judge_installed_set),
+    "bytecode": ScriptCheck(script=_bytecode, judge=_judge_bytecode),
+    "sync-frozen": ScriptCheck(script=_sync_frozen, judge=_judge_by_exit_code),
+    "python-version-file": ScriptCheck(script=_python_version_file, judge=_judge_python_version_file),
+    "uv-pip": ScriptCheck(script=_uv_pip, judge=_judge_uv_pip),
+    "project-offline": ScriptCheck(script=_project_offline, judge=_judge_by_exit_code, needs_uv_lock=True),
+}
+
+
+def _any_user(subject: Subject) -> str:
+    """7: checks 1, 3 and 5 pass for a user who is not root and not in the passwd file."""
+    names = ("sync-frozen", "second-environment", "uv-pip")
+    results = run_scripts(subject, {name: SCRIPTS[name].script(subject) for name in names}, user=_UNKNOWN_USER)
+    for name, result in results.items():
+        try:
+            SCRIPTS[name].evidence(subject, result)
+        except Failed as failure:  # noqa: PERF203
+            raise Failed(f"{name} as uid {_UNKNOWN_USER}: {failure}") from failure
+    return f"{', '.join(names[:-1])} and {names[-1]} pass for uid {_UNKNOWN_USER}"
 
 
 def _no_secrets(subject: Subject) -> str:
@@ -221,18 +217,18 @@ def _no_secrets(subject: Subject) -> str:
             raise Failed(str(leak)) from leak
 
 
-# In the order in which they start: the slowest first.
-CHECKS: Final[Mapping[str, Callable[[Subject], str]]] = {
-    "any-user": _any_user,
-    "second-environment": _second_environment,
-    "no-secrets": _no_secrets,
-    "bytecode": _bytecode,
-    "project-offline": _project_offline,
-    "installed-set": _installed_set,
-    "uv-pip": _uv_pip,
-    "sync-frozen": _sync_frozen,
-    "python-version-file": _python_version_file,
-}
+OTHERS: Final[Mapping[str, Callable[[Subject], str]]] = {"any-user": _any_user, "no-secrets": _no_secrets}
+
+# Checks in the order in which they start, the slowest first. Those of a group share a container: the first ones of it
+# leave the environment as they found it.
+GROUPS: Final = (
+    ("any-user",),
+    ("second-environment",),
+    ("no-secrets",),
+    ("installed-set", "bytecode", "sync-frozen", "python-version-file", "uv-pip"),
+    ("project-offline",),
+)
+CHECKS: Final = tuple(name for group in GROUPS for name in group)
 
 
 def _unchanged(command: str) -> str:
@@ -249,18 +245,13 @@ def _reinstall(options: str) -> str:
     return f"uv pip install --offline --no-deps {options} --requirements {SELECTION}"
 
 
-def _parsed(kind: type[_Value], output: str, program: str) -> _Value:
-    """Parse the last line of a program's output as JSON; raise Failed if it is anything else."""
+def _parsed(kind: type[_Value], line: str, program: str) -> _Value:
+    """Parse a line of a program's output as JSON; raise Failed if it is anything else."""
     try:
-        return parse_value(kind, _last_line(output))
+        return parse_value(kind, line)
     except MalformedError as error:
         raise Failed(f"unexpected output of {program} in the image: {error}") from error
 
 
 def _last_line(text: str) -> str:
     return text.splitlines()[-1] if text else ""
-
-
-def _tail(text: str) -> str:
-    lines: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-4:])

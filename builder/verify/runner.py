@@ -1,14 +1,15 @@
 """Verifies a `BuiltImage`, which becomes a `VerifiedImage`, with checks that run as a CI runner runs jobs.
 
-Each check runs in a new container, with `sh -c`, without a network, with the checkout on a volume below /builds.
+Checks run in new containers, with `sh -c`, without a network, with the checkout on a volume below /builds.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,12 +22,13 @@ from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
 from builder.parse import Document, MalformedError, parse_toml
 from builder.verify.checkout import Checkout, checkout_tar
-from builder.verify.checks import CHECKS, SECONDS, Failed, Skipped, Subject
+from builder.verify.checks import CHECKS, GROUPS, OTHERS, SCRIPTS, Failed
+from builder.verify.job import SECONDS, Subject, run_scripts
 from builder.verify.search import BuildInputs
 
 Verdict = Literal["passed", "failed", "skipped"]
 
-_LANES: Final = 3  # checks at a time: they compute and wait for the engine by turns
+_LANES: Final = 3  # groups of checks at a time: they compute and wait for the engine by turns
 
 
 class _Package(Document):
@@ -134,22 +136,33 @@ def run_checks(
             selection=selection,
             archive=archive,
         )
-        names = [name for name in CHECKS if not only or name in only]
+        groups = [[name for name in group if not only or name in only] for group in GROUPS]
         with ThreadPoolExecutor(_LANES) as pool:
-            return tuple(pool.map(lambda name: _run_check(name, subject, CHECKS[name], on_check), names))
+            outcomes = pool.map(lambda names: list(_run_group(names, subject, on_check)), filter(None, groups))
+            return tuple(check for group in outcomes for check in group)
 
 
-def _run_check(name: str, subject: Subject, check: Callable[[Subject], str], on_check: Callable[[str], None]) -> Check:
-    on_check(name)
-    started = time.monotonic()
-    verdict: Verdict = "passed"
+def _run_group(names: Sequence[str], subject: Subject, on_check: Callable[[str], None]) -> Iterator[Check]:
+    """Run the checks of a group; those that are scripts in one container."""
+    scripts: dict[str, str] = {}
+    for name in names:
+        on_check(name)
+        if name in OTHERS:
+            started = time.monotonic()
+            yield replace(_check(name, partial(OTHERS[name], subject)), seconds=round(time.monotonic() - started, 3))
+        elif SCRIPTS[name].needs_uv_lock and subject.sync is None:
+            yield Check(name=name, verdict="skipped", evidence="there is no uv.lock to sync with", seconds=0.0)
+        else:
+            scripts[name] = SCRIPTS[name].script(subject)
+    for name, result in run_scripts(subject, scripts).items() if scripts else ():
+        yield replace(_check(name, partial(SCRIPTS[name].evidence, subject, result)), seconds=result.seconds)
+
+
+def _check(name: str, evidence: Callable[[], str]) -> Check:
     try:
-        evidence = check(subject)
+        return Check(name=name, verdict="passed", evidence=evidence(), seconds=0.0)
     except Failed as failure:
-        verdict, evidence = "failed", str(failure)
-    except Skipped as skipped:
-        verdict, evidence = "skipped", str(skipped)
-    return Check(name=name, verdict=verdict, evidence=evidence, seconds=round(time.monotonic() - started, 3))
+        return Check(name=name, verdict="failed", evidence=str(failure), seconds=0.0)
 
 
 def _read_selection(engine: Engine, image: str, volume: str) -> Mapping[str, str | None]:
