@@ -1,7 +1,6 @@
-"""A request, read: the files that it names, and what the environment adds.
+"""Requests, and the files and environment variables that they refer to.
 
-Beside `oci.credentials`, this is the only module that looks at the working directory and at variables that change what
-is built.
+Apart from `oci.credentials`, no other module reads the working directory, or variables that affect what is built.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from builder.verify.checkout import Checkout
 MATRIX_NAME: Final = "matrix.toml"
 LOCK_NAMES: Final = ("uv.lock", "pylock.toml", "requirements.txt")
 
-# Docker's predefined build arguments: they reach RUN, and stay out of the image and its history.
+# Docker's predefined build arguments: RUN gets them, but the image and its history do not contain them.
 PROXY_ARGS: Final = tuple(
     name
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -49,7 +48,7 @@ _SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which cells of which matrix, from which lock: what the command line says, nothing read yet."""
+    """The cells, the matrix and the lock that the command line names; no file has been read yet."""
 
     matrix: Path | None = None
     lock: Path | None = None
@@ -60,7 +59,7 @@ class Request:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The command line options that repeat this request, without the choice of cells."""
+        """The command line options of this request, without the choice of cells."""
         pairs = [
             ("--file", self.matrix), ("--lock", self.lock), ("--platform", self.platform), ("--branch", self.branch),
             *(("--mirror", mirror) for mirror in self.mirrors),
@@ -70,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """A request with its files read: the cells to make, the lock that they install, and the mirrors in force."""
+    """The files of a request: the matrix with the chosen cells, the lock, and the mirrors in effect."""
 
     matrix: Matrix
     lock: Lock
@@ -78,13 +77,13 @@ class Project:
 
     @property
     def image_repository(self) -> ImageRef:
-        """Where the images are tagged: the repository they are pushed to, or a local name after the project."""
+        """The repository of the images' tags: the one to push to, or a local name derived from the project."""
         return published_repository(self.matrix) or ImageRef.from_str(_local_name(self.lock))
 
 
 def read_project(request: Request) -> Project:
     """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
-    path = request.lock or _lock_here()
+    path = request.lock or _find_lock()
     matrix = _read_matrix_file(request.matrix)
     lock = read_lock(path, matrix.install if matrix else Install())
     matrix = _narrowed(matrix or built_in_matrix(default_python(lock)), request)
@@ -92,7 +91,7 @@ def read_project(request: Request) -> Project:
 
 
 def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
-    """Read the matrix alone, and the mirrors in force; without a matrix, the lock decides which one is meant."""
+    """Read the matrix alone, and the mirrors in effect; if there is no matrix, derive it from the lock."""
     matrix = _read_matrix_file(request.matrix)
     if matrix is None:
         project = read_project(request)
@@ -102,55 +101,61 @@ def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
 
 
 def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
-    """The checkout to verify an image with: of the lock that is named, or lies here; None where there is neither."""
+    """Read the checkout to verify an image with, of the named lock or the one in this folder; None without a lock."""
     if lock is None and not any(Path(name).exists() for name in LOCK_NAMES):
         return None
     file = _read_matrix_file(matrix)
-    return Checkout.of(read_lock(lock or _lock_here(), file.install if file else Install()))
+    return Checkout.of(read_lock(lock or _find_lock(), file.install if file else Install()))
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:
-    """Where the promotions of a repository, or of a branch's tags in it, are noted; no lock is read for it.
+    """Return the journal's tag for a repository, or for a branch in it, and the registries. Reads no lock.
 
-    With a repository the matrix is not read either.
+    With a repository it does not read the matrix either. Raises UsageError if no repository is known.
     """
     file = None if repository else _read_matrix_file(matrix)
-    target = ImageRef.from_str(repository).without_tag() if repository else _pushed_to(file, "roll back")
+    target = ImageRef.from_str(repository).without_tag() if repository else _require_repository(file, "roll back")
     registries = Registries(Mirrors(), insecure=file.insecure if file else ())
     return journal_of(target, branch_slug(branch) if branch else ""), registries
 
 
 def open_registries(matrix: Matrix, mirrors: Mirrors, *, stopped: threading.Event | None = None) -> Registries:
-    """The registries of a run, through its mirrors; `stopped` ends every wait for them."""
+    """Return a client for the registries and mirrors of a run; `stopped` ends its requests."""
     return Registries(mirrors, insecure=matrix.insecure, stopped=stopped)
 
 
 def published_repository(matrix: Matrix) -> ImageRef | None:
-    """Where the images are pushed: the matrix's repository, else $CI_REGISTRY_IMAGE/ci; None where neither is set."""
+    """The repository to push to: the matrix's, else $CI_REGISTRY_IMAGE/ci; None if neither is set."""
     return _repository(matrix.repository)
 
 
 def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
-    """Where the images are pushed; raise UsageError, which names the purpose, where that is not set."""
-    return _pushed_to(matrix, purpose)
+    """The repository to push to; raise UsageError, which names the purpose, if none is set."""
+    return _require_repository(matrix, purpose)
 
 
 def today() -> date:
-    """The day whose system packages the images get: that of SOURCE_DATE_EPOCH where set (UTC)."""
+    """The current day in UTC, or that of SOURCE_DATE_EPOCH, which decides when system packages are refreshed."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    now = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdigit() else datetime.now(timezone.utc)
-    return now.date()
+    if not epoch.isdecimal():
+        return datetime.now(timezone.utc).date()
+    try:
+        return datetime.fromtimestamp(int(epoch), timezone.utc).date()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH={epoch} is not a date: {error}", hint="set it to seconds since 1970"
+        ) from error
 
 
 def proxy_arguments() -> tuple[str, ...]:
-    """The names of the proxy variables that are set; builds get them as arguments."""
+    """The names of the proxy variables that are set, which builds get as arguments."""
     return tuple(name for name in PROXY_ARGS if os.environ.get(name))
 
 
 def read_build_secrets() -> dict[str, Path]:
-    """The files that builds get as secret mounts: SSL_CERT_FILE and NETRC, where set.
+    """The files that builds get as secret mounts, by secret id: those of SSL_CERT_FILE and NETRC, if set.
 
-    Raises UsageError where one is set and cannot be read.
+    Raises UsageError if one is set and cannot be read.
     """
     secrets = {}
     for name, variable in _SECRET_VARIABLES.items():
@@ -165,7 +170,7 @@ def read_build_secrets() -> dict[str, Path]:
 
 
 def check_provenance(provenance: Provenance | None) -> None:
-    """Raise UsageError where provenance would publish a secret: mode max includes the values of build arguments."""
+    """Raise UsageError if provenance would publish a password: mode max includes the values of build arguments."""
     if provenance != "max":
         return
     values = {name: os.environ.get(name, "") for name in PROXY_ARGS} | configured_proxies()
@@ -173,7 +178,7 @@ def check_provenance(provenance: Provenance | None) -> None:
         if redact(value) != value:
             raise UsageError(
                 f"{name} has a password, which --provenance=max would publish",
-                hint="use --provenance=min, which leaves build arguments out",
+                hint="use --provenance=min, which omits build arguments",
             )
 
 
@@ -198,7 +203,7 @@ def record_folder() -> Path:
 def _check_netrc(path: Path) -> None:
     try:
         netrc.netrc(str(path))
-    except netrc.NetrcParseError as error:  # its text may have a password
+    except netrc.NetrcParseError as error:  # its text may contain a password
         raise UsageError(f"NETRC names {path}, which is not a netrc file: see line {error.lineno}") from None
     except ValueError as error:
         raise UsageError(f"NETRC names {path}, which is not UTF-8 text") from error
@@ -222,11 +227,13 @@ def _mirrors(matrix: Matrix, request: Request) -> Mirrors:
     return Mirrors.from_strs(request.mirrors).over(of_environment).over(matrix.mirrors)
 
 
-def _lock_here() -> Path:
+def _find_lock() -> Path:
     for name in LOCK_NAMES:
         if Path(name).exists():
             return Path(name)
-    raise LockError(f"no lock file here ({', '.join(LOCK_NAMES)})", hint="name it with --lock; `uv lock` writes one")
+    raise LockError(
+        f"no lock file in this folder ({', '.join(LOCK_NAMES)})", hint="name it with --lock; `uv lock` writes one"
+    )
 
 
 def _repository(named: str | None) -> ImageRef | None:
@@ -237,12 +244,12 @@ def _repository(named: str | None) -> ImageRef | None:
     return None
 
 
-def _pushed_to(matrix: Matrix | None, purpose: str) -> ImageRef:
+def _require_repository(matrix: Matrix | None, purpose: str) -> ImageRef:
     repository = _repository(matrix.repository if matrix else None)
     if repository is None:
         raise UsageError(
             f"there is no repository to {purpose}",
-            hint='name one in the matrix (repository = "registry.example.com/acme/ci") or set CI_REGISTRY_IMAGE',
+            hint='set one in the matrix (repository = "registry.example.com/acme/ci"), or set CI_REGISTRY_IMAGE',
         )
     return repository
 

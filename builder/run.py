@@ -1,4 +1,4 @@
-"""The stages in order: select, resolve, plan, render, build, verify, push, promote."""
+"""Runs the stages in order: select, resolve, plan, render, build, verify, push, promote."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PromoteMode = Literal["all", "passed", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressEvent:
-    """Something that happened to a cell: what it is doing, or how it ended."""
+    """A step of a cell that began, or its outcome."""
 
     cell: str
     stage: Literal["build", "verify", "push", "done"]
@@ -44,7 +44,10 @@ class ProgressEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """How far a cell got: what there is of it, and the error where a stage failed."""
+    """The outcome of a cell, its results so far, and the error of the stage that failed.
+
+    `seconds` is its duration; `log` is the path of the build log.
+    """
 
     rendered: RenderedImage
     outcome: Outcome
@@ -59,7 +62,7 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """How a run ended: each cell, and the moves of the tags, None where none was due or allowed."""
+    """The outcome of a run: its cells, and the promotion; None if no tag had to be moved, or none was allowed to."""
 
     results: tuple[CellResult, ...]
     promotion: Promotion | None = None
@@ -67,9 +70,9 @@ class Publication:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What cells are made with: without a `checkout` images stay unverified, without a `publisher` here.
+    """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
 
-    `records` is the folder of what was verified earlier; with `reuse`, such images are not built again.
+    `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
     """
 
     engine: Engine
@@ -85,7 +88,7 @@ Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
 
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
-    """Select, resolve, plan and render every cell; any fault of any cell shows here, before anything is built."""
+    """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
     selections = [select(project.lock, cell) for cell in project.matrix.cells]
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
@@ -97,22 +100,22 @@ def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage
 
 
 def plan_cells(rendered: Iterable[RenderedImage]) -> tuple[CellResult, ...]:
-    """What a dry run has in place of `make_cells`: the cells as they would be built."""
+    """Return results as `make_cells` does, but without a build: for a dry run."""
     return tuple(
-        CellResult(rendered=each, outcome="planned", published=PlannedImage(rendered=each)) for each in rendered
+        CellResult(rendered=image, outcome="planned", published=PlannedImage(rendered=image)) for image in rendered
     )
 
 
 def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: int) -> tuple[CellResult, ...]:
-    """Carry each cell through its stages, `jobs` at a time; one cell's failure does not stop the others.
+    """Take each cell through its stages, `jobs` at a time; if one fails, the others continue.
 
-    Raises InterruptedRun on Ctrl-C, with everything stopped.
+    Raises InterruptedRun on Ctrl-C, after it has stopped every process.
     """
     context.engine.check()
     if context.settings.attested:
         context.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [pool.submit(_make_cell, each, context) for each in rendered]
+        futures = [pool.submit(_make_cell, image, context) for image in rendered]
         try:
             pending = set(futures)
             while pending:
@@ -123,7 +126,9 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
             context.engine.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                raise InterruptedRun("interrupted", hint="every build is stopped; no moving tag was put") from None
+                raise InterruptedRun(
+                    "interrupted", hint="all builds were stopped, and no moving tag was changed"
+                ) from None
             raise
     return tuple(future.result() for future in futures)
 
@@ -158,8 +163,8 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
 def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if not context.reuse or context.checkout is None:
         return result
-    found = find_verified(result.rendered, context.engine, context.records)
-    return replace(result, verified=found, outcome="up-to-date") if found else result
+    image = find_verified(result.rendered, context.engine, context.records)
+    return replace(result, verified=image, outcome="up-to-date") if image else result
 
 
 def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
@@ -210,7 +215,7 @@ def _push(result: CellResult, context: RunContext, _: Path) -> CellResult:
     return replace(result, published=context.publisher.push(result.verified, context.engine), outcome="pushed")
 
 
-# What a cell's outcome is where a stage fails, and the stage.
+# Each stage, after the outcome of a cell in which it fails.
 _STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], CellResult]], ...]] = (
     ("build-failed", _reuse),
     ("build-failed", _build),
@@ -223,9 +228,9 @@ _STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], Cel
 def build_and_publish(
     states: Sequence[RegistryState], make: Make, publisher: Publisher, *, promote: PromoteMode
 ) -> Publication:
-    """Make the cells that the registry lacks, then move the tags; `promote` says whose when cells failed.
+    """Make the cells that the registry lacks, then move the tags; `promote` selects the cells whose tags move.
 
-    `make` is not called where every cell is up to date. Raises PublishError where tags were moved in part or conflict.
+    `make` is called only if a cell is missing. Raises PublishError if tags were moved in part, or by somebody else.
     """
     missing = [state.rendered for state in states if state.image is None]
     made = {result.rendered.key: result for result in make(missing)} if missing else {}
@@ -239,46 +244,44 @@ def build_and_publish(
 def push_verified(states: Sequence[RegistryState], engine: Engine, records: Path, publisher: Publisher) -> Publication:
     """Push the images that an earlier run built and verified, and move the tags of all cells.
 
-    Raises PublishError where a cell is neither in the registry nor, verified, in the engine.
+    Raises PublishError if a cell is neither in the registry nor, verified, in the engine.
     """
     results, missing = [], []
     for state in states:
         if state.image is not None:
             results.append(_registered(state))
-        elif found := find_verified(state.rendered, engine, records):
-            published = publisher.push(found, engine)
+        elif image := find_verified(state.rendered, engine, records):
+            published = publisher.push(image, engine)
             results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
         else:
             missing.append(state.rendered.immutable_tag.familiar)
-    _refuse(missing, "in the registry or, verified, in the engine")
+    _require_all(missing, "in the registry or, verified, in the engine")
     images = [result.published for result in results if result.published]
     return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
 
 
 def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
-    """Move the tags of all cells to the images that the registry has; raise PublishError where it lacks one."""
-    _refuse([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
+    """Move the tags of all cells to images in the registry; raise PublishError if one is not there."""
+    _require_all([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
     images = [state.image for state in states if state.image]
     results = tuple(_registered(state) for state in states)
     return Publication(results=results, promotion=_promote(images, states, publisher))
 
 
-def _refuse(missing: Sequence[str], where: str) -> None:
+def _require_all(missing: Sequence[str], where: str) -> None:
     if missing:
-        raise PublishError(
-            f"not {where}: {listed(missing)}; no tag was moved", hint="`builder build --push` makes what is missing"
-        )
+        raise PublishError(f"not {where}: {listed(missing)}; no tag was moved", hint="run `builder build --push`")
 
 
 def _promote(
     images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
 ) -> Promotion | None:
-    """Move the images' moving tags, all or none; None where every tag is right already."""
+    """Move the images' moving tags, all or none; None if no tag has to move."""
     moves = plan_moves(images, states)
     if not moves:
         return None
-    plan_ = images[0].rendered.plan
-    return publisher.move(journal_of(plan_.repository, plan_.branch), moves)
+    plan = images[0].rendered.plan
+    return publisher.move(journal_of(plan.repository, plan.branch), moves)
 
 
 def _registered(state: RegistryState) -> CellResult:

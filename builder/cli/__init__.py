@@ -1,4 +1,4 @@
-"""The command line: reads arguments, prints and exits; the stages do the work. The only `import click`."""
+"""The command line: parses arguments, prints results and exits. No other package imports click."""
 
 from __future__ import annotations
 

@@ -84,19 +84,19 @@ def render_command(request: Request, *, output: Path) -> None:
     """Write each cell's build context: its Dockerfile, and what it installs from the lock."""
     project = read_project(request)
     rendered = plan_images(project, open_registries(project.matrix, project.mirrors))
-    for each in rendered:
-        folder = output / each.plan.cell.name
+    for image in rendered:
+        folder = output / image.plan.cell.name
         if folder.exists() and not (folder / "Dockerfile").is_file() and any(folder.iterdir()):
             raise UsageError(f"{folder} exists and was not written by builder", hint="name another folder with -o")
-    for each in rendered:
-        folder = output / each.plan.cell.name
-        each.replace(folder)
+    for image in rendered:
+        folder = output / image.plan.cell.name
+        image.replace(folder)
         click.echo(str(folder))
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """The options of `builder build` beside those that choose cells."""
+    """The options of `builder build`, without those that choose cells."""
 
     jobs: int
     no_verify: bool
@@ -115,12 +115,12 @@ class BuildOptions:
 
     @property
     def reuse(self) -> bool:
-        """Whether an image that was verified on this machine does as it is."""
+        """Whether an image that an earlier run verified on this machine can be used."""
         attested = self.sbom or self.provenance is not None
         return not (self.reverify or self.no_cache or self.pull or attested)
 
     def settings(self, project: Project) -> BuildSettings:
-        """How to build this project's images."""
+        """The settings for building this project's images."""
         cached = project.matrix.cache == "registry" and published_repository(project.matrix) is not None
         return BuildSettings(
             mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=self.log_dir,
@@ -132,10 +132,10 @@ class BuildOptions:
 @click.command("build")
 @cell_options
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells to build at a time.")
-@click.option("--no-verify", is_flag=True, help="Do not check the images.")
-@click.option("--reverify", is_flag=True, help="Build and check images again that were verified on this machine.")
+@click.option("--no-verify", is_flag=True, help="Do not verify the images.")
+@click.option("--reverify", is_flag=True, help="Build and verify again images that were verified on this machine.")
 @click.option("--no-cache", is_flag=True, help="Run every build step again.")
-@click.option("--pull", is_flag=True, help="Look for newer base images even where the engine has them.")
+@click.option("--pull", is_flag=True, help="Check for newer base images even if the engine has them.")
 @click.option(
     "--builder", envvar="BUILDX_BUILDER", metavar="NAME", help="The buildx builder to use; also $BUILDX_BUILDER."
 )
@@ -175,10 +175,10 @@ def build_command(request: Request, /, **flags: Any) -> None:
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
     options = BuildOptions(**flags)
     if options.push and options.no_verify:
-        raise UsageError("--push with --no-verify", hint="only verified images are pushed; leave out one of the two")
+        raise UsageError("--push with --no-verify", hint="builder pushes only verified images; omit one of the two")
     check_provenance(options.provenance)
     project = read_project(request)
-    options.settings(project)  # faults of the environment show before anything is asked
+    options.settings(project)  # report errors in the environment before the first request
     if options.push:
         require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
@@ -194,10 +194,10 @@ def build_command(request: Request, /, **flags: Any) -> None:
 def _build(
     rendered: tuple[RenderedImage, ...], project: Project, registries: Registries, buildx: Buildx, options: BuildOptions
 ) -> Publication:
-    """Make the cells, and with --push publish them; no engine is asked where every cell is up to date."""
+    """Make the cells, and with --push publish them; if every cell is up to date, no engine is needed."""
     publisher = RegistryPublisher(registries=registries, compression=project.matrix.compression)
     checkout = None if options.no_verify else Checkout.of(project.lock)
-    with Display([each.plan.cell.name for each in rendered], progress=options.progress, quiet=is_quiet()) as display:
+    with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
 
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
             context = RunContext(

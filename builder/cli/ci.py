@@ -1,4 +1,4 @@
-"""`builder ci`: what GitLab needs of the images."""
+"""`builder ci`: jobs and pipelines for GitLab."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ def pipeline_command(
 def adopt_command(file: Path, matrix: Path | None) -> None:
     """Print, as a diff, what to change in FILE so that its jobs run on baked images; write nothing.
 
-    FILE defaults to .gitlab-ci.yml. What is left alone, and why, is on stderr.
+    FILE defaults to .gitlab-ci.yml. Jobs that do not change are listed on stderr, with the reason.
 
     \b
     builder ci adopt | git apply
     """  # noqa: D301 - click takes the character, not the backslash
     if matrix is None and not Path(MATRIX_NAME).exists():
-        hint = "its cells are the images that jobs can run on: write one (docs/matrix.md), or name it with -f"
-        raise UsageError(f"no {MATRIX_NAME} here", hint=hint)
+        hint = "write one (docs/matrix.md), or name it with -f: its cells are the images that jobs can use"
+        raise UsageError(f"no {MATRIX_NAME} in this folder", hint=hint)
     before = read_gitlab_file(file)
     adoption = adopt(before, read_matrix(matrix or Path(MATRIX_NAME)))
-    here = file.resolve()
-    name = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
+    path = file.resolve()
+    name = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
     click.echo(patch(name.as_posix(), before.text, adoption.text), nl=False)
     for remark in adoption.remarks if not is_quiet() else ():
         print_note(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
@@ -96,7 +96,7 @@ def _words(options: str) -> list[str]:
         raise UsageError(f"--options {options!r} cannot be read: {error}", hint="quote it as in a shell") from error
     for word in words:
         if word.startswith(("--only", "--push", "--promote", "--json", "--dry-run")):
-            raise UsageError(f"--options has {word}, which each job has of its own", hint="leave that out")
+            raise UsageError(f"--options contains {word}, which builder adds to each job itself", hint="remove it")
     return words
 
 
@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
 
 
 def _write(path: Path | None, text: str) -> None:
-    """Write a file whole or not at all; without a path, to stdout. A device, such as /dev/null, is written to."""
+    """Write a file completely or not at all; write to stdout if the path is None, and to devices such as /dev/null."""
     if path is None:
         click.echo(text, nl=False)
         return

@@ -37,7 +37,7 @@ from builder.verify.search import BuildInputs
     "--lock",
     type=PATH,
     metavar="LOCK",
-    help="The lock of the project that jobs check out.  [default: the one in this folder, if there is one]",
+    help="The lock of the project that jobs check out.  [default: the one in this folder, if it exists]",
 )
 @matrix_option
 @click.option("--check", "only", multiple=True, metavar="NAME", help="Run only this check. Repeatable.")
@@ -72,7 +72,7 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
 def diff_command(request: Request, *, old: str, new: str | None, as_json: bool) -> None:
     """Compare two published images, or an image with what would be built now.
 
-    OLD and NEW are tags of the matrix's repository, or whole references with a tag or digest.
+    OLD and NEW are tags of the matrix's repository, or full references with a tag or digest.
     """
     project = read_project(request)
     registries = open_registries(project.matrix, project.mirrors)
@@ -80,8 +80,8 @@ def diff_command(request: Request, *, old: str, new: str | None, as_json: bool) 
     repository = published_repository(project.matrix)
     before = fetch_side(old, repository, registries)
     after = fetch_side(new, repository, registries) if new else planned_side(before, rendered)
-    found = compare(before, after)
-    click.echo(json.dumps(documents.diff_json(found), indent=2) if as_json else text.diff_table(found))
+    difference = compare(before, after)
+    click.echo(json.dumps(documents.diff_json(difference), indent=2) if as_json else text.diff_table(difference))
 
 
 @click.command("schema")
@@ -95,6 +95,6 @@ def schema_command() -> None:
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:
     """Print the completion script of a SHELL: eval "$(builder completion bash)"."""
-    found = get_completion_class(shell)
-    if found:
-        click.echo(found(context.find_root().command, {}, "builder", "_BUILDER_COMPLETE").source())
+    completion = get_completion_class(shell)
+    if completion:
+        click.echo(completion(context.find_root().command, {}, "builder", "_BUILDER_COMPLETE").source())

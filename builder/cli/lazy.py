@@ -1,4 +1,4 @@
-"""Groups whose commands are imported when they are called, so that `--help` and completion stay quick."""
+"""Command groups that import a command only when it is called, so that `--help` and completion are fast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from builder.errors import near
 
 @dataclass(frozen=True, kw_only=True)
 class Lazy:
-    """Where a command is, `module:name`, and its line in the group's help."""
+    """A command's location, `module:name`, and its line in the group's help."""
 
     target: str
     summary: str
@@ -26,7 +26,7 @@ class Lazy:
 
 
 class LazyGroup(click.Group):
-    """A group of `Lazy` commands, listed in the order given."""
+    """A group of `Lazy` commands; `--help` lists them in the order given."""
 
     def __init__(self, *arguments: object, lazy: Mapping[str, Lazy], **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
@@ -43,12 +43,12 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click; a mistyped name is answered with the nearest one."""
+        """See click; the error for a mistyped name suggests the nearest one."""
         if args and args[0] not in self.lazy and not args[0].startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}{near(args[0], self.lazy)}.")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """See click; the summaries come from the table, so that no command is imported."""
+        """See click; the summaries come from the table, so that this imports no command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in self.lazy.items()])

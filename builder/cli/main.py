@@ -1,4 +1,4 @@
-"""The command `builder`: its commands, and every way in which it ends."""
+"""The command `builder`: its table of commands, and its exit codes."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; every way it can end has an exit code of errors.py."""
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each retry
+    """Run the command line, and exit with a code from errors.py."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(
@@ -82,7 +82,7 @@ def main() -> NoReturn:
     except BuilderError as error:
         _end(error)
     except BrokenPipeError:
-        # Whoever read our output has seen enough.
+        # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _end(CommandError(f"{error.filename or 'this machine'}: {error.strerror}"))

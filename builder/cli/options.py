@@ -1,4 +1,4 @@
-"""Options that several commands share, and the `Request` that they make."""
+"""Options that several commands share, which they get as a `Request`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builder.request import Request
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Parameters = ParamSpec("_Parameters")
 
-PATH = click.Path(path_type=Path, readable=False)  # the readers say more about what is wrong
+PATH = click.Path(path_type=Path, readable=False)  # the readers report errors in more detail
 
 matrix_option = click.option(
     "-f", "--file", "matrix", type=PATH, metavar="MATRIX", help="The matrix file.  [default: matrix.toml, if it exists]"
@@ -59,7 +59,7 @@ _CELL_OPTIONS = (
 
 
 def cell_options(command: Callable[Concatenate[Request, _Parameters], None]) -> Callable[..., None]:
-    """Add the options that choose cells, matrix and lock; the command gets them as one `Request`."""
+    """Add the options that choose cells, matrix and lock; pass them to the command as one `Request`."""
 
     @functools.wraps(command)
     def with_request(

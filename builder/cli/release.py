@@ -63,9 +63,9 @@ def promote_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
 def rollback_command(
     repository: str | None, matrix: Path | None, branch: str | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Undo the latest promotion: put back what the tags named before it.
+    """Undo the latest promotion: move the tags back to the images that they named before.
 
-    Needs only the registry that has the images: it reads no lock and asks for no base image.
+    Needs only the registry with the images: it reads no lock and asks for no base image.
     """
     journal_tag, registries = read_journal_tag(repository, matrix, branch)
     moves = fetch_rollback(journal_tag, registries)
@@ -79,22 +79,24 @@ def rollback_command(
 
 @click.command("prune")
 @cell_options
-@click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Promotions whose images stay.")
+@click.option(
+    "--keep", type=click.IntRange(0), default=3, show_default=True, help="Keep the images of this many promotions."
+)
 @click.option(
     "--branch-days",
     type=click.IntRange(0),
     default=30,
     show_default=True,
-    help="Days after its latest promotion that a branch keeps its images. The branch named by --branch keeps none.",
+    help="Keep a branch's images for this many days after its latest promotion, except with --branch: then 0.",
 )
 @click.option(
     "--hours",
     type=click.IntRange(0),
     default=24,
     show_default=True,
-    help="Hours that every image stays, because a run that is not finished may need it.",
+    help="Keep every image for this many hours, because an unfinished run may need it.",
 )
-@click.option("--delete", is_flag=True, help="Delete; without it, only show what would be deleted.")
+@click.option("--delete", is_flag=True, help="Delete the images; without this option, only list them.")
 def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, delete: bool) -> None:
     """Delete immutable tags that no moving tag and none of the latest promotions use."""
     project = read_project(request)
@@ -104,19 +106,19 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
     now = datetime.now(timezone.utc)
     retention = Retention(
         generations=keep, keys=_kept_keys(project, rendered), built_after=now - timedelta(hours=hours),
-        since=now - timedelta(days=branch_days), gone=project.matrix.branch,
+        promoted_after=now - timedelta(days=branch_days), deleted_branch=project.matrix.branch,
     )  # fmt: skip
-    found = fetch_candidates(repository, registries, retention)
-    for each in found:
-        click.echo(each.ref.familiar)
+    candidates = fetch_candidates(repository, registries, retention)
+    for candidate in candidates:
+        click.echo(candidate.ref.familiar)
     if delete:
-        delete_candidates(found, registries)
-    print_note(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete does it'}")
+        delete_candidates(candidates, registries)
+    print_note(f"builder: {len(candidates)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
 
 
 def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:
-    """The keys of the present plan; a branch that is gone keeps none."""
-    return set() if project.matrix.branch else {each.key for each in rendered}
+    """The keys of the current plan; none for a branch, whose images may all be deleted."""
+    return set() if project.matrix.branch else {image.key for image in rendered}
 
 
 def _read_states(

@@ -1,4 +1,4 @@
-"""How a run that builds, pushes or moves tags ends: its result on stdout, its story on stderr, its exit code."""
+"""Reports the outcome of a run: its result on stdout, notes and errors on stderr, and its exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def report_dry_run(done: Publication, repository: ImageRef, *, as_json: bool, pu
 
 
 def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
-    """Print the result and each cell's error; exit with the code of the gravest error, if there is one."""
+    """Print the result and the errors; if there are any, exit with 1 for a build or check, else the highest code."""
     if as_json:
         click.echo(json.dumps(documents.build_json(done), indent=2))
     else:
@@ -37,6 +37,6 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     for error in errors:
         print_error(error)
     if errors:
-        print_note(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags stay as they were")
+        print_note(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags are unchanged")
         codes = {error.exit_code for error in errors}
         sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

@@ -1,4 +1,4 @@
-"""-v and -q, which may stand before or after a command's name."""
+"""-v and -q, which work before and after a command's name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def verbosity(command: _Command) -> _Command:
         click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet,
                      help="Show only the result and errors."),
         click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbose,
-                     help="Show every command that is run."),
+                     help="Show every command that builder runs."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -1,1 +1,1 @@
-"""The registry: what it has, what is pushed, which tags move."""
+"""The images in a registry: their state, pushing, promotion, pruning, comparison."""

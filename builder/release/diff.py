@@ -1,4 +1,4 @@
-"""What differs between two images, or between an image and the plan."""
+"""Compares two published images, or a published image with the plan."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _ALPINE = re.compile(r"^P:(?P<name>\S+)$\n(?:.+\n)*?V:(?P<version>\S+)$", re.MUL
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """An image, or a plan of one: `layers` maps digests to bytes as sent, `system` package names to versions.
+    """An image, or a plan of one.
 
-    Both are None for a plan, which has neither yet.
+    `layers` maps digests to compressed sizes in bytes, `system` the names of system packages to versions. Both are None
+    for a plan, which has neither yet.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Two sides and what moved from the one to the other, a line each; bytes None where a side has no layers yet."""
+    """Two sides, and their differences, one line each. The sizes are in bytes, or None if a side is a plan."""
 
     old: Side
     new: Side
@@ -54,7 +55,7 @@ class Difference:
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:
-        """The changes by what they are changes of."""
+        """The differences by their subject."""
         return {
             "python": self.python,
             "base": self.base,
@@ -66,7 +67,10 @@ class Difference:
 
 
 def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -> Side:
-    """Read a side from the registry: a tag of the repository, or a whole reference."""
+    """Fetch an image, named by a tag or digest in the repository or by a full reference.
+
+    Raises UsageError if there is no such image, or builder did not build it.
+    """
     if repository is not None and is_tag(text):
         ref = repository.with_tag(text)
     elif repository is not None and text.startswith("sha256:"):
@@ -76,9 +80,10 @@ def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -
     manifest = fetch_image_manifest(ref, registries)
     inputs = fetch_image_inputs(ref, registries) if manifest else None
     if manifest is None or inputs is None:
-        why = "there is no such image" if manifest is None else "it was not made by this version of builder"
+        reason = "there is no such image" if manifest is None else "it was not built by this version of builder"
         raise UsageError(
-            f"cannot compare {ref.familiar}: {why}", hint="name a tag of the matrix's repository, or a whole reference"
+            f"cannot compare {ref.familiar}: {reason}",
+            hint="name a tag of the matrix's repository, or a full reference",
         )
     layers = {layer.digest: layer.size for layer in manifest.body.layers}
     return Side(
@@ -87,17 +92,18 @@ def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -
 
 
 def planned_side(side: Side, rendered: tuple[RenderedImage, ...]) -> Side:
-    """The present plan of the cell that the other side is an image of."""
-    for each in rendered:
-        if each.plan.cell.name == side.inputs.cell:
-            return Side(name=each.immutable_tag.familiar, inputs=ImageInputs.of(each), layers=None, system=None)
+    """Return the current plan of the cell that the other side belongs to; raise UsageError if the matrix lacks it."""
+    for image in rendered:
+        if image.plan.cell.name == side.inputs.cell:
+            return Side(name=image.immutable_tag.familiar, inputs=ImageInputs.of(image), layers=None, system=None)
     raise UsageError(
-        f"the matrix has no cell {side.inputs.cell} to compare {side.name} with", hint="name a second image"
+        f"the matrix has no cell {side.inputs.cell} to compare {side.name} with",
+        hint="name another image to compare it with",
     )
 
 
 def compare(old: Side, new: Side) -> Difference:
-    """Tell what moved from one side to the other."""
+    """Compare two sides."""
     before, after = old.inputs, new.inputs
     has_layers = old.layers is not None and new.layers is not None
     shared = sum(size for digest, size in (new.layers or {}).items() if digest in (old.layers or {}))
@@ -125,7 +131,7 @@ def _changed(old: str, new: str) -> tuple[str, ...]:
 
 
 def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:
-    """The package database of the topmost layer that has one: a later layer replaces the whole file."""
+    """Fetch the system packages from the topmost layer with a package database, which replaces those below."""
     for layer in reversed(manifest.body.layers):
         content = registries.fetch_blob(ref, Digest.from_str(layer.digest))
         for name, text in _databases(content, layer.media_type):

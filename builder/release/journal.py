@@ -1,8 +1,8 @@
-"""The journal of promotions, kept in the registry.
+"""The journal of promotions, which is stored in the registry.
 
 It is an image without layers under the tag `builder-journal`, whose label `io.gitlab.prebuilt.journal` lists the latest
-promotions, newest first: `[{"at": time, "complete": bool, "moves": [{"tag", "old", "new"}, …]}, …]`, digests or null.
-The tags of a branch have a journal of their own, `builder-journal-<branch>`.
+promotions, newest first: `[{"at": time, "complete": bool, "moves": [{"tag", "old", "new"}, …]}, …]`, where `old` and
+`new` are digests or null. Each branch has a separate journal, `builder-journal-<branch>`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from builder.oci.reference import TAG_PATTERN, Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.parse import Document, MalformedError, parse_value
 
-GENERATIONS: Final = 20  # promotions that the journal remembers
+GENERATIONS: Final = 20  # promotions that the journal keeps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """A moving tag, what it named before (None: nothing) and what it is to name."""
+    """A move of a tag from the digest `old` to the digest `new`.
+
+    `old` is None if the tag did not exist before, `new` in a dry run for an image that is not built yet.
+    """
 
     tag: str
     old: Digest | None
@@ -37,7 +40,7 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """A set of moves that belong together, begun at a time; `complete` once all of them are done."""
+    """Moves that succeed or fail together. `at` is when they began; `complete` means that all succeeded."""
 
     at: datetime
     moves: tuple[Move, ...]
@@ -45,12 +48,12 @@ class Promotion:
 
 
 def journal_of(repository: ImageRef, branch: str) -> ImageRef:
-    """The tag of the journal of a branch's tags, or of the project's own where `branch` is empty."""
+    """Return the journal's tag for the tags of a branch, or for the project's own if `branch` is empty."""
     return repository.with_tag(f"{JOURNAL_TAG}-{branch}" if branch else JOURNAL_TAG)
 
 
 class _MoveEntry(Document):
-    """A move as the journal has it."""
+    """A move in the journal."""
 
     tag: Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN}$")]
     old: DigestText | None
@@ -58,7 +61,7 @@ class _MoveEntry(Document):
 
 
 class _PromotionEntry(Document):
-    """A promotion as the journal has it."""
+    """A promotion in the journal."""
 
     at: AwareDatetime
     complete: bool
@@ -66,9 +69,9 @@ class _PromotionEntry(Document):
 
 
 def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
-    """Return the promotions that the journal remembers, newest first; none where there is no journal.
+    """Fetch the promotions in the journal, newest first; none if there is no journal.
 
-    Raises PublishError where the tag names something else.
+    Raises PublishError if the tag names something else.
     """
     manifest = registries.fetch_manifest(journal_tag)
     if manifest is None:
@@ -84,7 +87,7 @@ def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promoti
 
 
 def put_journal(journal_tag: ImageRef, promotions: Sequence[Promotion], registries: Registries) -> None:
-    """Replace the journal."""
+    """Replace the journal in the registry, with at most the latest 20 promotions."""
     entries = [_entry(promotion) for promotion in promotions[:GENERATIONS]]
     config = json.dumps(
         {

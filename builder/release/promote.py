@@ -1,4 +1,4 @@
-"""Moving tags: put by manifest bytes when every cell has passed, all or none, with a journal in the registry."""
+"""Promotion: moves tags to images in the registry, all or none, and records it in a journal there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from builder.release.state import RegisteredImage, RegistryState
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedImage:
-    """What a dry run has instead of an image: its digest is known only after the build."""
+    """An image that a dry run would build; its digest is not known yet."""
 
     rendered: RenderedImage
     digest: None = None
@@ -28,7 +28,7 @@ Promotable = PublishedImage | RegisteredImage
 
 
 def plan_moves(images: Iterable[Promotable | PlannedImage], states: Iterable[RegistryState]) -> tuple[Move, ...]:
-    """The moves that put each image's moving tags on it; `states` say what the tags name now."""
+    """Plan the moves of each image's moving tags to it; `states` has what the tags name now."""
     now = {name: digest for state in states for name, digest in state.moving.items()}
     return tuple(
         Move(tag=str(tag.tag), old=now[str(tag.tag)], new=image.digest)
@@ -39,16 +39,16 @@ def plan_moves(images: Iterable[Promotable | PlannedImage], states: Iterable[Reg
 
 
 def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries) -> Promotion:
-    """Carry out the moves, all or none, in the repository of the journal.
+    """Make the moves, all or none, in the journal's repository.
 
-    Raises PublishError where somebody else moved a tag meanwhile (nothing is moved), and where a move fails (those done
-    are undone, and the message says what stands where).
+    Raises PublishError if somebody else moved a tag in the meantime (then nothing is moved), or if a move fails (then
+    the earlier moves are undone, and the message lists what each tag names).
     """
     repository = replace(journal_tag, tag=None)
-    todo = _unfinished(repository, moves, registries)
+    todo = _fetch_remaining(repository, moves, registries)
     journal = fetch_journal(journal_tag, registries)
     entry = Promotion(at=datetime.now(timezone.utc), moves=_since_last_complete(todo, journal), complete=False)
-    past = [each for each in journal if each.complete]
+    past = [promotion for promotion in journal if promotion.complete]
     put_journal(journal_tag, [entry, *past], registries)
     done: list[Move] = []
     try:
@@ -56,55 +56,57 @@ def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries
             done.append(move)
             _put(repository, move.tag, move.new, registries)
     except BuilderError as error:
-        raise _undone(repository, done, todo, error, registries) from error
+        raise _undo(repository, done, todo, error, registries) from error
     finished = replace(entry, complete=True)
-    with contextlib.suppress(RegistryError):  # the tags stand; the next run completes the journal
+    with contextlib.suppress(RegistryError):  # the tags are moved; the next run completes the journal
         put_journal(journal_tag, [finished, *past], registries)
     return finished
 
 
 def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move, ...]:
-    """Read the journal and return the moves that undo the latest promotion.
+    """Fetch the journal, and return the moves that undo the latest promotion.
 
-    Raises PublishError where there is no promotion to undo.
+    Raises PublishError if there is no promotion to undo.
     """
     repository = replace(journal_tag, tag=None)
     journal = fetch_journal(journal_tag, registries)
     if not journal:
-        raise PublishError(f"{repository} has no promotion to undo", hint="builder has not promoted anything there yet")
+        raise PublishError(f"{repository} has no promotion to undo", hint="builder has not promoted an image there yet")
     back = [Move(tag=move.tag, old=move.new, new=move.old) for move in journal[0].moves if move.old is not None]
     now = {move.tag: registries.fetch_digest(repository.with_tag(move.tag)) for move in back}
     back = [move for move in back if now[move.tag] != move.new]
     if not journal[0].complete:
-        # It stopped half way: a tag that it had not reached has nothing to go back from.
+        # The promotion was interrupted: the tags that it did not reach stay.
         back = [move for move in back if now[move.tag] == move.old]
     if not back:
         raise PublishError(
-            f"{repository} already has the tags from before its latest promotion", hint="nothing was moved"
+            f"the tags of {repository} are already those from before its latest promotion", hint="nothing was moved"
         )
     return tuple(back)
 
 
-def _unfinished(repository: ImageRef, moves: Sequence[Move], registries: Registries) -> list[Move]:
-    """Re-read every tag: leave out those that are there already, and refuse where one is neither here nor there."""
+def _fetch_remaining(repository: ImageRef, moves: Sequence[Move], registries: Registries) -> list[Move]:
+    """Fetch every tag, and return the moves that are not done yet; raise PublishError if somebody else moved a tag."""
     todo, conflicts = [], []
     for move in moves:
         now = registries.fetch_digest(repository.with_tag(move.tag))
         if now == move.new:
             continue
         if now != move.old:
-            conflicts.append(f"{move.tag}: was {move.old or 'absent'}, is {now or 'absent'}, ours is {move.new}")
+            conflicts.append(
+                f"{move.tag}: named {move.old or 'nothing'}, now {now or 'nothing'}, should name {move.new}"
+            )
         todo.append(move)
     if conflicts:
         raise PublishError(
-            "\n  ".join([f"somebody else moved tags of {repository.familiar}; none was moved here:", *conflicts]),
-            hint="look who, and run again: the next run plans from what stands there now",
+            "\n  ".join([f"somebody else moved tags of {repository.familiar}; this run moved none:", *conflicts]),
+            hint="find out who, and run again: the next run starts from the current tags",
         )
     return todo
 
 
 def _since_last_complete(todo: Sequence[Move], journal: Sequence[Promotion]) -> tuple[Move, ...]:
-    """The moves as seen from the last complete set, which is what to go back to after an interrupted promotion."""
+    """The moves relative to the last complete promotion, which a rollback returns to after an interrupted one."""
     before = {move.tag: move.old for move in journal[0].moves} if journal and not journal[0].complete else {}
     moves = {move.tag: replace(move, old=before.get(move.tag, move.old)) for move in todo}
     if journal and not journal[0].complete:
@@ -113,21 +115,21 @@ def _since_last_complete(todo: Sequence[Move], journal: Sequence[Promotion]) -> 
 
 
 def _put(repository: ImageRef, tag: str, digest: Digest | None, registries: Registries) -> None:
-    """Put a tag by the bytes of the manifest that it is to name, and read it back."""
-    assert digest is not None  # noqa: S101 - rollback leaves out tags that were not there before
+    """Point a tag to a manifest by uploading its bytes again, and check the result."""
+    assert digest is not None  # noqa: S101 - rollback omits tags that did not exist before
     manifest = registries.fetch_manifest(repository.with_digest(digest))
     if manifest is None:
-        raise RegistryError(f"{repository.registry} has no manifest {digest} any more", hint="build it again")
+        raise RegistryError(f"{repository.registry} no longer has the manifest {digest}", hint="build the image again")
     registries.put_manifest(repository.with_tag(tag), manifest)
     now = registries.fetch_digest(repository.with_tag(tag))
     if now != digest:
-        raise RegistryError(f"{repository.with_tag(tag)} reads back as {now}, put was {digest}")
+        raise RegistryError(f"{repository.with_tag(tag)} names {now} after it was moved to {digest}")
 
 
-def _undone(
+def _undo(
     repository: ImageRef, done: Sequence[Move], todo: Sequence[Move], error: BuilderError, registries: Registries
 ) -> PublishError:
-    """Move back what was moved, as far as that goes, and say what stands where."""
+    """Undo the moves that were done, as far as possible; return an error that lists what each tag names."""
     stuck = []
     for move in done:
         try:
@@ -135,14 +137,14 @@ def _undone(
             if now == move.old:
                 continue
             if move.old is None:
-                stuck.append(f"{move.tag}: {now} (it was absent before, and a tag cannot be taken away everywhere)")
+                stuck.append(f"{move.tag}: {now} (new; not every registry can delete a tag)")
                 continue
             _put(repository, move.tag, move.old, registries)
         except BuilderError:
-            stuck.append(f"{move.tag}: {move.old or 'absent'} or {move.new}, the registry does not say")
-    what = f"the tags of {repository.familiar} could not all be moved: {error.what}"
+            stuck.append(f"{move.tag}: {move.old or 'nothing'} or {move.new}, the registry does not answer")
+    what = f"cannot move all tags of {repository.familiar}: {error.what}"
     if stuck:
-        untouched = [f"{move.tag}: {move.old or 'absent'}" for move in todo if move not in done]
-        lines = [what, "what stands where:", *stuck, *untouched]
-        return PublishError("\n  ".join(lines), hint="run again: the next run finishes without building anything anew")
-    return PublishError(f"{what}; all of them stand as before", hint="run again: nothing needs to be built anew")
+        untouched = [f"{move.tag}: {move.old or 'nothing'}" for move in todo if move not in done]
+        lines = [what, "the tags now name:", *stuck, *untouched]
+        return PublishError("\n  ".join(lines), hint="run again: the next run finishes the promotion without a build")
+    return PublishError(f"{what}; no tag has changed", hint="run again: no image needs a rebuild")

@@ -1,9 +1,9 @@
-"""`VerifiedImage` → `PublishedImage`: layers and manifest to the registry under the immutable tag, read back.
+"""Pushes a verified image, which becomes a `PublishedImage`: its layers, its manifest and its immutable tag.
 
-An image with attestations has an index under its tag; its manifest and theirs go before, by digest.
+The tag of an image with attestations names an index; the manifests in it are uploaded first, by digest.
 
-The layers are sent from here, not by the engine: with the credentials, the CA bundle and the patience of this program,
-and compressed as the matrix says, whatever store the engine has.
+builder uploads the layers itself instead of leaving that to the engine: with its own credentials, CA bundle and
+retries, and with the compression from the matrix, whatever image store the engine has.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
 Compression = Literal["gzip", "zstd"]
-_ZSTD_LEVEL: Final = 3  # 5 to 25 % smaller than gzip, and much quicker both ways
+_ZSTD_LEVEL: Final = 3  # 5 to 25 % smaller than gzip, and much faster in both directions
 _GZIP_LEVEL: Final = 6
 
 
@@ -43,20 +43,20 @@ Publishable = VerifiedImage | EngineImage
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedImage:
-    """An image that this run pushed under its immutable tag. `push` alone makes one."""
+    """An image that this run pushed under its immutable tag. Only `push` constructs it."""
 
     image: Publishable
     digest: Digest
 
     @property
     def rendered(self) -> RenderedImage:
-        """What the image was built from."""
+        """The rendered image that it was built from."""
         return self.image.rendered
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Blob:
-    """Something to upload: its digest and size in bytes, and how to open it anew."""
+    """Content to upload: its digest, its size in bytes, and a function that opens it again for each attempt."""
 
     digest: Digest
     size: int
@@ -69,17 +69,17 @@ class _Blob:
 
 
 def push(image: Publishable, engine: Engine, registries: Registries, compression: Compression) -> PublishedImage:
-    """Send the image and put its immutable tag, last of all; a tag that is there already is never moved.
+    """Upload the image, and its immutable tag last; an immutable tag that exists is never moved.
 
-    Where another machine has put an image of the same key there meanwhile, that one is the cell's. Raises PublishError
-    where it is not of this key, RegistryError where the registry fails.
+    If another machine has pushed an image with the same key in the meantime, that image is used. Raises PublishError if
+    the tag names an image with another key, and RegistryError if the registry fails.
     """
     ref = image.rendered.immutable_tag
     with (
         tempfile.TemporaryDirectory(prefix="builder-") as scratch,
         ImageArchive(_saved(image, engine, Path(scratch))) as archive,
     ):
-        config = _bytes(archive.config_bytes, CONFIG_TYPE)
+        config = _blob_of(archive.config_bytes, CONFIG_TYPE)
         layers = [
             _layer(archive, layer, compression, Path(scratch, f"layer-{n}")) for n, layer in enumerate(archive.layers)
         ]
@@ -87,12 +87,12 @@ def push(image: Publishable, engine: Engine, registries: Registries, compression
             registries.put_blob(ref, blob.digest, blob.opened)
         manifest = _manifest(config, layers)
         if archive.attestations:
-            manifest = _attested(archive, manifest, layers, ref, registries)
-    return PublishedImage(image=image, digest=_put_once(image.rendered, manifest, registries))
+            manifest = _push_attestations(archive, manifest, layers, ref, registries)
+    return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
 
 
 def _saved(image: Publishable, engine: Engine, scratch: Path) -> Path:
-    """The saved image: this run's, or of an earlier run's saved now."""
+    """The path of the saved image; an image of an earlier run is saved now."""
     if isinstance(image, VerifiedImage):
         return image.built.archive
     saved = scratch / "image.tar"
@@ -100,38 +100,41 @@ def _saved(image: Publishable, engine: Engine, scratch: Path) -> Path:
     return saved
 
 
-def _attested(
+def _push_attestations(
     archive: ImageArchive, image: Manifest, layers: list[_Blob], ref: ImageRef, registries: Registries
 ) -> Manifest:
-    """Send the image's manifest and attestations, all by digest; return the index that gets the tag."""
+    """Upload the image's manifest and its attestations by digest; return the index, which gets the tag."""
     changes = {old.digest: new.descriptor for old, new in zip(archive.layers, layers, strict=True)}
     changes[archive.entry["digest"]] = {"mediaType": image.media_type, **descriptor(image.content)}
-    told = [attestation.rewritten(changes) for attestation in archive.attestations]
-    for attestation in told:
+    attestations = [attestation.rewritten(changes) for attestation in archive.attestations]
+    for attestation in attestations:
         for digest, content in attestation.blobs.items():
             registries.put_blob(ref, Digest.from_str(digest), partial(io.BytesIO, content))
-    for manifest in (image, *(attestation.manifest for attestation in told)):
+    for manifest in (image, *(attestation.manifest for attestation in attestations)):
         registries.put_manifest(ref.with_digest(manifest.digest).without_tag(), manifest)
-    entries = [{**archive.entry, **changes[archive.entry["digest"]]}, *(attestation.entry for attestation in told)]
+    entries = [
+        {**archive.entry, **changes[archive.entry["digest"]]},
+        *(attestation.entry for attestation in attestations),
+    ]
     return Manifest.of({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries})
 
 
-def _put_once(rendered: RenderedImage, manifest: Manifest, registries: Registries) -> Digest:
-    """Put the immutable tag unless it is there; return what it names."""
+def _put_tag(rendered: RenderedImage, manifest: Manifest, registries: Registries) -> Digest:
+    """Upload the manifest under the immutable tag unless the tag exists; return the digest that the tag names."""
     ref = rendered.immutable_tag
-    there = registries.fetch_digest(ref)
-    if there is not None and there != manifest.digest:
+    existing = registries.fetch_digest(ref)
+    if existing is not None and existing != manifest.digest:
         if fetch_image_config(ref, registries).labels.get(KEY_LABEL) == rendered.key:
-            return there
+            return existing
         raise PublishError(
-            f"{ref.familiar} already exists but was built from different inputs: {there}, not {manifest.digest}",
-            hint="another tool uses that tag: delete it, or choose another repository",
+            f"{ref.familiar} already exists but was built from different inputs: {existing}, not {manifest.digest}",
+            hint="another tool uses this tag: delete it, or choose another repository",
         )
-    if there is None:
+    if existing is None:
         registries.put_manifest(ref, manifest)
-    found = registries.fetch_manifest(ref)
-    if found is None or found.digest != manifest.digest:
-        raise RegistryError(f"{ref.registry} does not give back what was pushed as {ref}", hint="try again")
+    stored = registries.fetch_manifest(ref)
+    if stored is None or stored.digest != manifest.digest:
+        raise RegistryError(f"{ref.registry} did not store what was pushed as {ref}", hint="try again")
     return manifest.digest
 
 
@@ -146,17 +149,17 @@ def _manifest(config: _Blob, layers: list[_Blob]) -> Manifest:
     )
 
 
-def _bytes(content: bytes, media_type: str) -> _Blob:
+def _blob_of(content: bytes, media_type: str) -> _Blob:
     return _Blob(
         digest=digest_of(content), size=len(content), media_type=media_type, opened=lambda: io.BytesIO(content)
     )
 
 
 def _layer(archive: ImageArchive, layer: Layer, compression: Compression, path: Path) -> _Blob:
-    """The layer as it is to be sent: as it lies in the archive where it is compressed so, else compressed here."""
-    as_it_is = layer.compression == compression
-    with archive.open_raw(layer) if as_it_is else archive.open_plain(layer) as content, path.open("wb") as out:
-        if as_it_is:
+    """The layer with the requested compression: as stored in the archive if it has that, else compressed again."""
+    is_compressed = layer.compression == compression
+    with archive.open_raw(layer) if is_compressed else archive.open_plain(layer) as content, path.open("wb") as out:
+        if is_compressed:
             shutil.copyfileobj(content, out, 1 << 20)
         elif compression == "zstd":
             zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=-1).copy_stream(content, out)

@@ -1,4 +1,4 @@
-"""Where a run's images go: to the registry, or nowhere in a dry run. Both follow the same steps."""
+"""Publishers: one that pushes to the registry, and one for dry runs. A run takes the same steps with both."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from builder.release.publish import Compression, Publishable, PublishedImage, pu
 
 
 class Publisher(Protocol):
-    """What a run does with images that it has verified, and with the tags that jobs name."""
+    """Publishes verified images, and moves the tags that jobs use."""
 
     def push(self, image: Publishable, engine: Engine) -> PublishedImage | PlannedImage:
-        """Send an image and put its immutable tag."""
+        """Upload an image and its immutable tag."""
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
-        """Move tags, all or none, and note it in the journal."""
+        """Move tags, all or none, and record it in the journal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +38,14 @@ class RegistryPublisher:
         return push(image, engine, self.registries, self.compression)
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
-        """See `Publisher.move`. Ctrl-C waits for the second or two that this takes."""
+        """See `Publisher.move`. Ctrl-C takes effect afterwards: the moves take a second or two."""
         with uninterrupted():
             return promote(journal_tag, moves, self.registries)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRunPublisher:
-    """Sends and moves nothing; what it returns says what would have been. See `Publisher`."""
+    """Publishes nothing; returns what a real run would publish. See `Publisher`."""
 
     def push(self, image: Publishable, engine: Engine) -> PlannedImage:  # noqa: ARG002
         """See `Publisher.push`."""

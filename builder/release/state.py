@@ -1,4 +1,4 @@
-"""What the registry has of each cell: its immutable tag, what the moving tags name, and why those differ."""
+"""The state of each cell in the registry: its immutable tag, its moving tags, and why it needs a rebuild."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Status = Literal["up-to-date", "to-promote", "moved", "new"]
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredImage:
-    """An image that the registry has under its key's immutable tag, which only verified images get.
+    """An image that is in the registry under its immutable tag, which only verified images get.
 
-    `RegistryState.image` alone makes one.
+    Only `RegistryState.image` constructs it.
     """
 
     rendered: RenderedImage
@@ -29,7 +29,10 @@ class RegisteredImage:
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryState:
-    """A cell at the registry: the digests of its immutable tag, None where it has to be built, and of moving tags."""
+    """The digests that a cell's tags name in the registry.
+
+    `digest` is that of the immutable tag; `moving` maps the moving tags to theirs. None means that the tag is missing.
+    """
 
     rendered: RenderedImage
     digest: Digest | None
@@ -37,41 +40,41 @@ class RegistryState:
 
     @property
     def image(self) -> RegisteredImage | None:
-        """The cell's image at the registry; None where it has to be built."""
+        """The cell's image in the registry; None if it needs a build."""
         return None if self.digest is None else RegisteredImage(rendered=self.rendered, digest=self.digest)
 
     @property
     def status(self) -> Status:
-        """Whether there is anything to do for the cell, and what."""
+        """What the cell needs: nothing, a promotion, a rebuild (`moved`: an input changed), or a first build."""
         if self.digest is not None:
             return "up-to-date" if set(self.moving.values()) == {self.digest} else "to-promote"
         return "moved" if any(self.moving.values()) else "new"
 
 
 def fetch_states(rendered: Sequence[RenderedImage], registries: Registries) -> tuple[RegistryState, ...]:
-    """Ask for each cell's tags, one request each: two for a cell without aliases."""
-    tags = [tag for each in rendered for tag in each.tags]
-    found = dict(zip(tags, registries.map(registries.fetch_digest, tags), strict=True))
+    """Fetch the digests of all tags of each cell, with one request per tag."""
+    tags = [tag for image in rendered for tag in image.tags]
+    digests = dict(zip(tags, registries.map(registries.fetch_digest, tags), strict=True))
     return tuple(
         RegistryState(
-            rendered=each,
-            digest=found[each.immutable_tag],
-            moving={str(tag.tag): found[tag] for tag in each.moving_tags},
+            rendered=image,
+            digest=digests[image.immutable_tag],
+            moving={str(tag.tag): digests[tag] for tag in image.moving_tags},
         )
-        for each in rendered
+        for image in rendered
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What has to be done for a cell, and why, a line each."""
+    """What a cell needs, and the reasons, one line each."""
 
     status: Status
     reasons: tuple[str, ...]
 
 
 def fetch_explanations(rendered: Sequence[RenderedImage], registries: Registries) -> dict[str, Explanation]:
-    """Ask the registry about each cell; return what has to be done for it, by the cell's name."""
+    """Ask the registry about each cell; return what it needs, by the cell's name."""
     return {
         state.rendered.plan.cell.name: Explanation(status=state.status, reasons=_fetch_reasons(state, registries))
         for state in fetch_states(rendered, registries)
@@ -79,25 +82,25 @@ def fetch_explanations(rendered: Sequence[RenderedImage], registries: Registries
 
 
 def _fetch_reasons(state: RegistryState, registries: Registries) -> tuple[str, ...]:
-    """Say which inputs moved since the image that the cell's moving tag names; a few requests where any did."""
+    """Describe the inputs that changed since the image that the cell's moving tag names; a few requests if any did."""
     if state.status == "to-promote":
         stale = [f"{tag} names {digest or 'nothing'}" for tag, digest in state.moving.items() if digest != state.digest]
-        return tuple(f"already built; {each}" for each in stale)
+        return tuple(f"already built; {line}" for line in stale)
     plan = state.rendered.plan
     if state.status == "up-to-date" or (state.status == "new" and not plan.branch):
         return ()
-    # A branch without an image yet is compared with the project's own.
+    # A branch without an image is compared with the project's own image.
     tag = state.rendered.moving_tags[0] if state.status == "moved" else plan.repository.with_tag(plan.cell.name)
     old = fetch_image_inputs(tag, registries)
     if old is None and state.status == "new":
         return ()
     if old is None:
-        return (f"{tag.familiar} was not made by this version of builder",)
-    return input_changes(old, ImageInputs.of(state.rendered)) or ("a package's file changed, its version did not",)
+        return (f"{tag.familiar} was not built by this version of builder",)
+    return input_changes(old, ImageInputs.of(state.rendered)) or ("a package's file changed, but not its version",)
 
 
 def fetch_image_manifest(ref: ImageRef, registries: Registries) -> Manifest | None:
-    """Return the manifest of the image that a tag or digest names; for an index, that of its first image."""
+    """Fetch the manifest of the image that a tag or digest names; for an index, that of its first image."""
     manifest = registries.fetch_manifest(ref)
     if manifest is not None and manifest.is_index:
         return registries.fetch_manifest(ref.with_digest(manifest.children[0])) if manifest.children else None
@@ -105,11 +108,11 @@ def fetch_image_manifest(ref: ImageRef, registries: Registries) -> Manifest | No
 
 
 def fetch_image_inputs(ref: ImageRef, registries: Registries) -> ImageInputs | None:
-    """Return the inputs that an image carries in its label; None where it has none."""
+    """Fetch the inputs in the label of an image; None if it has none."""
     return ImageInputs.from_label(fetch_image_config(ref, registries).labels.get(INPUTS_LABEL, ""))
 
 
 def fetch_image_config(ref: ImageRef, registries: Registries) -> ImageConfig:
-    """Return the config of an image at the registry; an empty one where there is no such image."""
+    """Fetch the config of an image; an empty one if there is no such image."""
     manifest = fetch_image_manifest(ref, registries)
     return registries.fetch_config(ref, manifest) if manifest else ImageConfig()

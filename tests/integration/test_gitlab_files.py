@@ -174,7 +174,7 @@ def test_invalid_job_keywords(tmp_path: Path, text: str | None, words: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--options", "--only python=3.13"), "--options has --only, which each job has of its own"),
+        (("--options", "--only python=3.13"), "--options contains --only, which builder adds to each job itself"),
         (("--options", "'"), "cannot be read: No closing quotation"),
         (("--prune", "--branch", "mr-7"), "--prune with --branch"),
     ],

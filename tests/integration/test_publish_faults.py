@@ -164,17 +164,17 @@ def test_second_tag_refused(case: Case) -> None:
     case.proxy.on("PUT", MOVING, Answer(status=403), nth=2)
     done = case.nightly.builder("push")
     assert done.returncode == 4, done.stderr
-    assert "all of them stand as before" in done.stderr
+    assert "no tag has changed" in done.stderr
     assert case.is_old()
     assert case.repaired()
 
 
 def test_registry_gone_between_two_tags(case: Case) -> None:
-    """When nothing can be put back either, the message says what stands where, and the next run finishes."""
+    """When nothing can be put back either, the message lists what each tag names, and the next run finishes."""
     case.proxy.on("PUT", MOVING, Gone(), nth=2)
     done = case.nightly.builder("push")
     assert done.returncode == 4, done.stderr
-    assert "what stands where" in done.stderr
+    assert "the tags now name:" in done.stderr
     assert all(tag in done.stderr for tag in TAGS)
     assert case.repaired()
 

@@ -150,7 +150,7 @@ def test_no_lock_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: builder in a folder without a lock does not say what it looks for."""
     monkeypatch.chdir(tmp_path)
     said = refusal(builder("plan"))
-    assert "no lock file here (uv.lock, pylock.toml, requirements.txt)" in said
+    assert "no lock file in this folder (uv.lock, pylock.toml, requirements.txt)" in said
     assert "--lock" in said
 
 

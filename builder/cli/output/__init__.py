@@ -1,1 +1,1 @@
-"""What people and programs read of a run."""
+"""Output: as text, as JSON, and live on a terminal."""

@@ -1,4 +1,4 @@
-"""Plans, differences and outcomes as programs read them: the documented shapes of docs/json.md."""
+"""Plans, differences and outcomes as JSON, documented in docs/json.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from builder.verify.runner import Check
 
 
 def diff_json(found: Difference) -> dict[str, Any]:
-    """The documented shape of `builder diff --json` (docs/json.md)."""
+    """The output of `builder diff --json`."""
     sides = {"old": found.old.name, "new": found.new.name}
     parts = {title.replace(" ", "_"): list(moves) for title, moves in found.parts.items()}
     return (
@@ -36,9 +36,9 @@ def _layers_json(found: Difference) -> list[dict[str, Any]]:
 def plan_json(
     rendered: Sequence[RenderedImage], explanations: Mapping[str, Explanation] | None = None
 ) -> dict[str, Any]:
-    """The documented shape of `builder plan --json` (docs/json.md)."""
+    """The output of `builder plan --json`."""
     return {
-        "cells": [cell_json(each) | _status_json((explanations or {}).get(each.plan.cell.name)) for each in rendered]
+        "cells": [cell_json(image) | _status_json((explanations or {}).get(image.plan.cell.name)) for image in rendered]
     }
 
 
@@ -50,7 +50,7 @@ def _status_json(explanation: Explanation | None) -> dict[str, Any]:
 
 
 def cell_json(rendered: RenderedImage) -> dict[str, Any]:
-    """One cell of a plan."""
+    """A cell of a plan."""
     plan = rendered.plan
     return {
         "name": plan.cell.name,
@@ -76,7 +76,7 @@ def cell_json(rendered: RenderedImage) -> dict[str, Any]:
 
 
 def build_json(done: Publication) -> dict[str, Any]:
-    """The documented shape of `builder build --json` (docs/json.md): a plan's cells and how each ended."""
+    """The output of `builder build --json`: the cells of the plan, each with its outcome."""
     return {
         "cells": [cell_json(result.rendered) | _outcome_json(result) for result in done.results],
         "promotion": [_move_json(move) for move in done.promotion.moves] if done.promotion else [],
@@ -105,7 +105,7 @@ def _digest(result: CellResult) -> str | None:
 
 
 def check_json(check: Check) -> dict[str, Any]:
-    """One check of `build --json` and `verify --json`."""
+    """A check, for `build --json` and `verify --json`."""
     return {
         "name": check.name,
         "verdict": check.verdict,

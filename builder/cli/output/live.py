@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a live line per cell on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a live line per cell on a terminal, otherwise a line per event."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Display:
             self._live.stop()
 
     def show(self, event: ProgressEvent) -> None:
-        """Take one event, from any thread."""
+        """Show an event; may be called from any thread."""
         elapsed = time.monotonic() - self._started
         with self._lock:
             repeated = self._state[event.cell][:2] == (event.stage, event.text)
@@ -67,5 +67,5 @@ class Display:
 
 
 def is_interactive(console: Console) -> bool:
-    """Whether somebody watches: a terminal, and neither NO_COLOR nor CI says otherwise."""
+    """Whether the console is a terminal, and neither NO_COLOR nor CI is set."""
     return console.is_terminal and not os.environ.get("NO_COLOR") and not os.environ.get("CI")

@@ -1,4 +1,4 @@
-"""Lines on stderr, with nothing secret in them."""
+"""Messages on stderr, with secrets redacted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from builder.process import redact
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error to stderr: what, where, and what to do, and nothing secret."""
+    """Print an error to stderr, with secrets redacted."""
     print(f"builder: {redact(str(error))}", file=sys.stderr)  # noqa: T201
 
 
 def print_note(text: str) -> None:
-    """Tell a part of the story, on stderr."""
+    """Print a line to stderr, with secrets redacted."""
     print(redact(text), file=sys.stderr)  # noqa: T201

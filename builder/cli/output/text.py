@@ -1,4 +1,4 @@
-"""Plans, differences and outcomes as people read them."""
+"""Plans, differences and outcomes as text."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from builder.verify.runner import Check
 
 
 def plan_table(rendered: Sequence[RenderedImage], explanations: Mapping[str, Explanation] | None = None) -> str:
-    """The plan as text: per cell packages, download, sources, key and tags, and how it stands at the registry."""
+    """A plan as text: the packages, download, images, key, tags and status of each cell."""
     lines = []
-    for each in rendered:
-        selection = each.plan.selection
+    for image in rendered:
+        selection = image.plan.selection
         sources = [package.name for package in selection.packages if package.artifact != "wheel"]
         download = "unknown size" if selection.download_size is None else format_size(selection.download_size)
         kinds = f"{len(selection.packages) - len(sources)} wheels"
-        kinds += f", {len(sources)} to be built from source ({', '.join(sources)})" if sources else ""
+        kinds += f", {len(sources)} built from source ({', '.join(sources)})" if sources else ""
         lines += [
-            each.plan.cell.name,
+            image.plan.cell.name,
             f"  packages   {len(selection.packages)}: {kinds}",
             f"  download   {download}",
-            f"  base       {each.plan.base.familiar}",
-            f"  uv         {each.plan.uv.familiar}",
-            f"  key        {each.key}",
-            *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(each.tags)),
-            *_status_lines((explanations or {}).get(each.plan.cell.name)),
+            f"  base       {image.plan.base.familiar}",
+            f"  uv         {image.plan.uv.familiar}",
+            f"  key        {image.key}",
+            *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),
+            *_status_lines((explanations or {}).get(image.plan.cell.name)),
         ]
     return "\n".join(lines)
 
 
 _STATES: Final[Mapping[Status, str]] = {
     "up-to-date": "up to date",
-    "to-promote": "built; its tags have to be moved",
+    "to-promote": "needs promotion: the image is built, but a tag does not name it",
     "moved": "needs rebuild: an input changed",
     "new": "needs build: there is no image yet",
 }
@@ -50,7 +50,7 @@ def _status_lines(explanation: Explanation | None) -> list[str]:
 
 
 def dry_run_table(done: Publication, repository: ImageRef, *, pushed: bool) -> str:
-    """What a run would do, a line each: build, or build and push, and move tags."""
+    """What a run would do, one line each: build, push, move a tag."""
     verb = "build and push  " if pushed else "build  "
     lines = []
     for result in done.results:
@@ -61,12 +61,12 @@ def dry_run_table(done: Publication, repository: ImageRef, *, pushed: bool) -> s
             lines.append(f"push            {tag.familiar}")
     for move in done.promotion.moves if done.promotion else ():
         tag = repository.with_tag(move.tag)
-        lines.append(f"move            {tag.familiar}: {move.old or 'nothing'} → {move.new or 'what is built'}")
+        lines.append(f"move            {tag.familiar}: {move.old or 'nothing'} → {move.new or 'the new image'}")
     return "\n".join(lines) or "nothing to do: every cell is up to date"
 
 
 def promotion_lines(done: Publication) -> list[str]:
-    """The end of a run that pushes, for stderr: which tags moved."""
+    """The notes at the end of a run that pushes: which tags moved."""
     if done.promotion is None:
         if any(result.error for result in done.results):
             return ["builder: no moving tag was moved"]
@@ -77,7 +77,7 @@ def promotion_lines(done: Publication) -> list[str]:
 
 
 def diff_table(found: Difference) -> str:
-    """A difference as text: only what differs, and the bytes that a machine with the old image pulls."""
+    """A difference as text: what differs, and the size of the layers that a machine with the old image would pull."""
     lines = [f"{found.old.name}", f"→ {found.new.name}"]
     for title, moves in found.parts.items():
         lines += [f"  {title}", *(f"    {move}" for move in moves)] if moves else []
@@ -87,10 +87,10 @@ def diff_table(found: Difference) -> str:
 
 
 def checks_table(checks: Sequence[Check]) -> str:
-    """The checks as text, a line each."""
+    """Checks as text, one line each."""
     return "\n".join(f"{check.verdict:<8}{check.name:<22}{check.seconds:6.2f} s  {check.evidence}" for check in checks)
 
 
 def format_size(size: int) -> str:
-    """A size in bytes as people read it."""
+    """Format a size in bytes as megabytes."""
     return f"{size / 1e6:.1f} MB"

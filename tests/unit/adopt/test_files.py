@@ -98,7 +98,7 @@ def test_missing_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / ".gitlab-ci.yml").write_text(job("python:3.12-alpine"), encoding="utf-8")
     ended = builder("ci", "adopt")
     assert (ended.exit_code, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("builder: no matrix.toml here\n")
+    assert ended.stderr.startswith("builder: no matrix.toml in this folder\n")
     assert "docs/matrix.md" in ended.stderr
 
 
