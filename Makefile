@@ -6,8 +6,10 @@ TOOLS := .venv/bin/
 READY := $(if $(TOOLS),.venv/ready)
 # The name of the image that `make image` and `make release` build. `make release IMAGE=` builds none and needs no engine.
 IMAGE := builder-cli
+# Tests that `make test` runs at the same time: more than two cores have work for, because many of them wait.
+WORKERS := 4
 
-.PHONY: help demo test lint wheel image release facts bench golden pins sandbox-up sandbox-down clean
+.PHONY: help demo test test-unit lint wheel image release facts bench golden pins sandbox-up sandbox-down clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,7 +18,10 @@ demo: .venv/ready       ## turn a real lock into four verified images and run a 
 	$(SANDBOX) examples/demo
 
 test: .venv/ready       ## run all tests against a real engine and a real registry
-	$(SANDBOX) .venv/bin/pytest
+	$(SANDBOX) .venv/bin/pytest -n $(WORKERS) --cov
+
+test-unit: .venv/ready  ## run the unit tests on every Python from 3.10 to 3.14 that is installed; needs no engine
+	.ci/test-unit
 
 lint: $(READY)          ## check formatting, lint, types and GitLab's schema
 	$(TOOLS)ruff format --check .
@@ -55,7 +60,7 @@ sandbox-down:           ## stop what sandbox-up started
 	sandbox/down
 
 clean:                  ## remove what the targets above created in this folder
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build
+	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/ready: requirements-dev.txt pyproject.toml

@@ -1,13 +1,17 @@
-"""What all tests share: the repository's own files, pinned digests, and a clean environment."""
+"""What all tests share: the repository's own files, pinned digests, a clean environment, and one folder per run."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from builder.oci.reference import Digest
+from tests.shared import Shared
 
 # What of the surroundings builder listens to; a test that wants one sets it.
 _HEEDED = (
@@ -22,10 +26,64 @@ _HEEDED = (
     "SSL_CERT_FILE",
 )
 
+_SHARED: Final = pytest.StashKey[Shared]()
+# Modules whose tests take minutes, longest first: workers start with these and end with the short ones.
+_LONG: Final = (
+    "test_own_pipeline",
+    "test_build",
+    "test_gitlab_pairs",
+    "test_canaries",
+    "test_component",
+    "test_publish",
+    "test_gitlab_files",
+    "test_remote",
+    "test_attestations",
+    "test_branches",
+    "test_faults",
+    "test_publish_faults",
+    "test_build_backends",
+    "test_jobs",
+    "test_status",
+    "test_verify",
+    "test_job_logins",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--update-golden`."""
     parser.addoption("--update-golden", action="store_true", help="Write tests/golden anew from what is rendered.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a folder that all its workers have."""
+    given = getattr(config, "workerinput", {}).get("shared")
+    config.stash[_SHARED] = Shared(Path(given or tempfile.mkdtemp(prefix="tests-")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist where the folder is."""
+    node.workerinput["shared"] = str(node.config.stash[_SHARED].top)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folder, and what was made with it, when all workers are done."""
+    if not hasattr(config, "workerinput"):
+        shared = config.stash[_SHARED]
+        shared.end()
+        shutil.rmtree(shared.top)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest first."""
+    ranks = {name: rank for rank, name in enumerate(_LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+@pytest.fixture(scope="session")
+def shared(pytestconfig: pytest.Config) -> Shared:
+    """What all workers of the run share."""
+    return pytestconfig.stash[_SHARED]
 
 
 @pytest.fixture

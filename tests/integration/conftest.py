@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import certifi
 import pytest
 import trustme
 from uv import find_uv_bin
+
+from tests.shared import Shared
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "webshop"
 
@@ -54,10 +57,10 @@ def builder() -> Builder:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(shared: Shared) -> Iterator[None]:
     """Let builder remember nothing from earlier test runs: which images were verified, above all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BUILDER_CACHE_DIR", str(tmp_path_factory.mktemp("builder-cache")))
+        patch.setenv("BUILDER_CACHE_DIR", str(shared.top / "builder-cache"))
         yield
 
 
@@ -88,16 +91,21 @@ class Shop:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The example, locked now."""
-    top = tmp_path_factory.mktemp("shop")
-    folder = top / "webshop"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".venv", "uv.lock", "__pycache__"))
-    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=folder, check=True)
-    canary = trustme.CA(organization_name="canary").cert_pem.bytes()
-    ca = top / "ca.pem"
-    ca.write_bytes(Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes() + b"\n" + canary)
-    return Shop(folder=folder, ca=ca, canary=canary)
+def shop(shared: Shared) -> Shop:
+    """The example, locked now; tests that change it copy it first."""
+
+    def make(top: Path) -> str:
+        folder = top / "webshop"
+        shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".venv", "uv.lock", "__pycache__"))
+        subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=folder, check=True)
+        canary = trustme.CA(organization_name="canary").cert_pem.bytes()
+        (top / "canary.pem").write_bytes(canary)
+        trusted = Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes()
+        (top / "ca.pem").write_bytes(trusted + b"\n" + canary)
+        return str(top)
+
+    top = Path(shared.once("shop", make))
+    return Shop(folder=top / "webshop", ca=top / "ca.pem", canary=(top / "canary.pem").read_bytes())
 
 
 @dataclass(frozen=True)
@@ -115,11 +123,16 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def built(shop: Shop, builder: Builder) -> Built:
-    """The four images of the example."""
-    done = builder("build", "--lock", "uv.lock", "--json", cwd=shop.folder, env=shop.env)
-    assert done.returncode == 0, done.stderr
-    return Built(shop=shop, cells=tuple(json.loads(done.stdout)["cells"]), stderr=done.stderr)
+def built(shop: Shop, builder: Builder, shared: Shared) -> Built:
+    """The four images of the example, built once for all workers."""
+
+    def make(_: Path) -> dict[str, Any]:
+        done = builder("build", "--lock", "uv.lock", "--json", cwd=shop.folder, env=shop.env)
+        assert done.returncode == 0, done.stderr
+        return {"cells": json.loads(done.stdout)["cells"], "stderr": done.stderr}
+
+    made = shared.once("built", make)
+    return Built(shop=shop, cells=tuple(made["cells"]), stderr=made["stderr"])
 
 
 def docker(*arguments: str) -> str:
@@ -150,10 +163,16 @@ def images_of(repository: str) -> list[str]:
     return docker("image", "ls", "--format", "{{.Tag}}", repository).split()
 
 
+def own_name(request: pytest.FixtureRequest) -> str:
+    """A name for a repository that no other test has, nor the same one with other parameters."""
+    words = f"{request.path.stem.removeprefix('test_')} {request.node.name.removeprefix('test_')}"
+    return re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
 @pytest.fixture
-def scratch_repository(tmp_path: Path) -> Iterator[str]:
+def scratch_repository(request: pytest.FixtureRequest) -> Iterator[str]:
     """A repository name of this test alone; its images are removed from the engine afterwards."""
-    name = f"{tmp_path.name.replace('_', '-').lower()}.example/ci"
+    name = f"scratch.example/{own_name(request)}/ci"
     yield name
     for tag in images_of(name):
         docker("image", "rm", "--force", f"{name}:{tag}")
@@ -168,13 +187,11 @@ def second_engine(*, megabytes: int, containerd: bool = True) -> Iterator[str]:
     if os.geteuid() or not shutil.which("dockerd"):
         pytest.skip("starting a second engine takes root and dockerd")
     folder = Path(tempfile.mkdtemp(prefix="engine-"))  # a short name: a socket's path has 107 characters at most
-    number = os.getpid() % 200  # another run of the tests may have one too
-    disk, bridge = folder / "disk", f"builder-{number}"
+    disk = folder / "disk"
     disk.mkdir()
     address = f"unix://{disk}/docker.sock"
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)], check=True)
-    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
-    subprocess.run(["ip", "address", "add", f"172.31.{number}.1/24", "dev", bridge], check=True)
+    bridge = _new_bridge()
     (folder / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd}}))
     argv = ["dockerd", "--data-root", f"{disk}/data", "--exec-root", f"{disk}/exec", "--pidfile", f"{disk}/pid"]
     argv += ["--host", address, "--bridge", bridge, "--iptables=false", "--config-file", str(folder / "daemon.json")]
@@ -192,6 +209,17 @@ def second_engine(*, megabytes: int, containerd: bool = True) -> Iterator[str]:
             subprocess.run(["umount", "--recursive", str(disk)], check=True)
             subprocess.run(["ip", "link", "delete", bridge], check=True)
             shutil.rmtree(folder)
+
+
+def _new_bridge() -> str:
+    """Add a bridge with a network of its own, whatever other tests and runs have now; return its name."""
+    for number in range(200):
+        name = f"builder-{number}"
+        added = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True, check=False)
+        if added.returncode == 0:
+            subprocess.run(["ip", "address", "add", f"172.31.{number}.1/24", "dev", name], check=True)
+            return name
+    pytest.fail("`ip link add` adds no bridge")
 
 
 def left_behind(image: str) -> list[str]:

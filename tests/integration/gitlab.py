@@ -228,12 +228,22 @@ def public_images(*names: str) -> Iterator[None]:
 
     Made from the sandbox's stand-ins; names that were not there before are gone afterwards.
     """
-    with contextlib.ExitStack() as undo:
-        for name in names:
-            if os.environ.get("SANDBOX_STAND_INS") == "1" and not _known(name):
-                _stand_in(name)
-                undo.callback(subprocess.run, ["docker", "image", "rm", name], check=True, capture_output=True)
+    added = add_public_images(*names)
+    try:
         yield
+    finally:
+        for name in added:
+            subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
+
+
+def add_public_images(*names: str) -> list[str]:
+    """Do as `public_images` does; return the names that were not there before, for the caller to remove."""
+    added = []
+    for name in names:
+        if os.environ.get("SANDBOX_STAND_INS") == "1" and not _known(name):
+            _stand_in(name)
+            added.append(name)
+    return added
 
 
 def _known(name: str) -> bool:

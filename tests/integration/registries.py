@@ -28,6 +28,7 @@ import trustme
 
 from builder.oci.reference import ImageRef
 from tests.integration.faults import Answer, Exchange, FaultProxy, between
+from tests.shared import Shared
 
 USER: Final = "jane"
 PASSWORD: Final = "open sesame"
@@ -76,6 +77,19 @@ class Registry:
 @contextlib.contextmanager
 def running(folder: Path, *, deletion: bool = True, guarded: bool = False) -> Iterator[Registry]:
     """Debian's docker-registry with its data in the folder; `guarded` is with password and TLS."""
+    process, registry = _start(folder, deletion=deletion, guarded=guarded)
+    try:
+        yield registry
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _start(folder: Path, *, deletion: bool, guarded: bool) -> tuple[subprocess.Popen[bytes], Registry]:
     program = shutil.which("docker-registry")
     if not program:
         pytest.skip("there is no docker-registry; `make test` installs it")
@@ -97,14 +111,11 @@ def running(folder: Path, *, deletion: bool = True, guarded: bool = False) -> It
         )  # fmt: skip
     try:
         _wait(process, registry)
-        yield registry
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process, registry
 
 
 def _config(folder: Path, host: str, *, deletion: bool, guarded: bool) -> dict[str, object]:
@@ -242,11 +253,20 @@ def asking_for_tokens(behind: Registry, *, lifetime: int | None = None) -> Itera
         yield made[0]
 
 
+_STARTED: Final[list[subprocess.Popen[bytes]]] = []  # kept: they go on after the worker that started them
+
+
 @pytest.fixture(scope="session", name="open_registry")
-def an_open_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One that lets everybody do everything."""
-    with running(tmp_path_factory.mktemp("open-registry")) as registry:
-        yield registry
+def an_open_registry(shared: Shared) -> Registry:
+    """One that lets everybody do everything, the same for all workers."""
+
+    def start(folder: Path) -> str:
+        process, registry = _start(folder, deletion=True, guarded=False)
+        _STARTED.append(process)
+        shared.at_the_end("kill", str(process.pid))
+        return registry.host
+
+    return Registry(host=shared.once("open-registry", start))
 
 
 @pytest.fixture(scope="session", name="guarded_registry")

@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.conftest import docker, images_of, second_engine
-from tests.integration.nightly import INDEX, Nightly, own_name, standing
+from tests.integration.conftest import docker, images_of, own_name, second_engine
+from tests.integration.nightly import INDEX, Nightly, Seeds, published_once, standing
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.test_faults import stand_in
 from tests.integration.test_publish import NO_ENGINE
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["an_open_registry"]
+__all__ = ["an_open_registry", "published_once"]
 
 CELL = ("--only", "python=3.13")
+TAG = "3.13-slim"
 SCANNER = r"""#!/bin/sh
 # As docs/attestations/sbom-protocol.md of BuildKit has it.
 set -eu
@@ -129,10 +130,10 @@ def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_nights_with_attestations(nightly: Nightly, open_registry: Registry) -> None:
+def test_nights_with_attestations(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
     """With an index under the tag, a command that reads or moves tags would do something else than with an image."""
     path = nightly.repository.partition("/")[2]
-    nightly.outcomes(*CELL, "--provenance")
+    seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     before = standing(open_registry.host, path)
     again = nightly.builder("build", "--push", *CELL, "--provenance=max", "--sbom", env=NO_ENGINE)
@@ -159,14 +160,14 @@ def test_nights_with_attestations(nightly: Nightly, open_registry: Registry) -> 
     assert standing(open_registry.host, path) == after
 
 
-def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, open_registry: Registry) -> None:
+def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, seeds: Seeds) -> None:
     """Half an index would be left, or what a kept tag needs would go."""
     host, _, path = nightly.repository.partition("/")
-    nightly.outcomes(*CELL, "--provenance")
+    seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     gone = attested(nightly)
     nightly.lock(idna="3.11")
-    nightly.outcomes(*CELL, "--provenance")
+    seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
     kept = attested(nightly)
     # Somebody names the old image's manifest, past its index, by a tag of their own.
     put = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
@@ -183,10 +184,10 @@ def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, open_re
     assert asked.status_code == 404
 
 
-def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, open_registry: Registry) -> None:
+def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, seeds: Seeds) -> None:
     """Somebody's index of our images would name what is no longer there."""
     host, _, path = nightly.repository.partition("/")
-    nightly.outcomes(*CELL)
+    seeds.publish(nightly, *CELL, tags=[TAG])
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     content = fetched(nightly, "manifests", old)
     digest = str(standing(host, path, [old])[old])
@@ -195,7 +196,7 @@ def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, open_registry
     url = f"http://{host}/v2/{path}/manifests/theirs"
     requests.put(url, data=index, headers={"Content-Type": INDEX}, timeout=30).raise_for_status()
     nightly.lock(idna="3.11")
-    nightly.outcomes(*CELL)
+    seeds.publish(nightly, *CELL, tags=[TAG])
     assert nightly.builder("prune", "--hours", "0", *CELL, "--keep", "0", "--delete").stdout == ""
     assert fetched(nightly, "manifests", digest) == content
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.nightly import Nightly, standing
+from tests.integration.conftest import own_name
+from tests.integration.nightly import Nightly, Seeds, published_once, standing
 from tests.integration.registries import Registry, an_open_registry
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["an_open_registry"]
+__all__ = ["an_open_registry", "published_once"]
 
 ONE = ("--only", "python=3.13")
 MINE = ("--branch", "Feature/Idna")
@@ -19,12 +20,12 @@ TAG, BRANCH_TAG = "3.13-slim", "3.13-slim-feature-idna"
 
 
 @pytest.fixture
-def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
+def nightly(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
     """The project, with a repository of this test's own and one cell of it published."""
-    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{request.node.name.replace('_', '-')}", env={})
+    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{own_name(request)}", env={})
     made.lock(idna="3.9")
     made.matrix()
-    made.outcomes(*ONE)
+    seeds.publish(made, *ONE, tags=[TAG])
     return made
 
 
@@ -50,23 +51,23 @@ def test_branch_moves_its_own_tags_alone(nightly: Nightly) -> None:
     assert named(nightly, TAG) == {TAG: after[BRANCH_TAG]}
 
 
-def test_rollback_leaves_branches_alone(nightly: Nightly) -> None:
+def test_rollback_leaves_branches_alone(nightly: Nightly, seeds: Seeds) -> None:
     """Going back on the default branch undoes a merge request's promotion instead of its own."""
     first = named(nightly, TAG)[TAG]
     nightly.lock(idna="3.10")
-    nightly.outcomes(*ONE)
+    seeds.publish(nightly, *ONE, tags=[TAG])
     nightly.lock(idna="3.11")
-    nightly.outcomes(*ONE, *MINE)
+    seeds.publish(nightly, *ONE, *MINE, tags=[TAG])
     mine = named(nightly, BRANCH_TAG)
     done = nightly.builder("rollback")
     assert done.returncode == 0, done.stderr
     assert named(nightly, TAG, BRANCH_TAG) == {TAG: first, **mine}
 
 
-def test_prune_forgets_a_branch_that_is_done(nightly: Nightly) -> None:
+def test_prune_forgets_a_branch_that_is_done(nightly: Nightly, seeds: Seeds) -> None:
     """Images of merge requests pile up for ever, or go while somebody's pipeline runs on them."""
     nightly.lock(idna="3.10")
-    nightly.outcomes(*ONE, *MINE)
+    seeds.publish(nightly, *ONE, *MINE, tags=[TAG])
     nightly.lock(idna="3.9")
     journal = "builder-journal-feature-idna"
     assert nightly.builder("prune", "--hours", "0").stdout == ""
@@ -78,17 +79,17 @@ def test_prune_forgets_a_branch_that_is_done(nightly: Nightly) -> None:
     assert nightly.builder("prune", "--hours", "0", *MINE).stdout == ""
 
 
-def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly) -> None:
+def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly, seeds: Seeds) -> None:
     """A merged branch takes the image of the default branch along when it goes."""
     nightly.lock(idna="3.10")
-    nightly.outcomes(*ONE, *MINE)
-    nightly.outcomes(*ONE)
+    seeds.publish(nightly, *ONE, *MINE, tags=[TAG])
+    seeds.publish(nightly, *ONE, tags=[TAG])
     before = named(nightly, TAG, BRANCH_TAG)
     assert nightly.builder("prune", "--hours", "0", *MINE, "--delete").stdout == ""
     assert named(nightly, TAG, BRANCH_TAG) == before
     # The branch stays known until its image is nobody's, and then goes with it.
     nightly.lock(idna="3.11")
-    nightly.outcomes(*ONE)
+    seeds.publish(nightly, *ONE, tags=[TAG])
     nightly.builder("prune", "--hours", "0", *MINE, "--keep", "0", "--delete")
     assert named(nightly, BRANCH_TAG, "builder-journal-feature-idna") == dict.fromkeys(
         (BRANCH_TAG, "builder-journal-feature-idna")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.integration.conftest import Built, docker, images_of
 
-pytestmark = pytest.mark.integration
+# One worker runs them all: the others would wait for the images, and have something else to do.
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("example")]
 
 CELLS = ("3.11-bookworm-slim", "3.11-alpine", "3.13-bookworm-slim", "3.13-alpine")
 SCHEMA = Path(__file__).parents[2] / "docs" / "output.schema.json"

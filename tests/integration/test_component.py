@@ -14,6 +14,7 @@ import pytest
 from tests.integration.conftest import docker, images_of
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
 from tests.integration.nightly import Nightly, standing
+from tests.shared import Shared
 
 pytestmark = [pytest.mark.integration, runs_pipelines]
 
@@ -47,17 +48,20 @@ test:
 
 
 @pytest.fixture(scope="session")
-def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def component(shared: Shared) -> Path:
     """A repository with version 1.0.0 of the component, and its image in the registry."""
-    made = subprocess.run(["make", "image", f"IMAGE={CLI}"], cwd=HERE, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stdout + made.stderr
-    docker("push", "--quiet", CLI)
-    folder = tmp_path_factory.mktemp("component")
-    shutil.copytree(HERE / "templates", folder / "templates")
-    git = ["git", "-C", str(folder), "-c", "user.name=Acme", "-c", "user.email=acme@example.com"]
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Component"], ["tag", "1.0.0"]):
-        subprocess.run([*git, *command], check=True)
-    return folder
+
+    def make(folder: Path) -> str:
+        made = subprocess.run(["make", "image", f"IMAGE={CLI}"], cwd=HERE, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stdout + made.stderr
+        docker("push", "--quiet", CLI)
+        shutil.copytree(HERE / "templates", folder / "templates")
+        git = ["git", "-C", str(folder), "-c", "user.name=Acme", "-c", "user.email=acme@example.com"]
+        for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Made"], ["tag", "1.0.0"]):
+            subprocess.run([*git, *command], check=True)
+        return str(folder)
+
+    return Path(shared.once("component", make))
 
 
 @dataclass(frozen=True, kw_only=True)

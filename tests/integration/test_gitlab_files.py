@@ -14,12 +14,13 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.integration.nightly import TAGS, Nightly, standing
+from tests.integration.conftest import own_name
+from tests.integration.nightly import TAGS, Nightly, Seeds, published_once, standing
 from tests.integration.registries import Registry, an_open_registry
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["an_open_registry"]
+__all__ = ["an_open_registry", "published_once"]
 
 SCHEMA = json.loads(files("check_jsonschema.builtin_schemas.vendor").joinpath("gitlab-ci.json").read_text("utf-8"))
 
@@ -27,7 +28,7 @@ SCHEMA = json.loads(files("check_jsonschema.builtin_schemas.vendor").joinpath("g
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
     """The project with its own, empty repository."""
-    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{request.node.name.replace('_', '-')}", env={})
+    made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{own_name(request)}", env={})
     made.lock()
     made.matrix(extra='aliases = { latest = "3.11-slim" }')
     return made
@@ -47,9 +48,9 @@ def of(nightly: Nightly, *arguments: str) -> str:
     return done.stdout
 
 
-def test_images_are_the_published_ones(nightly: Nightly) -> None:
+def test_images_are_the_published_ones(nightly: Nightly, seeds: Seeds) -> None:
     """Broken: jobs extend an image that does not exist, or one that the tag does not name."""
-    nightly.outcomes()
+    seeds.publish(nightly)
     host, _, path = nightly.repository.partition("/")
     digests = standing(host, path)
     jobs = read(of(nightly, "images", "--dotenv", "prebuilt.env"))
@@ -76,12 +77,12 @@ def test_images_are_the_published_ones(nightly: Nightly) -> None:
     assert read((nightly.folder / "images.yml").read_text())[".prebuilt"] == {"extends": ".prebuilt-3.13-slim"}
 
 
-def test_cell_that_nobody_pushed_is_named(nightly: Nightly) -> None:
+def test_cell_that_nobody_pushed_is_named(nightly: Nightly, seeds: Seeds) -> None:
     """Broken: the written file names missing images, or an existing file is partly overwritten."""
     never = nightly.builder("ci", "images")
     assert (never.returncode, never.stdout) == (4, "")
     assert f"not published: {nightly.repository}:3.11-slim, {nightly.repository}:3.13-slim" in never.stderr
-    nightly.outcomes("--only", "python=3.13")
+    seeds.publish(nightly, "--only", "python=3.13", tags=["3.13-slim"])
     (nightly.folder / "images.yml").write_text("before")
     some = nightly.builder("ci", "images", "-o", "images.yml", "--dotenv", "prebuilt.env")
     assert some.returncode == 4

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Builder, docker, images_of
-from tests.integration.gitlab import REGISTRY, public_images, run_pipeline, runner_volume, runs_pipelines
+from tests.integration.conftest import Builder, docker, images_of, own_name
+from tests.integration.gitlab import REGISTRY, add_public_images, run_pipeline, runner_volume, runs_pipelines
 from tests.integration.pairs import PAIRS, PUBLIC_IMAGES, lock_of, locked, take
+from tests.shared import Shared
 
 pytestmark = [pytest.mark.integration, runs_pipelines]
 
@@ -28,24 +31,41 @@ REMOVED = re.compile(
 ADDED = re.compile(r" *image: \$CI_REGISTRY_IMAGE/ci:\S+")
 
 
-@pytest.fixture(scope="module")
-def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A locked copy of each project."""
-    top = tmp_path_factory.mktemp("pairs")
-    return {name: locked(name, top) for name in NAMES}
+@dataclass(frozen=True)
+class Projects:
+    """A copy of each project for one test, locked once in the run."""
 
+    shared: Shared
+    folder: Path
 
-@pytest.fixture(scope="module")
-def public() -> Iterator[None]:
-    """The public images that the pipelines use before the move."""
-    with public_images(*PUBLIC_IMAGES):
-        yield
+    def __getitem__(self, name: str) -> Path:
+        made = self.shared.once(f"pair-{name}", lambda top: str(locked(name, top)))
+        return Path(shutil.copytree(made, self.folder / name))
 
 
 @pytest.fixture
-def registry_image(tmp_path: Path) -> Iterator[str]:
+def projects(shared: Shared, tmp_path: Path) -> Projects:
+    """The projects."""
+    return Projects(shared, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def public(shared: Shared) -> None:
+    """The public images that the pipelines use before the move, until all workers are done."""
+
+    def make(_: Path) -> list[str]:
+        added = add_public_images(*PUBLIC_IMAGES)
+        for name in added:
+            shared.at_the_end("docker", "image", "rm", name)
+        return added
+
+    shared.once("public-images", make)
+
+
+@pytest.fixture
+def registry_image(request: pytest.FixtureRequest) -> Iterator[str]:
     """The value of CI_REGISTRY_IMAGE; its images are removed from the engine afterwards."""
-    name = f"{REGISTRY}/{tmp_path.name.replace('_', '-').lower()}"
+    name = f"{REGISTRY}/{own_name(request)}"
     yield name
     for tag in images_of(f"{name}/ci"):
         docker("image", "rm", "--force", f"{name}/ci:{tag}")
@@ -61,10 +81,11 @@ def test_only_image_and_caches_differ(name: str) -> None:
 
 
 @pytest.mark.usefixtures("public")
-def test_pip_with_a_cached_environment_before(projects: dict[str, Path]) -> None:
+def test_pip_with_a_cached_environment_before(projects: Projects) -> None:
     """Broken: the benchmark compares with a pipeline that fails, or whose second job does not use the cache."""
-    take(projects["pip-cache-and-venv"], "before")
-    ran = run_pipeline(projects["pip-cache-and-venv"], "init", "test")  # the other two work like test
+    folder = projects["pip-cache-and-venv"]
+    take(folder, "before")
+    ran = run_pipeline(folder, "init", "test")  # the other two work like test
     assert ran.exit_code == 0, ran.text
     assert "Successfully installed" in ran["init"].output
     assert "imported cache" in ran.text
@@ -72,7 +93,7 @@ def test_pip_with_a_cached_environment_before(projects: dict[str, Path]) -> None
 
 
 @pytest.mark.usefixtures("public")
-def test_pip_on_a_long_lived_machine_before(projects: dict[str, Path]) -> None:
+def test_pip_on_a_long_lived_machine_before(projects: Projects) -> None:
     """Broken: the benchmark compares with a pipeline that fails, or where pip's cache does not outlive the jobs.
 
     Downloads are in the cache only if the headers of the index allow it.
@@ -90,20 +111,22 @@ def test_pip_on_a_long_lived_machine_before(projects: dict[str, Path]) -> None:
 
 
 @pytest.mark.usefixtures("public")
-def test_uv_with_a_cache_before(projects: dict[str, Path]) -> None:
+def test_uv_with_a_cache_before(projects: Projects) -> None:
     """Broken: the benchmark compares with a pipeline that fails, or that has nothing to install."""
-    take(projects["uv-cache"], "before")
-    ran = run_pipeline(projects["uv-cache"])
+    folder = projects["uv-cache"]
+    take(folder, "before")
+    ran = run_pipeline(folder)
     assert ran.exit_code == 0, ran.text
     assert [job.name for job in ran.jobs] == ["lint", "test"]
     assert " + pandas==" in ran["test"].output
 
 
 @pytest.mark.usefixtures("public")
-def test_packages_do_not_outlive_their_job_before(projects: dict[str, Path]) -> None:
+def test_packages_do_not_outlive_their_job_before(projects: Projects) -> None:
     """Broken: the example of a pipeline that fails without a baked image does not fail."""
-    take(projects["uv-system-python"], "before")
-    ran = run_pipeline(projects["uv-system-python"])
+    folder = projects["uv-system-python"]
+    take(folder, "before")
+    ran = run_pipeline(folder)
     assert ran.exit_code == 1
     assert ran["install"].passed
     assert not ran["check"].passed
@@ -111,9 +134,7 @@ def test_packages_do_not_outlive_their_job_before(projects: dict[str, Path]) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_baked_image_has_everything(
-    name: str, projects: dict[str, Path], builder: Builder, registry_image: str
-) -> None:
+def test_baked_image_has_everything(name: str, projects: Projects, builder: Builder, registry_image: str) -> None:
     """Broken: a job on the baked image fails, or needs the network."""
     folder = projects[name]
     env = {"CI_REGISTRY_IMAGE": registry_image}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import docker, images_of
+from tests.integration.conftest import docker, images_of, own_name
 from tests.integration.nightly import Nightly
 from tests.integration.registries import USER, Registry, a_guarded_registry
 from tests.integration.test_faults import stand_in
@@ -21,7 +22,7 @@ PROXY = "acme/dependency_proxy/containers"
 
 
 @pytest.fixture
-def nightly(guarded_registry: Registry, tmp_path: Path) -> Nightly:
+def nightly(guarded_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
     """A project behind a dependency proxy with a password, on an engine that a context of Docker's names."""
     variables = guarded_registry.environment(tmp_path / "login")
     base = f"{guarded_registry.host}/{PROXY}/library/python:3.13-slim-bookworm"
@@ -40,7 +41,7 @@ def nightly(guarded_registry: Registry, tmp_path: Path) -> Nightly:
         **variables, "DOCKER_CONFIG": str(config), "DOCKER_HOST": "", "DOCKER_CONTEXT": "here",
         "BUILDER_MIRRORS": ",".join(f"{name}={mirror}" for name, mirror in mirrors.items()),
     }  # fmt: skip
-    made = Nightly(folder=tmp_path, repository=f"{tmp_path.name.replace('_', '-')}.example/ci", env=env)
+    made = Nightly(folder=tmp_path, repository=f"logins.example/{own_name(request)}", env=env)
     made.lock()
     made.matrix()
     return made
@@ -54,13 +55,13 @@ def test_dependency_proxy_needs_no_login(nightly: Nightly, guarded_registry: Reg
         "CI_DEPENDENCY_PROXY_SERVER": guarded_registry.host, "CI_DEPENDENCY_PROXY_USER": USER,
         "CI_DEPENDENCY_PROXY_PASSWORD": guarded_registry.password,
     }  # fmt: skip
-    before = set(Path("/tmp").glob("builder-*"))
-    done = nightly.builder(*only, "--pull", env=login)
+    with tempfile.TemporaryDirectory() as scratch:
+        done = nightly.builder(*only, "--pull", env={**login, "TMPDIR": scratch})
+        left = list(Path(scratch).iterdir())
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["cells"][0]["outcome"] == "verified"
     assert guarded_registry.password not in done.stdout + done.stderr
     assert not Path(nightly.env["DOCKER_CONFIG"], "config.json").exists()
-    left = [path for path in set(Path("/tmp").glob("builder-*")) - before if (path / "config.json").exists()]
-    assert not left
+    assert left == []
     for tag in images_of(nightly.repository):
         docker("image", "rm", "--force", f"{nightly.repository}:{tag}")

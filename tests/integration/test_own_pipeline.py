@@ -24,7 +24,8 @@ TAG = "99.1.0"  # no release that the clone may already have
 PYTHONS = ("3.11", "3.13")
 NOTES = "- Everything, at last."
 
-pytestmark = [pytest.mark.integration, runs_pipelines]
+# One worker runs them all: gitlab-ci-local keeps its state in the clone.
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("own-pipeline"), runs_pipelines]
 
 # A runner whose jobs have the engine's socket, as .gitlab-ci.yml says how to set it up.
 _SOCKET = {"DOCKER_HOST": "unix:///var/run/docker.sock", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": ""}

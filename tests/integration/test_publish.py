@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.conftest import docker, second_engine
+from tests.integration.conftest import docker, own_name, second_engine
 from tests.integration.faults import between
-from tests.integration.nightly import SLIM, TAGS, Nightly, own_name, put_foreign, standing
+from tests.integration.nightly import SLIM, TAGS, Nightly, Seeds, published_once, put_foreign, standing
 from tests.integration.registries import Registry, a_guarded_registry, a_keeping_registry, an_open_registry
 from tests.integration.test_faults import stand_in
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["a_guarded_registry", "a_keeping_registry", "an_open_registry"]
+__all__ = ["a_guarded_registry", "a_keeping_registry", "an_open_registry", "published_once"]
 
+ONE = ("--only", "python=3.13")
 NO_ENGINE = {"DOCKER_HOST": "unix:///run/no-such-docker.sock"}
 
 
@@ -55,16 +56,16 @@ def test_second_night_does_nothing(nightly: Nightly, open_registry: Registry) ->
     assert standing(open_registry.host, path_of(nightly)) == before
 
 
-def test_windows_bump_rebuilds_nothing(nightly: Nightly) -> None:
+def test_windows_bump_rebuilds_nothing(nightly: Nightly, seeds: Seeds) -> None:
     """A package that no cell installs must not cost a rebuild."""
-    nightly.outcomes()
+    seeds.publish(nightly)
     nightly.lock(colorama="0.4.6")
     assert nightly.outcomes() == dict.fromkeys(TAGS, "up-to-date")
 
 
-def test_marker_bump_rebuilds_the_one_cell(nightly: Nightly) -> None:
+def test_marker_bump_rebuilds_the_one_cell(nightly: Nightly, seeds: Seeds) -> None:
     """A package for one Python rebuilds that Python's cell alone, and the plan says why."""
-    nightly.outcomes()
+    seeds.publish(nightly)
     nightly.lock(tomli="2.0.2")
     cells = nightly.plan()
     assert (cells["3.11-slim"]["status"], cells["3.11-slim"]["reasons"]) == ("moved", ["package tomli: 2.0.1 → 2.0.2"])
@@ -96,9 +97,9 @@ def test_new_base_rebuilds_the_cells_on_it(nightly: Nightly, open_registry: Regi
     assert nightly.outcomes() == {"3.13-slim": "up-to-date", "3.13-own": "pushed"}
 
 
-def test_settings_and_refresh_are_reasons(nightly: Nightly) -> None:
+def test_settings_and_refresh_are_reasons(nightly: Nightly, seeds: Seeds) -> None:
     """A changed setting is named; a cell with system packages follows the beat of `refresh`, another does not."""
-    nightly.outcomes()
+    seeds.publish(nightly)
     nightly.matrix(extra='link-mode = "symlink"\nrefresh = "daily"')
     assert nightly.plan()["3.13-slim"]["reasons"] == ["setting link-mode: copy → symlink"]
     nightly.matrix(extra='refresh = "monthly"')
@@ -112,12 +113,12 @@ def test_settings_and_refresh_are_reasons(nightly: Nightly) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_rollback_and_back_again(nightly: Nightly, open_registry: Registry) -> None:
+def test_rollback_and_back_again(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
     """`rollback` puts back the set before, and the next run brings the new one back without building."""
-    nightly.outcomes()
+    seeds.publish(nightly)
     before = standing(open_registry.host, path_of(nightly))
     nightly.lock(idna="3.11")
-    nightly.outcomes()
+    seeds.publish(nightly)
     after = standing(open_registry.host, path_of(nightly))
     assert set(before.values()).isdisjoint(after.values())
     assert nightly.builder("rollback", env=NO_ENGINE).returncode == 0
@@ -207,15 +208,15 @@ def test_fresh_runner_builds_from_the_registrys_cache(nightly: Nightly) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_diff(nightly: Nightly) -> None:
+def test_diff(nightly: Nightly, seeds: Seeds) -> None:
     """Two published images, and an image and the plan, are told apart package by package."""
-    nightly.outcomes("--only", "python=3.13")
+    seeds.publish(nightly, *ONE, tags=["3.13-slim"])
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     nightly.lock(idna="3.11")
     planned = json.loads(nightly.builder("diff", old, "--json").stdout)
     assert planned["packages"] == ["package idna: 3.10 → 3.11"]
     assert planned["shared_bytes"] is None
-    nightly.outcomes("--only", "python=3.13")
+    seeds.publish(nightly, *ONE, tags=["3.13-slim"])
     found = json.loads(nightly.builder("diff", old, "3.13-slim", "--json").stdout)
     assert found["packages"] == ["package idna: 3.10 → 3.11"]
     assert found["base"] == found["uv"] == found["python"] == found["system_packages"] == []
@@ -224,12 +225,12 @@ def test_diff(nightly: Nightly) -> None:
     assert (none.returncode, none.stdout) == (2, "")
 
 
-def test_prune_keeps_what_is_named(nightly: Nightly, open_registry: Registry) -> None:
+def test_prune_keeps_what_is_named(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
     """Only our own tags that nothing names go; what somebody else keeps there stays."""
     keys = []
     for idna in ("3.8", "3.9", "3.10"):
         nightly.lock(idna=idna)
-        nightly.outcomes("--only", "python=3.13")
+        seeds.publish(nightly, *ONE, tags=["3.13-slim"])
         keys.append(nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2])
     foreign = put_foreign(open_registry.host, path_of(nightly), "3.13-slim-0123456789ab")
     every = [*keys, "3.13-slim", "3.13-slim-0123456789ab"]
@@ -245,13 +246,13 @@ def test_prune_keeps_what_is_named(nightly: Nightly, open_registry: Registry) ->
     assert before["3.13-slim-0123456789ab"] == foreign
 
 
-def test_prune_where_the_registry_does_not_delete(keeping_registry: Registry, tmp_path: Path) -> None:
+def test_prune_where_the_registry_does_not_delete(keeping_registry: Registry, tmp_path: Path, seeds: Seeds) -> None:
     """A registry without deletion says so, and the error passes it on."""
     nightly = Nightly(folder=tmp_path, repository=f"{keeping_registry.host}/kept", env={})
     nightly.matrix()
     for idna in ("3.9", "3.10"):
         nightly.lock(idna=idna)
-        nightly.outcomes("--only", "python=3.13")
+        seeds.publish(nightly, *ONE, tags=["3.13-slim"])
     done = nightly.builder("prune", "--hours", "0", "--keep", "0", "--delete")
     assert done.returncode == 3
     assert "does not allow deletion" in done.stderr

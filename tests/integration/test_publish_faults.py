@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import docker
+from tests.integration.conftest import docker, own_name
 from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, Hold, between
-from tests.integration.nightly import TAGS, Nightly, put_foreign, standing
+from tests.integration.nightly import TAGS, Nightly, Seeds, published_once, put_foreign, standing
 from tests.integration.registries import Registry, an_open_registry, asking_for_tokens
 from tests.integration.test_publish import NO_ENGINE
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["an_open_registry"]
+__all__ = ["an_open_registry", "published_once"]
 
-LOCAL = "nightly.example/ci"
 IMMUTABLE = r"/manifests/3\.1[13]-slim-[0-9a-f]{12}$"
 MOVING = r"/manifests/3\.1[13]-slim$"
 OLD, NEW = "3.9", "3.10"  # of idna
@@ -58,39 +57,25 @@ class Case:
         return self.is_new()
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both sets of images, built and verified in the engine; returns the project's folder."""
-    nightly = Nightly(folder=tmp_path_factory.mktemp("nightly"), repository=LOCAL, env={})
-    nightly.matrix()
-    for idna in (OLD, NEW):
-        nightly.lock(idna=idna)
-        done = nightly.builder("build")
-        assert done.returncode == 0, done.stderr
-    return nightly.folder
-
-
-def relabel(nightly: Nightly) -> None:
+def relabel(nightly: Nightly, seeds: Seeds) -> None:
     """Give the engine's images of the present lock the repository's name, as if they had been built for it."""
-    for name, cell in nightly.plan().items():
-        key = cell["tags"][0].rpartition(":")[2]
+    for name in TAGS:
+        key = seeds.of(nightly, name)
         for tag in (key, name):
-            docker("tag", f"{LOCAL}:{key}", f"{nightly.repository}:{tag}")
+            docker("tag", f"{seeds.repository}:{key}", f"{nightly.repository}:{tag}")
 
 
 @pytest.fixture
-def case(images: Path, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
+def case(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
     """The old set, published; the new one, built."""
-    path = f"faults/{abs(hash(request.node.name))}"
+    path = own_name(request)
     with between(open_registry.host) as proxy:
         nightly = Nightly(folder=tmp_path, repository=f"{proxy.host}/{path}", env={})
         nightly.matrix()
         nightly.lock(idna=OLD)
-        relabel(nightly)
-        done = nightly.builder("push")
-        assert done.returncode == 0, done.stderr
+        seeds.publish(nightly)
         nightly.lock(idna=NEW)
-        relabel(nightly)
+        relabel(nightly, seeds)
         proxy.forget()
         yield Case(
             nightly=nightly, proxy=proxy, registry=open_registry, path=path, old=standing(open_registry.host, path)
@@ -121,14 +106,14 @@ def test_fault_that_passes(case: Case, fault: str) -> None:
     assert case.is_new()
 
 
-def test_token_that_expires_between_blobs(images: Path, open_registry: Registry, tmp_path: Path) -> None:
+def test_token_that_expires_between_blobs(seeds: Seeds, open_registry: Registry, tmp_path: Path) -> None:
     """Tokens that are good for a few requests are renewed as often as it takes."""
     with asking_for_tokens(open_registry, lifetime=3) as tokens:
         environment = tokens.registry.environment(tmp_path / "docker")
         nightly = Nightly(folder=tmp_path, repository=f"{tokens.registry.host}/faults/tokens", env=environment)
         nightly.matrix()
         nightly.lock(idna=NEW)
-        relabel(nightly)
+        relabel(nightly, seeds)
         done = nightly.builder("push")
         assert done.returncode == 0, done.stderr
         assert len(tokens.issued) > 5
@@ -295,12 +280,12 @@ def test_interrupted_while_the_registry_does_not_answer(case: Case, stage: str) 
     assert case.is_old()
 
 
-def test_one_cell_fails_while_the_other_is_pushed(open_registry: Registry, tmp_path: Path) -> None:
+def test_one_cell_fails_while_the_other_is_pushed(open_registry: Registry, tmp_path: Path, seeds: Seeds) -> None:
     """A failing cell keeps every moving tag where it is; what was pushed is not built again."""
     nightly = Nightly(folder=tmp_path, repository=f"{open_registry.host}/faults/one-cell", env={})
     nightly.lock(idna=OLD)
     nightly.matrix()
-    nightly.outcomes()
+    seeds.publish(nightly)
     before = standing(open_registry.host, "faults/one-cell")
     nightly.lock(idna=NEW)
     good = (tmp_path / "matrix.toml").read_text()

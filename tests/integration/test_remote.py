@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.builders import buildkit_of
-from tests.integration.conftest import docker, images_of
-from tests.integration.nightly import Nightly, own_name, standing
+from tests.integration.conftest import docker, images_of, own_name
+from tests.integration.nightly import Nightly, standing
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.test_attestations import attested, provenance, subjects
 from tests.integration.test_faults import stand_in

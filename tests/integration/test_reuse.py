@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import docker
-from tests.integration.nightly import Nightly, own_name
+from tests.integration.conftest import docker, own_name
+from tests.integration.nightly import Nightly
 from tests.integration.registries import Registry, an_open_registry
 
 pytestmark = pytest.mark.integration

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.nightly import Nightly, own_name, standing
+from tests.integration.conftest import own_name
+from tests.integration.nightly import Nightly, Seeds, published_once, standing
 from tests.integration.registries import Registry, an_open_registry
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["an_open_registry"]
+__all__ = ["an_open_registry", "published_once"]
 
 TAG = "3.13-slim"
 ONE = ("--only", "python=3.13")
@@ -23,13 +24,13 @@ NOTHING_ELSE = {
 
 
 @pytest.fixture
-def promoted_twice(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
+def promoted_twice(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
     """A project whose tag was promoted twice."""
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{own_name(request)}", env={})
     made.matrix()
     for idna in ("3.10", "3.11"):
         made.lock(idna=idna)
-        made.outcomes(*ONE)
+        seeds.publish(made, *ONE, tags=[TAG])
     return made
 
 

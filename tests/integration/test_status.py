@@ -84,7 +84,7 @@ def test_requirements_file_is_compared_too(built: Built, builder: Builder, tmp_p
 
     compiled("idna==3.10", "colorama; sys_platform == 'win32'")
     (tmp_path / "matrix.toml").write_text(MATRIX)
-    env = {**built.shop.env, "CI_REGISTRY_IMAGE": f"{tmp_path.name.replace('_', '-')}.example"}
+    env = {**built.shop.env, "CI_REGISTRY_IMAGE": f"status.example/{tmp_path.name.replace('_', '-')}"}
     done = builder("build", "--no-verify", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     image = done.stdout.strip()

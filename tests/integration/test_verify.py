@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Builder, Built, docker, left_behind
+from tests.integration.conftest import Builder, Built, docker, left_behind, own_name
 
 pytestmark = pytest.mark.integration
 
@@ -44,10 +44,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_damage_is_noticed(built: Built, builder: Builder, tmp_path: Path, what: str) -> None:
+def test_damage_is_noticed(
+    built: Built, builder: Builder, tmp_path: Path, what: str, request: pytest.FixtureRequest
+) -> None:
     """An image that lost a point of the contract does not pass the check of that point."""
     damage = DAMAGES[what]
-    image = f"damaged-ci:{damage.check}"
+    image = f"damaged.example/{own_name(request)}:{damage.check}"
     (tmp_path / "ca.pem").write_bytes(built.shop.canary)
     (tmp_path / "Dockerfile").write_text(f"FROM {built.image(CELL)}\n{damage.lines}\n")
     subprocess.run(["docker", "build", "--quiet", "--tag", image, str(tmp_path)], check=True, capture_output=True)
