@@ -23,10 +23,11 @@ test: .venv/ready       ## run all tests against a real engine and a real regist
 test-unit: .venv/ready  ## run the unit tests on every Python from 3.10 to 3.14 that is installed; needs no engine
 	.ci/test-unit
 
-lint: $(READY)          ## check formatting, lint, types and GitLab's schema
+lint: $(READY)          ## check formatting, lint, types, lengths and GitLab's schema
 	$(TOOLS)ruff format --check .
 	$(TOOLS)ruff check .
 	$(TOOLS)mypy
+	$(TOOLS)python .ci/check-lengths
 	$(TOOLS)check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 
 wheel: $(READY)         ## build sdist and wheel into dist/, offline
