@@ -1,4 +1,4 @@
-"""Saved images (`docker save`), made for a test: as tars in the OCI layout, or in Docker's own older one."""
+"""Saved images (`docker save`) for tests: tars in the OCI layout, or in Docker's own older layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def layer(files: Files, *, packed: Callable[[bytes], bytes] = gzip.compress) -> bytes:
-    """A layer with these files, and a folder and a link that are none."""
+    """A layer with these files, a folder and a link."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         folder = tarfile.TarInfo("etc")
@@ -33,12 +33,12 @@ def layer(files: Files, *, packed: Callable[[bytes], bytes] = gzip.compress) -> 
 
 
 def history(*steps: str, empty: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """A history of steps, those in `empty` without a layer."""
+    """The history of these steps; those in `empty` have no layer."""
     return [{"created_by": step, **({"empty_layer": True} if step in empty else {})} for step in steps]
 
 
 def oci(path: Path, *layers: bytes, steps: Sequence[Mapping[str, Any]] = (), nested: bool = False) -> Path:
-    """Write an OCI layout; nested, with an index between, and an attestation first in it."""
+    """Write an OCI layout; if nested, with another index in it and an attestation before the image."""
     blobs: dict[str, bytes] = {}
 
     def put(content: bytes, media_type: str, **more: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def oci(path: Path, *layers: bytes, steps: Sequence[Mapping[str, Any]] = (), nes
 
 
 def without(path: Path, *contents: bytes) -> Path:
-    """Take the members with these contents out of a tar, as an engine does that has not got them."""
+    """Remove the members with these contents from a tar, as an engine that lacks them would."""
     with tarfile.open(path) as tar:
         members = {entry.name: file.read() for entry in tar if (file := tar.extractfile(entry))}
     return _write(path, {name: content for name, content in members.items() if content not in contents})

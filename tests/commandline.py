@@ -1,4 +1,4 @@
-"""builder's command line, run in this process."""
+"""Runs builder's command line in the test's own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ assert build  # imported here: urllib3, below it, binds a socket at first, to se
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command ended."""
+    """A command that ended."""
 
     exit_code: int
     stdout: str
@@ -23,7 +23,7 @@ class Ended:
 
 
 def builder(*arguments: str) -> Ended:
-    """Run `builder` with the arguments and catch what it prints, until it exits."""
+    """Run `builder` with these arguments, and capture its output and exit code."""
     stdout, stderr = io.StringIO(), io.StringIO()
     before = signal.getsignal(signal.SIGTERM)
     try:

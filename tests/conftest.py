@@ -1,4 +1,4 @@
-"""What all tests share: the repository's own files, pinned digests, a clean environment, and one folder per run."""
+"""Fixtures for all tests: the repository's files, pinned digests, a clean environment, and one folder per run."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def shared(pytestconfig: pytest.Config) -> Shared:
 
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
-    """Whether golden files are to be written rather than compared."""
+    """Whether to write golden files instead of comparing with them."""
     return bool(request.config.getoption("--update-golden"))
 
 
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
-    """The checkout that these tests lie in."""
+    """The checkout with these tests."""
     return Path(__file__).parent.parent
 
 
@@ -112,6 +112,6 @@ def uv_digest() -> Digest:
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the variables that change what builder does."""
+    """Unset the variables that affect builder."""
     for name in (*_HEEDED, *(name for name in os.environ if name.startswith("UV_"))):
         monkeypatch.delenv(name, raising=False)

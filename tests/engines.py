@@ -1,4 +1,4 @@
-"""An engine that plays back what a builder printed."""
+"""An engine that replays the output of a build."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _unused() -> NoReturn:
 
 @dataclass(kw_only=True)
 class Recording:
-    """See `builder.engine.Engine`: prints the lines, ends with the exit code, and has an image of one layer."""
+    """Prints the lines, returns the exit code, and has an image with one layer. See `Engine`."""
 
     lines: Sequence[str]
     exit_code: int = 0
@@ -31,7 +31,7 @@ class Recording:
     contexts: list[dict[str, bytes]] = field(default_factory=list)
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
-        """Note what was asked for, and play back."""
+        """Record the request, and replay the output."""
         self.requests.append(request)
         files = (path for path in request.context.rglob("*") if path.is_file())
         self.contexts.append({path.relative_to(request.context).as_posix(): path.read_bytes() for path in files})
@@ -42,7 +42,7 @@ class Recording:
         return self.exit_code
 
     def save(self, image: str, path: Path) -> None:
-        """Write the image of one layer."""
+        """Write the image with one layer."""
         assert image == self.requests[-1].tag
         archives.oci(path, LAYER)
 

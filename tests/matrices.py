@@ -40,6 +40,6 @@ family = "debian"
 
 
 def changed(old: str, new: str, text: str = SMALL) -> str:
-    """The text with the one occurrence of `old` replaced."""
+    """The text with its only occurrence of `old` replaced."""
     assert text.count(old) == 1
     return text.replace(old, new)

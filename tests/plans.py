@@ -1,4 +1,4 @@
-"""Plans of images, made from a matrix text and a lock in a folder, with digests given instead of asked for."""
+"""Plans of images, made from a matrix text and a lock in a folder, with given digests."""
 
 from __future__ import annotations
 

@@ -90,12 +90,10 @@ class Registries:
         if response.status_code == requests.codes.not_found:
             return None
         check_response(response, target, "read")
-        manifest = Manifest.parse(
-            response.content, response.headers.get("Content-Type", ""), source=f"{ref.registry}, {target}"
-        )
-        if ref.digest and manifest.digest != ref.digest:
-            raise RegistryError(f"{ref.registry} sent other content for {ref}: {manifest.digest}")
-        return manifest
+        if ref.digest and digest_of(response.content) != ref.digest:
+            raise RegistryError(f"{ref.registry} sent other content for {ref}: {digest_of(response.content)}")
+        media_type = response.headers.get("Content-Type", "")
+        return Manifest.parse(response.content, media_type, source=f"{ref.registry}, {target}")
 
     def put_manifest(self, ref: ImageRef, manifest: Manifest) -> None:
         """Upload a manifest under the reference's tag, else its digest; raise if the registry changed its bytes."""

@@ -1,1 +1,1 @@
-"""Tests that start no process and open no socket; conftest.py makes them fail where they try."""
+"""Tests that start no process and open no socket; conftest.py makes them fail if they try."""

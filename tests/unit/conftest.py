@@ -1,4 +1,4 @@
-"""Keeps unit tests from starting processes and opening sockets, and away from the machine's own settings."""
+"""Keeps unit tests from starting processes, opening sockets and reading the machine's settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FORBIDDEN = frozenset(
 
 
 class _Guard:
-    """An audit hook (PEP 578), which sees what C code does too. Hooks cannot be taken out; this one can be off."""
+    """An audit hook (PEP 578), which also sees what C code does. Hooks cannot be removed, but this one can be off."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -46,7 +46,7 @@ _guard = _Guard()
 
 @pytest.fixture(autouse=True)
 def _no_processes_or_sockets(clean_environment: None) -> Iterator[None]:
-    """Fail the test that starts a process or opens a socket."""
+    """Fail a test that starts a process or opens a socket."""
     _guard.is_on = True
     yield
     _guard.is_on = False

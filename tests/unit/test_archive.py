@@ -1,4 +1,4 @@
-"""Saved images are read whichever way an engine writes them."""
+"""Saved images in each layout that engines write."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_files_of_every_layer(saved: Path) -> None:
-    """Broken: a leaked secret is overlooked, because a layer or a file of it is not read."""
+    """Broken: a leaked secret goes unnoticed because a layer, or a file in it, is not read."""
     with ImageArchive(saved) as archive:
         assert [dict(archive.files(each)) for each in archive.layers] == [
             {"etc/base": b"1"},
@@ -46,19 +46,19 @@ def test_files_of_every_layer(saved: Path) -> None:
 
 
 def test_size_is_that_of_all_layers(saved: Path) -> None:
-    """Broken: the size that people are told is not that of what they download."""
+    """Broken: builder reports a size other than the one that users download."""
     with ImageArchive(saved) as archive:
         assert archive.size == sum(map(len, LAYERS))
 
 
 def test_history_and_config(saved: Path) -> None:
-    """Broken: a secret in the history is overlooked."""
+    """Broken: a secret in the history goes unnoticed."""
     with ImageArchive(saved) as archive:
         assert [entry.model_dump(exclude_defaults=True) for entry in archive.history] == STEPS
 
 
 def test_split_at_builders_own_first_step(saved: Path) -> None:
-    """Broken: files of the base image count as builder's, or the other way round."""
+    """Broken: files of the base image are taken for builder's, or the reverse."""
     with ImageArchive(saved) as archive:
         below, above = archive.split("LABEL mine.")
         assert [list(dict(archive.files(each))) for each in below] == [["etc/base"]]
@@ -73,6 +73,6 @@ def test_history_that_tells_nothing_makes_all_layers_builders_own(tmp_path: Path
 
 
 def test_image_in_part(saved: Path) -> None:
-    """Broken: an engine that has not got all of an image makes for a traceback, or for half an image."""
+    """Broken: an engine that lacks a part of an image causes a traceback, or a push of half an image."""
     with pytest.raises(EngineError, match="only a part"), ImageArchive(archives.without(saved, LAYERS[1])):
         pass

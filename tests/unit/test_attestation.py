@@ -1,4 +1,4 @@
-"""What is said of an image is said of it as it was pushed."""
+"""Attestations of an image are rewritten for the image as it is pushed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATEMENT = {
 
 
 def attestation() -> Attestation:
-    """As BuildKit writes one."""
+    """An attestation as BuildKit writes it."""
     statement = encode_json(STATEMENT)
     config = encode_json({"rootfs": {"diff_ids": [str(digest_of(statement))]}})
     table = {
@@ -43,7 +43,7 @@ def attestation() -> Attestation:
 
 
 def test_statement_is_about_the_pushed_image() -> None:
-    """Broken: a statement names an image, or layers, that the registry does not have."""
+    """Broken: a statement names an image, or layers, that are not in the registry."""
     statement: dict[str, Any] = json.loads(next(iter(attestation().rewritten(CHANGES).blobs.values())))
     assert statement["subject"][0]["digest"] == {"sha256": NEW_IMAGE.partition(":")[2]}
     assert statement["predicate"]["layers"] == [[CHANGES[OLD_LAYER]]]
@@ -51,7 +51,7 @@ def test_statement_is_about_the_pushed_image() -> None:
 
 
 def test_every_digest_on_the_way_is_true() -> None:
-    """Broken: a registry refuses the attestation, or a client finds something else under a digest than it says."""
+    """Broken: a registry rejects the attestation, or a client finds other content under a digest."""
     told = attestation().rewritten(CHANGES)
     (statement, said), (config, kept) = told.blobs.items()
     assert told.entry["annotations"] == {"vnd.docker.reference.digest": NEW_IMAGE}
@@ -68,7 +68,7 @@ def test_every_digest_on_the_way_is_true() -> None:
 
 
 def test_image_of_an_index_comes_first() -> None:
-    """Broken: where an index has its attestation first, labels and layers are read from that."""
+    """Broken: if an index lists its attestation first, builder reads labels and layers from that."""
     entries = [
         {"digest": OTHER, "size": 1, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}},
         {"digest": OLD_IMAGE, "size": 1},

@@ -1,4 +1,4 @@
-"""What `docker buildx build --progress=rawjson` prints becomes news, a readable log, and last words."""
+"""The output of `docker buildx build --progress=rawjson` becomes events, a readable log and an error message."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ NAMES = {
 
 
 def begun(digest: str, **more: Any) -> dict[str, Any]:
-    """A step that has begun."""
+    """A step that began."""
     return {"vertexes": [{"digest": digest, "name": NAMES[digest], "started": "2026-01-01T00:00:00Z", **more}]}
 
 
 def said(digest: str, *pieces: str | bytes) -> list[dict[str, Any]]:
-    """What a step printed, in these pieces."""
+    """The output of a step, in these pieces."""
     return [
         {"logs": [{"vertex": digest, "stream": 2, "data": base64.b64encode(data).decode()}]}
         for data in (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
@@ -46,7 +46,7 @@ def said(digest: str, *pieces: str | bytes) -> list[dict[str, Any]]:
 
 
 def failed(digest: str, error: str) -> dict[str, Any]:
-    """A step that has failed."""
+    """A step that failed."""
     return begun(digest, completed="2026-01-01T00:00:01Z", error=error)
 
 
@@ -71,12 +71,12 @@ FULL = failed(INSTALL, "failed to solve: write /var/lib/x: no space left on devi
 
 
 def indented(objects: Sequence[dict[str, Any]]) -> list[str]:
-    """As buildx 0.13 prints them: over many lines."""
+    """Objects as buildx 0.13 prints them: over many lines."""
     return [line for each in objects for line in json.dumps(each, indent=2).splitlines()]
 
 
 def single(objects: Sequence[dict[str, Any]]) -> list[str]:
-    """As later ones print them: a line each."""
+    """Objects as later versions print them: one per line."""
     return [json.dumps(each) for each in objects]
 
 
@@ -96,13 +96,13 @@ def settings(folder: Path, **more: Any) -> BuildSettings:
 
 
 def built(rendered: RenderedImage, folder: Path, engine: Recording) -> tuple[BuiltImage, list[str]]:
-    """The image, and the steps that were reported while it was built."""
+    """The image, and the steps that were reported during the build."""
     steps: list[str] = []
     return build(rendered, engine, settings(folder), folder, on_step=steps.append), steps
 
 
 def complaint(rendered: RenderedImage, folder: Path, lines: Sequence[str], exit_code: int = 1) -> str:
-    """What a failing build is answered with."""
+    """The error message of a failed build."""
     with pytest.raises(BuildError) as raised:
         built(rendered, folder, Recording(lines=lines, exit_code=exit_code))
     assert raised.value.exit_code == 1
@@ -111,7 +111,7 @@ def complaint(rendered: RenderedImage, folder: Path, lines: Sequence[str], exit_
 
 @both_forms
 def test_steps_are_told_in_plain_words(rendered: RenderedImage, tmp_path: Path, printed: Printer) -> None:
-    """Broken: whoever watches a build sees nothing, or BuildKit's own words."""
+    """Broken: users see no progress, or BuildKit's internal names."""
     _, news = built(rendered, tmp_path, Recording(lines=printed(GOOD)))
     assert news == [
         "fetch base and uv",
@@ -125,7 +125,7 @@ def test_steps_are_told_in_plain_words(rendered: RenderedImage, tmp_path: Path, 
 
 @both_forms
 def test_log_is_readable(rendered: RenderedImage, tmp_path: Path, printed: Printer) -> None:
-    """Broken: the log of a build lacks lines, or has them in pieces."""
+    """Broken: the log of a build lacks lines, or has broken ones."""
     built(rendered, tmp_path, Recording(lines=printed(GOOD)))
     (log,) = (tmp_path / "logs").iterdir()
     assert log.name == f"3.12-slim-{rendered.key[:12]}.log"
@@ -144,13 +144,13 @@ def test_log_is_readable(rendered: RenderedImage, tmp_path: Path, printed: Print
 
 
 def test_built_image_is_what_the_engine_says(rendered: RenderedImage, tmp_path: Path) -> None:
-    """Broken: digest or size of an image are not those of the image."""
+    """Broken: builder reports the wrong digest or size of an image."""
     image, _ = built(rendered, tmp_path, Recording(lines=[]))
     assert (str(image.digest), image.size) == (DIGEST, len(LAYER))
 
 
 def test_context_is_the_rendered_one_and_gone_afterwards(rendered: RenderedImage, tmp_path: Path) -> None:
-    """Broken: something else is built than was rendered, or contexts pile up."""
+    """Broken: builder builds something other than it rendered, or leaves contexts behind."""
     engine = Recording(lines=[])
     built(rendered, tmp_path, engine)
     assert engine.contexts == [dict(rendered.files)]
@@ -162,7 +162,7 @@ def test_context_is_the_rendered_one_and_gone_afterwards(rendered: RenderedImage
 
 
 def test_mirrors_are_named_beside_the_context(rendered: RenderedImage, tmp_path: Path) -> None:
-    """Broken: a mirror is not used, or a mirror's image need not be the pinned one."""
+    """Broken: a mirror is not used, or may provide an image other than the pinned one."""
     engine, plan = Recording(lines=[]), rendered.plan
     mirrored = settings(tmp_path, mirrors=Mirrors.from_strs(["docker.io=mirror.example"]))
     build(rendered, engine, mirrored, tmp_path, on_step=lambda _: None)
@@ -174,7 +174,7 @@ def test_mirrors_are_named_beside_the_context(rendered: RenderedImage, tmp_path:
 def test_proxies_are_handed_on_by_name(
     rendered: RenderedImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken: a build behind a proxy reaches nothing, or the proxy's password is on a command line."""
+    """Broken: a build behind a proxy has no network, or a command line shows the proxy's password."""
     monkeypatch.setenv("HTTPS_PROXY", "https://jane:hunter2@proxy.invalid")
     engine = Recording(lines=[])
     build(rendered, engine, settings(tmp_path, proxy_arguments=proxy_arguments()), tmp_path, on_step=lambda _: None)
@@ -184,7 +184,7 @@ def test_proxies_are_handed_on_by_name(
 
 @both_forms
 def test_failure_has_last_words_and_log(rendered: RenderedImage, tmp_path: Path, printed: Printer) -> None:
-    """Broken: people are not told which step failed, what it said last, or where the log is."""
+    """Broken: the error does not name the failed step, its last output or the log."""
     said = complaint(rendered, tmp_path, printed(BAD))
     (log,) = (tmp_path / "logs").iterdir()
     assert said.splitlines() == [
@@ -213,20 +213,20 @@ def test_last_words_are_few(rendered: RenderedImage, tmp_path: Path) -> None:
 def test_full_disk_says_how_to_make_room(
     rendered: RenderedImage, tmp_path: Path, objects: list[dict[str, Any]]
 ) -> None:
-    """Broken: people with a full disk are not told that it is the engine's, and what to do."""
+    """Broken: the error for a full disk does not say that it is the engine's, or what to do."""
     words = complaint(rendered, tmp_path, single(objects))
     assert "docker system prune" in words
     assert "log: " in words
 
 
 def test_buildx_that_speaks_for_itself(rendered: RenderedImage, tmp_path: Path) -> None:
-    """Broken: what buildx says before any step begins is lost."""
+    """Broken: messages of buildx before the first step are lost."""
     words = complaint(rendered, tmp_path, ["", 'ERROR: no builder "x" found', "[1]"])
     assert words.startswith('3.12-slim: ERROR: no builder "x" found')
 
 
 def test_failure_without_a_word(rendered: RenderedImage, tmp_path: Path) -> None:
-    """Broken: a killed build ends in an empty message."""
+    """Broken: a killed build has an empty error message."""
     assert complaint(rendered, tmp_path, [], 137).startswith("3.12-slim: docker buildx build failed with exit code 137")
 
 
@@ -245,7 +245,7 @@ def test_secrets_are_kept_out_of_log_and_error(
 
 
 def test_logs_that_cannot_be_written(rendered: RenderedImage, tmp_path: Path) -> None:
-    """Broken: a wrong --log-dir ends in a traceback."""
+    """Broken: a wrong --log-dir causes a traceback."""
     (tmp_path / "logs").write_text("a file", encoding="utf-8")
     with pytest.raises(UsageError, match="logs") as raised:
         build(rendered, Recording(lines=[]), settings(tmp_path), tmp_path, on_step=lambda _: None)

@@ -1,4 +1,4 @@
-"""What of a project that is no git repository gets into a job's checkout."""
+"""The files of a project outside a git repository that a job's checkout contains."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.locks import pure
 
 
 def entries(checkout: Checkout | None) -> dict[str, tarfile.TarInfo]:
-    """The entries of the checkout's tar by name, without the probes'."""
+    """The entries of the checkout's tar by name, without the probes."""
     with checkout_tar(checkout) as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
         return {entry.name: entry for entry in tar if not entry.name.startswith("probes")}
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Checkout:
-    """A project with all that lies about in one."""
+    """A project with every kind of file and folder."""
     for name in (
         "pyproject.toml",
         "src/app/__init__.py",
@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Checkout:
 
 
 def test_everything_goes_but_caches_and_environments(project: Checkout) -> None:
-    """Broken: a job lacks files of the project, or drags gigabytes of caches along."""
+    """Broken: a job lacks files of the project, or gets gigabytes of caches."""
     assert sorted(name.removeprefix("project/") for name in entries(project)) == [
         ".github",
         ".github/workflows",
@@ -63,13 +63,13 @@ def test_everything_goes_but_caches_and_environments(project: Checkout) -> None:
 
 
 def test_folders_come_before_what_is_in_them(project: Checkout) -> None:
-    """Broken: an engine makes the folders itself, and only root may write there."""
+    """Broken: the engine creates the folders itself, and only root can write to them."""
     names = list(entries(project))
     assert all(names.index(str(PurePosixPath(name).parent)) < names.index(name) for name in names[1:])
 
 
 def test_everybody_may_write_and_nobody_is_named(project: Checkout) -> None:
-    """Broken: a job that is not root cannot write in its checkout, or the user here is known there."""
+    """Broken: a job that is not root cannot write to its checkout, or sees the name of this user."""
     for entry in entries(project).values():
         assert (entry.uid, entry.gid, entry.uname, entry.gname) == (0, 0, "", "")
         if entry.isreg():
@@ -79,13 +79,13 @@ def test_everybody_may_write_and_nobody_is_named(project: Checkout) -> None:
 
 
 def test_links_stay_links(project: Checkout) -> None:
-    """Broken: a link is followed, or a dangling one ends in a traceback."""
+    """Broken: a link is followed, or a dangling one causes a traceback."""
     found = entries(project)
     assert (found["project/link"].linkname, found["project/dangling"].linkname) == ("src", "nowhere")
 
 
 def test_lock_in_a_subfolder(tmp_path: Path) -> None:
-    """Broken: a job does not begin in the folder of the lock, or lacks the rest of the repository."""
+    """Broken: a job does not start in the lock's folder, or lacks the rest of the repository."""
     (tmp_path / "backend").mkdir()
     (tmp_path / "shared.txt").touch()
     checkout = Checkout(
@@ -101,11 +101,11 @@ def test_lock_in_a_subfolder(tmp_path: Path) -> None:
 
 
 def test_no_checkout_at_all() -> None:
-    """Broken: an image without a project here cannot be verified."""
+    """Broken: an image cannot be verified without a project."""
     assert list(entries(None)) == ["project"]
 
 
 def test_probes_are_always_along() -> None:
-    """Broken: checks that run in the image do not find their script."""
+    """Broken: checks in the image do not find their script."""
     with checkout_tar(None) as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
         assert "probes/bytecode.py" in tar.getnames()

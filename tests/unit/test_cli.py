@@ -1,4 +1,4 @@
-"""The command line: what it teaches, and one clear error for each wrong input."""
+"""The command line: its help, and one clear error for each wrong input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = ("plan", "render", "build", "verify", "schema", "completion")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a matrix and a lock, as the current folder."""
+    """A project with a matrix and a lock, as the working directory."""
     (tmp_path / "matrix.toml").write_text(SMALL, encoding="utf-8")
     locks.write(tmp_path, pure("one"), requires_python=">=3.10")
     monkeypatch.chdir(tmp_path)
@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(ended: Ended, exit_code: int = 2) -> str:
-    """The complaint of a command that did nothing."""
+    """The error message of a command that did nothing."""
     assert (ended.exit_code, ended.stdout) == (exit_code, "")
     assert "Traceback" not in ended.stderr
     return ended.stderr
@@ -37,7 +37,7 @@ def refusal(ended: Ended, exit_code: int = 2) -> str:
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_teaches_the_commands(option: str) -> None:
-    """Broken: --help does not say what there is, or what the exit codes mean."""
+    """Broken: --help lacks a command, or the meaning of the exit codes."""
     ended = builder(option)
     assert (ended.exit_code, ended.stderr) == (0, "")
     for command in COMMANDS:
@@ -48,7 +48,7 @@ def test_help_teaches_the_commands(option: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
-    """Broken: a command or one of its options is not explained."""
+    """Broken: a command or one of its options has no help."""
     ended = builder(command, "--help")
     assert ended.exit_code == 0
     assert ended.stdout.startswith(f"Usage: builder {command}")
@@ -58,14 +58,14 @@ def test_every_command_has_help(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["plan", "render", "build"])
 def test_commands_that_choose_cells_share_their_options(command: str) -> None:
-    """Broken: what can be planned cannot be built with the same words."""
+    """Broken: options that work for a plan do not work for a build."""
     said = builder(command, "--help").stdout
     for option in ("-f, --file", "--lock", "--only", "--platform", "--mirror", "-q, --quiet", "-v, --verbose"):
         assert option in said
 
 
 def test_version() -> None:
-    """Broken: --version does not say the version."""
+    """Broken: --version does not print the version."""
     assert builder("--version") == Ended(exit_code=0, stdout=f"builder, version {__version__}\n", stderr="")
 
 
@@ -84,7 +84,7 @@ def test_version() -> None:
     ],
 )
 def test_wrong_usage(arguments: list[str], words: str) -> None:
-    """Broken: a mistyped command does something, or does not say what is wrong."""
+    """Broken: a mistyped command does something, or the error does not say what is wrong."""
     assert words in refusal(builder(*arguments))
 
 
@@ -95,7 +95,7 @@ def test_schema() -> None:
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])  # bash: tests/integration/test_completion.py
 def test_completion(shell: str) -> None:
-    """Broken: the shell does not complete builder's words."""
+    """Broken: the shell does not complete builder's commands."""
     ended = builder("completion", shell)
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert "_BUILDER_COMPLETE" in ended.stdout
@@ -103,7 +103,7 @@ def test_completion(shell: str) -> None:
 
 @pytest.mark.parametrize("command", [["plan"], ["plan", "--json"], ["build"], ["render", "-o", "out"]])
 def test_bad_matrix(project: Path, command: list[str]) -> None:
-    """Broken: a wrong matrix gives a wrong exit code, something on stdout, or files."""
+    """Broken: an invalid matrix leads to a wrong exit code, output on stdout, or files."""
     (project / "matrix.toml").write_text(changed('["slim"]', '["slm"]'), encoding="utf-8")
     said = refusal(builder(*command))
     assert said.startswith("builder: matrix.toml:\n  base: 'slm' is not defined (perhaps you meant 'slim'?)")
@@ -111,13 +111,13 @@ def test_bad_matrix(project: Path, command: list[str]) -> None:
 
 
 def test_matrix_named_with_f(project: Path) -> None:
-    """Broken: -f is not heeded, or the error names another file."""
+    """Broken: -f is ignored, or the error names another file."""
     (project / "ci.toml").write_text("pyhton = []\n" + SMALL, encoding="utf-8")
     assert refusal(builder("plan", "-f", "ci.toml")).startswith("builder: ci.toml:\n  pyhton: unknown key")
 
 
 def test_folder_in_place_of_the_matrix(project: Path) -> None:
-    """Broken: a matrix that cannot be read ends in a traceback."""
+    """Broken: a matrix that cannot be read causes a traceback."""
     assert "cannot read .: Is a directory" in refusal(builder("plan", "-f", "."))
 
 
@@ -134,20 +134,20 @@ def test_folder_in_place_of_the_matrix(project: Path) -> None:
     ],
 )
 def test_bad_lock(project: Path, name: str, content: str | None, words: str) -> None:
-    """Broken: a lock that cannot be used gives a wrong exit code, or something on stdout."""
+    """Broken: an unusable lock leads to a wrong exit code, or output on stdout."""
     if content is not None:
         (project / name).write_text(content, encoding="utf-8")
     assert words in refusal(builder("plan", "--lock", name))
 
 
 def test_folder_in_place_of_the_lock(project: Path) -> None:
-    """Broken: a lock that cannot be read ends in a traceback."""
+    """Broken: a lock that cannot be read causes a traceback."""
     (project / "uv.lock").mkdir()
     assert "cannot read uv.lock: Is a directory" in refusal(builder("plan", "--lock", "uv.lock"))
 
 
 def test_no_lock_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: builder in a folder without a lock does not say what it looks for."""
+    """Broken: in a folder without a lock, builder does not say which files it looks for."""
     monkeypatch.chdir(tmp_path)
     said = refusal(builder("plan"))
     assert "no lock file in this folder (uv.lock, pylock.toml, requirements.txt)" in said
@@ -164,51 +164,51 @@ def test_no_lock_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_options_that_ask_for_what_is_not_there(project: Path, arguments: list[str], words: str) -> None:
-    """Broken: a wrong option is answered by a traceback, or after asking registries."""
+    """Broken: a wrong option causes a traceback, or is reported only after requests to registries."""
     assert words in refusal(builder("plan", *arguments))
 
 
 def test_mirrors_of_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: BUILDER_MIRRORS is not read."""
+    """Broken: BUILDER_MIRRORS is ignored."""
     monkeypatch.setenv("BUILDER_MIRRORS", "nonsense")
     assert "'nonsense' is not a mirror" in refusal(builder("plan"))
 
 
 def test_python_outside_the_lock(project: Path) -> None:
-    """Broken: a cell that the lock does not cover is found out after asking registries."""
+    """Broken: a cell that the lock does not cover is reported only after requests to registries."""
     (project / "matrix.toml").write_text(changed('["3.12"]', '["3.12", "3.9"]'), encoding="utf-8")
     said = refusal(builder("plan"))
     assert "pylock.toml does not cover the cell 3.9-slim: Python 3.9 is outside requires-python '>=3.10'" in said
 
 
 def test_package_without_a_file_for_a_cell(project: Path) -> None:
-    """Broken: a package that a cell cannot have is found out after asking registries."""
+    """Broken: a package without a file for a cell is reported only after requests to registries."""
     locks.write(project, locks.package("fast", "1.0", "cp312-cp312-win_amd64"))
     assert "does not cover the cell 3.12-slim: no wheel found" in refusal(builder("plan"))
 
 
 def test_unknown_group(project: Path) -> None:
-    """Broken: a group that the lock does not have is passed over."""
+    """Broken: a group that is not in the lock is ignored."""
     (project / "matrix.toml").write_text(EXAMPLE, encoding="utf-8")
     assert "pylock.toml has no group 'dev'" in refusal(builder("plan"))
 
 
 @pytest.mark.parametrize("repository", ["Acme/CI", "acme/ci:1", "https://registry.example.com/ci", "acme/$(id)"])
 def test_repository_that_is_none(project: Path, repository: str) -> None:
-    """Broken: images get names that no registry takes."""
+    """Broken: images get names that registries reject."""
     (project / "matrix.toml").write_text(f"repository = '{repository}'\n{SMALL}", encoding="utf-8")
     assert "repository: " in refusal(builder("plan"))
 
 
 def test_repository_of_the_environment_that_is_none(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a wrong CI_REGISTRY_IMAGE is found out after asking registries."""
+    """Broken: an invalid CI_REGISTRY_IMAGE is reported only after requests to registries."""
     monkeypatch.setenv("CI_REGISTRY_IMAGE", "https://registry.example.com/acme")
     assert "'https://registry.example.com/acme/ci' is not an image reference" in refusal(builder("plan"))
 
 
 @pytest.mark.parametrize("pyproject", [b"[project\n", b"project = 3\n", b"[project]\nname = 3\n", b"\xff"])
 def test_project_without_a_name_to_go_by(project: Path, pyproject: bytes) -> None:
-    """Broken: a wrong pyproject.toml beside a lock ends in a traceback."""
+    """Broken: an invalid pyproject.toml next to a lock causes a traceback."""
     (project / "uv.toml").touch()
     (project / "pyproject.toml").write_bytes(pyproject)
     assert "pyproject.toml" in refusal(builder("plan"))
@@ -218,13 +218,13 @@ def test_project_without_a_name_to_go_by(project: Path, pyproject: bytes) -> Non
     ("command", "variable"), [("build", "SSL_CERT_FILE"), ("build", "NETRC"), ("plan", "SSL_CERT_FILE")]
 )
 def test_secret_that_is_not_there(project: Path, monkeypatch: pytest.MonkeyPatch, command: str, variable: str) -> None:
-    """Broken: a wrong SSL_CERT_FILE or NETRC ends in a traceback, or after a long build."""
+    """Broken: a wrong SSL_CERT_FILE or NETRC causes a traceback, or is reported only after a long build."""
     monkeypatch.setenv(variable, "missing.pem")
     assert f"{variable} names missing.pem, which cannot be read" in refusal(builder(command))
 
 
 def test_errors_are_short_and_without_secrets(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a password in a wrong option is printed."""
+    """Broken: the error for a wrong option prints a password."""
     monkeypatch.setenv("CI_JOB_TOKEN", "Tr0ub4dor")
     said = refusal(builder("plan", "--mirror", "https://jane:hunter2@mirror.invalid", "--mirror", "Tr0ub4dor"))
     assert "hunter2" not in said

@@ -1,4 +1,4 @@
-"""Events of a run, where nobody watches: plain lines, each once, or none."""
+"""Progress without a terminal: one plain line per event, or none with -q."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS = [
 
 
 def shown(capsys: pytest.CaptureFixture[str], *, progress: ProgressMode, quiet: bool = False) -> str:
-    """What is on stderr after the news; stdout must stay empty."""
+    """The output on stderr after the events; stdout must stay empty."""
     with Display(["3.12-slim", "3.12-alpine"], progress=progress, quiet=quiet) as display:
         for event in EVENTS:
             display.show(event)
@@ -30,7 +30,7 @@ def shown(capsys: pytest.CaptureFixture[str], *, progress: ProgressMode, quiet: 
 
 @pytest.mark.parametrize("progress", ["plain", "auto"])
 def test_plain_lines(capsys: pytest.CaptureFixture[str], progress: ProgressMode) -> None:
-    """Broken: a CI log has control characters, repeated lines, or none."""
+    """Broken: a CI log has control characters, repeated lines, or no progress."""
     lines = [re.sub(r"^ *\d+\.\ds  ", "", line) for line in shown(capsys, progress=progress).splitlines()]
     assert lines == [
         "3.12-slim  build   copy uv",
@@ -41,12 +41,12 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], progress: ProgressMode)
 
 @pytest.mark.parametrize("progress", ["plain", "auto", "tty"])
 def test_quiet(capsys: pytest.CaptureFixture[str], progress: ProgressMode) -> None:
-    """Broken: -q is not quiet."""
+    """Broken: -q prints progress."""
     assert shown(capsys, progress=progress, quiet=True) == ""
 
 
 def test_last_picture_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Broken: people who watch do not see how each cell ended."""
+    """Broken: users at a terminal do not see the outcome of each cell."""
     said = shown(capsys, progress="tty")
     assert "verified" in said
     assert "3.12-alpine" in said
@@ -54,7 +54,7 @@ def test_last_picture_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("CI", "true")])
 def test_nobody_watches_in_ci(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """Broken: NO_COLOR or CI is not heeded."""
+    """Broken: NO_COLOR or CI is ignored."""
     console = Console(force_terminal=True)
     assert is_interactive(console)
     monkeypatch.setenv(variable, value)

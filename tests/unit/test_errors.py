@@ -1,4 +1,4 @@
-"""Errors: which exit code, which words, and nothing secret in them."""
+"""Errors: exit codes, wording, and redacted secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXIT_CODES = {
 
 
 def test_exit_code_of_every_error() -> None:
-    """Broken: scripts that tell faults apart by exit code are told something else than the manual says."""
+    """Broken: an exit code differs from the documentation, which scripts rely on."""
     classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, BuilderError)]
     assert {each.__name__: each.exit_code for each in classes} == EXIT_CODES
 
@@ -61,7 +61,7 @@ def test_long_lists_are_cut() -> None:
     ],
 )
 def test_credentials_in_urls_are_redacted(text: str, redacted: str) -> None:
-    """Broken: a password in a URL is printed, or an address without one is mangled."""
+    """Broken: a password in a URL is printed, or a URL without one is changed."""
     assert redact(text) == redacted
 
 
@@ -77,26 +77,26 @@ def test_credentials_in_urls_are_redacted(text: str, redacted: str) -> None:
     ],
 )
 def test_secret_variables_are_redacted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Broken: the value of a CI variable with a secret in it gets into a log."""
+    """Broken: the value of a secret CI variable gets into a log."""
     monkeypatch.setenv(name, "Tr0ub4dor")
     assert redact("login with Tr0ub4dor failed") == "login with *** failed"
 
 
 def test_secret_that_begins_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: the end of a longer secret is printed where a shorter one was taken out of it."""
+    """Broken: the end of a secret is printed because its beginning is a secret too."""
     monkeypatch.setenv("A_TOKEN", "Tr0ub4")
     monkeypatch.setenv("B_TOKEN", "Tr0ub4dor&3")
     assert redact("said Tr0ub4dor&3") == "said ***"
 
 
 def test_short_and_plain_values_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a variable such as TOKEN=on blanks out ordinary words everywhere."""
+    """Broken: a variable such as TOKEN=on removes ordinary words from the output."""
     monkeypatch.setenv("SOME_TOKEN", "on")
     monkeypatch.setenv("SOME_NAME", "station")
     assert redact("installation of station") == "installation of station"
 
 
 def test_echoed_commands_are_quoted_and_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: an echoed command cannot be pasted into a shell, or shows a password."""
+    """Broken: a logged command cannot be pasted into a shell, or shows a password."""
     monkeypatch.setenv("CI_JOB_TOKEN", "Tr0ub4dor")
     assert quoted(["docker", "login", "-p", "Tr0ub4dor", "a b"]) == "docker login -p *** 'a b'"

@@ -1,4 +1,4 @@
-"""The guard of conftest.py: without it, a unit test could depend on the machine or the network unnoticed."""
+"""The guard in conftest.py: without it, a unit test could depend on the machine or the network."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ATTEMPTS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("attempt", _ATTEMPTS.values(), ids=_ATTEMPTS.keys())
 def test_attempt_fails(attempt: Callable[[], object]) -> None:
-    """Broken: unit tests may start processes and open sockets."""
+    """Broken: unit tests can start processes and open sockets."""
     with pytest.raises(pytest.fail.Exception, match="starts no process and opens no socket"):
         attempt()
 
 
 def test_attempt_in_a_thread_fails() -> None:
-    """Broken: what runs in a thread pool escapes the guard."""
+    """Broken: code in a thread pool escapes the guard."""
     with ThreadPoolExecutor(1) as pool, pytest.raises(pytest.fail.Exception, match=r"socket\.connect|getaddrinfo"):
         pool.submit(socket.create_connection, ("127.0.0.1", 9), 1).result()

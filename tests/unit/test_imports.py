@@ -1,4 +1,4 @@
-"""The one direction of the house: a package imports only from those above it in ORDER, and never in a circle."""
+"""The order of packages: each imports only from those above it in ORDER, and no imports are circular."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _FILES = tuple(sorted(path for path in _FOLDER.rglob("*.py") if path.parent != _
 
 
 def _name(path: Path) -> str:
-    """The module's name below `builder`; a package's own for its `__init__`."""
+    """The module's name below `builder`; for an `__init__`, that of its package."""
     parts = path.relative_to(_FOLDER).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Every dotted name that the file imports, at its top, in functions and for type checkers."""
+    """Every dotted name that the file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -74,13 +74,13 @@ def _prefixes(name: str) -> Iterator[str]:
 
 
 def test_every_package_has_its_place() -> None:
-    """Broken: a package is in no place of the order, and may import, and be imported by, anything."""
+    """Broken: a package is missing from the order, so that its imports are not checked."""
     assert {_name(path).split(".")[0] for path in _FILES} == set(PACKAGES)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_from_above_only(package: str) -> None:
-    """Broken: a package imports from one below it in the order, or from one beside it."""
+    """Broken: a package imports from one below or next to it in the order."""
     floor = next(number for number, names in enumerate(ORDER) if package in names)
     above = {name for names in ORDER[:floor] for name in names}
     for path in _FILES:
@@ -89,13 +89,13 @@ def test_imports_from_above_only(package: str) -> None:
 
 
 def test_no_circle_of_modules() -> None:
-    """Broken: two modules of a package need each other, so that neither can be read or tested alone."""
+    """Broken: two modules of a package import each other, so that neither can be read or tested alone."""
     graph = {_name(path): _own(path) - {_name(path)} for path in _FILES}
     TopologicalSorter(graph).prepare()
 
 
 def test_probes_import_nothing_of_builder() -> None:
-    """Broken: a probe, which runs inside images, needs builder there."""
+    """Broken: a probe, which runs inside images, imports builder."""
     probes = [*(_FOLDER / "verify" / "probes").glob("*.py"), _FOLDER.parent / "dockerfiles" / "requires.py"]
     assert len(probes) > 1
     assert not [name for path in probes for name in _imported(path) if name.split(".")[0] == "builder"]
@@ -103,7 +103,7 @@ def test_probes_import_nothing_of_builder() -> None:
 
 @pytest.mark.parametrize(("library", "homes"), ONLY_IN.items())
 def test_library_has_one_home(library: str, homes: set[str]) -> None:
-    """Broken: docker, click or processes are used outside the one place that they belong to."""
+    """Broken: docker, click or subprocess is imported outside its one place."""
     users = {_name(path) for path in _FILES if library in {name.split(".")[0] for name in _imported(path)}}
     assert users
     assert {
@@ -112,7 +112,7 @@ def test_library_has_one_home(library: str, homes: set[str]) -> None:
 
 
 def test_network_is_reached_through_one_module() -> None:
-    """Broken: a second place makes HTTP sessions, with time limits and trust of its own."""
+    """Broken: another module creates HTTP sessions, without builder's time limits and CA bundle."""
     makers = {
         _name(path)
         for path in _FILES
@@ -124,7 +124,7 @@ def test_network_is_reached_through_one_module() -> None:
 
 @pytest.mark.parametrize(("kind", "maker"), MADE_BY.items())
 def test_vouching_values_have_one_maker(kind: str, maker: str) -> None:
-    """Broken: an image counts as verified or published without the one function that makes sure of it."""
+    """Broken: another function constructs the value that says that an image is verified or published."""
     makers = set()
     for path in _FILES:
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""The shape of --json (docs/json.md): scripts read it, so that it must not change unnoticed."""
+"""The output of --json (docs/json.md), which scripts read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.plans import plan_of
 
 @pytest.fixture
 def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> RenderedImage:
-    """An image with a wheel, an sdist, and a package of which neither version nor size is known."""
+    """An image with a wheel, an sdist, and a package without version and size."""
     packages = [
         pure("one"),
         {"name": "two", "version": "2.0", "index": INDEX, "sdist": sdist("two", "2.0")},
@@ -34,7 +34,7 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Rendered
 
 
 def cell(rendered: RenderedImage) -> dict[str, Any]:
-    """The cell as a plan's JSON must have it."""
+    """The cell in the JSON of a plan."""
     name = "registry.example.com/acme/ci:3.12-bookworm-slim"
     file = {"one": "one-1.0-py3-none-any.whl", "two": "two-2.0.tar.gz", "zip": "zip.zip"}
     return {
@@ -56,14 +56,14 @@ def cell(rendered: RenderedImage) -> dict[str, Any]:
 
 
 def test_plan(rendered: RenderedImage) -> None:
-    """Broken: scripts that read `builder plan --json` find other keys or values."""
+    """Broken: `builder plan --json` prints other keys or values."""
     assert json.loads(json.dumps(documents.plan_json([rendered]))) == {
         "cells": [{**cell(rendered), "status": None, "reasons": []}]
     }
 
 
 def test_verified_build(rendered: RenderedImage) -> None:
-    """Broken: scripts that read `builder build --json` find other keys or values."""
+    """Broken: `builder build --json` prints other keys or values."""
     digest = Digest(algorithm="sha256", hex="d1" * 32)
     built = BuiltImage(rendered=rendered, digest=digest, archive=Path("image.tar"), size=12345, seconds=1.0)
     check = Check(name="uv-pip", verdict="passed", evidence="fine", seconds=0.25)
@@ -88,7 +88,7 @@ def test_verified_build(rendered: RenderedImage) -> None:
 
 
 def test_failed_build(rendered: RenderedImage) -> None:
-    """Broken: scripts cannot tell a failed cell, or read a password in its error."""
+    """Broken: scripts cannot recognise a failed cell, or its error contains a password."""
     error = BuildError("no https://jane:hunter2@index.invalid", hint="log: a.log")
     result = CellResult(rendered=rendered, outcome="build-failed", seconds=1.0, log=Path("a.log"), error=error)
     (found,) = documents.build_json(Publication(results=(result,), promotion=None))["cells"]
@@ -99,7 +99,7 @@ def test_failed_build(rendered: RenderedImage) -> None:
 
 @pytest.mark.parametrize("outcome", [None, "planned", "verified", "build-failed"])
 def test_documented_schema(rendered: RenderedImage, repository_root: Path, outcome: Outcome | None) -> None:
-    """Broken: the schema in docs/ and what is printed are not the same."""
+    """Broken: the output differs from the schema in docs/."""
     schema = json.loads((repository_root / "docs" / "output.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
@@ -118,7 +118,7 @@ def test_documented_schema(rendered: RenderedImage, repository_root: Path, outco
 
 
 def test_plan_as_text(rendered: RenderedImage) -> None:
-    """Broken: `builder plan` leaves out packages, what is built from source, unknown sizes, key or tags."""
+    """Broken: `builder plan` omits packages, source builds, unknown sizes, key or tags."""
     said = text.plan_table([rendered])
     assert said.splitlines()[:3] == [
         "3.12-bookworm-slim",

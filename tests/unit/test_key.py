@@ -1,4 +1,4 @@
-"""The key: everything that goes into an image moves it, and nothing else does."""
+"""The key changes with every input of an image, and with nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ build-backend = "hatchling.build"
 
 @pytest.fixture
 def key(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable[..., str]:
-    """The key of the first cell of the example, with some of its inputs changed."""
+    """The key of the example's first cell, with some inputs changed."""
 
     def of(
         matrix: str = EXAMPLE, packages: list[dict[str, Any]] | None = None, pyproject: str = "", **more: Any
@@ -36,7 +36,7 @@ def key(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable[...,
 
 
 def lock(**small: Any) -> list[dict[str, Any]]:
-    """Two packages, one of them of Windows alone."""
+    """Two packages, and one for Windows only."""
     return [
         package("fast", "2.1", "cp312-cp312-manylinux_2_17_x86_64", "cp312-cp312-win_amd64"),
         {**pure("small"), **small},
@@ -72,7 +72,7 @@ SAME_NAME = [{**wheel("small", "1.0"), "hashes": {"sha256": fake_hash("another")
     ],
 )  # fmt: skip
 def test_input_moves_the_key(key: Callable[..., str], change: dict[str, Any]) -> None:
-    """Broken: an image is not rebuilt though something in it has changed."""
+    """Broken: an image is not rebuilt although an input changed."""
     unchanged = key(packages=[pure("small")]) if "platform" in change else key()
     assert key(**change) != unchanged
 
@@ -87,7 +87,7 @@ def test_input_moves_the_key(key: Callable[..., str], change: dict[str, Any]) ->
     ids=["requires", "backend", "constraints"],
 )
 def test_build_system_moves_the_key(key: Callable[..., str], pyproject: str) -> None:
-    """Broken: an image lacks the build backend that the project has now."""
+    """Broken: an image lacks the project's new build backend."""
     packages = [*lock(), {"name": "app", "directory": {"path": "."}}]
     assert key(packages=packages, pyproject=pyproject) != key(packages=packages, pyproject=PYPROJECT)
 
@@ -110,12 +110,12 @@ def test_build_system_moves_the_key(key: Callable[..., str], pyproject: str) -> 
     ],
 )  # fmt: skip
 def test_what_is_not_in_the_image_leaves_the_key(key: Callable[..., str], change: dict[str, Any]) -> None:
-    """Broken: images are rebuilt though nothing in them has changed."""
+    """Broken: images are rebuilt although none of their inputs changed."""
     assert key(**change) == key()
 
 
 def test_tags(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> None:
-    """Broken: jobs cannot name the image, or a tag that is never moved is not told from one that is."""
+    """Broken: jobs cannot name the image, or immutable and moving tags look alike."""
     matrix = EXAMPLE + '[aliases]\nlatest = "3.12-bookworm-slim"\nother = "3.12-alpine"\n'
     image = render(plan_of(tmp_path, matrix, *lock(), base_digest=base_digest, uv_digest=uv_digest))
     name = "registry.example.com/acme/ci"

@@ -58,7 +58,7 @@ odd = pytest.mark.parametrize("content", ODD.values(), ids=ODD)
 
 
 def odd_and(*more: str) -> pytest.MarkDecorator:
-    """The odd contents, and some that are odd for one reader alone."""
+    """Parametrize a test with the malformed contents, and with some for this reader alone."""
     cases = [*ODD.items(), *((text, text.encode()) for text in more)]
     return pytest.mark.parametrize("content", [content for _, content in cases], ids=[name for name, _ in cases])
 
@@ -73,7 +73,7 @@ class Response:
 
 
 class Answers(BaseAdapter):
-    """Answers requests by the end of their URL's path, in place of a network."""
+    """Answers requests by the end of their URL's path, instead of a network."""
 
     def __init__(self, responses: Mapping[str, Response]) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Answers(BaseAdapter):
 
 
 def registries(responses: Mapping[str, Response]) -> Registries:
-    """Registries that answer like this."""
+    """Registries with these answers."""
     asked = Registries(Mirrors())
     asked._transport._session.mount("http://", Answers(responses))
     return asked
@@ -111,7 +111,7 @@ def image_with(config: bytes) -> dict[str, Response]:
 
 @pytest.fixture(autouse=True)
 def _docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker's config is in the test's own folder, and no GitLab job is running."""
+    """Keep Docker's config in the test's folder, and unset the variables of a GitLab job."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     for name in ("CI_REGISTRY", "CI_DEPENDENCY_PROXY_SERVER"):
         monkeypatch.delenv(name, raising=False)
@@ -119,7 +119,7 @@ def _docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @odd_and("{}", '{"Username": "jane"}', '{"Username": "jane", "Secret": 3}', '{"Username": null, "Secret": "x"}')
 def test_credential_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """Broken: a credential helper that prints something else ends in a traceback."""
+    """Broken: a credential helper with other output causes a traceback."""
     (tmp_path / "config.json").write_text('{"credsStore": "odd"}', encoding="utf-8")
     printed = Completed(argv=(), returncode=0, stdout=content.decode(errors="replace"), stderr="")
     monkeypatch.setattr(credentials, "run", lambda *_, **__: printed)
@@ -129,7 +129,7 @@ def test_credential_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cont
 
 @odd_and('{"auths": []}', '{"auths": {"x": 3}}', '{"credsStore": {}}', '{"proxies": {"default": 3}}')
 def test_docker_config(tmp_path: Path, content: bytes) -> None:
-    """Broken: a damaged config file of Docker ends in a traceback."""
+    """Broken: a damaged Docker config file causes a traceback."""
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(RegistryError, match=r"cannot read .*config\.json"):
         credentials.credentials_for("registry.example.com")
@@ -137,7 +137,7 @@ def test_docker_config(tmp_path: Path, content: bytes) -> None:
 
 @odd_and("{}", '{"token": 3}', '{"token": ["x"]}', '{"access_token": {}}')
 def test_token(content: bytes) -> None:
-    """Broken: a token server that answers with a login page ends in a traceback."""
+    """Broken: a token server that answers with a login page causes a traceback."""
     challenge = {"WWW-Authenticate": 'Bearer realm="http://localhost:5000/token",service="x"'}
     answers = {"/token": Response(content), "/manifests/3.12": Response(status=401, headers=challenge)}
     with pytest.raises(RegistryError, match="did not send a token for acme/ci"):
@@ -146,7 +146,7 @@ def test_token(content: bytes) -> None:
 
 @odd_and('{"tags": 3}', '{"tags": [3]}', '{"tags": {"a": "b"}}')
 def test_tag_list(content: bytes) -> None:
-    """Broken: a malformed list of tags ends in a traceback."""
+    """Broken: a malformed list of tags causes a traceback."""
     with pytest.raises(RegistryError, match="did not send a list of tags"):
         registries({"/tags/list": Response(content)}).fetch_tags(REF)
 
@@ -155,14 +155,14 @@ def test_tag_list(content: bytes) -> None:
     "link", ["<http://[/v2/>; rel=next", "</v2/acme/ci/tags/list?n=1000>; rel=next", "<?>; rel=next"]
 )
 def test_next_page_of_tags(link: str) -> None:
-    """Broken: a registry with a malformed link, or one in a circle, ends in a traceback or never."""
+    """Broken: a malformed link to the next page causes a traceback, or a circular one an endless loop."""
     with pytest.raises(RegistryError, match=r"invalid address|in a circle"):
         registries({"/tags/list": Response(b'{"tags": ["a"]}', headers={"Link": link})}).fetch_tags(REF)
 
 
 @odd_and('{"layers": 3}', '{"layers": [{"digest": "x", "size": 1}]}', '{"config": "x"}', '{"manifests": [null]}')
 def test_manifest(content: bytes) -> None:
-    """Broken: a malformed manifest ends in a traceback."""
+    """Broken: a malformed manifest causes a traceback."""
     answer = Response(content, headers={"Content-Type": MANIFEST_TYPE})
     with pytest.raises(RegistryError, match="the answer is not a manifest"):
         registries({"/manifests/3.12": answer}).fetch_manifest(REF)
@@ -170,7 +170,7 @@ def test_manifest(content: bytes) -> None:
 
 @pytest.mark.parametrize("digest", ["x", "sha256:12", "sha256:" + "z" * 64])
 def test_digest(digest: str) -> None:
-    """Broken: a malformed digest of a registry is reported as a mistake on the command line."""
+    """Broken: a malformed digest from a registry is reported as a mistake on the command line."""
     answer = Response(headers={"Docker-Content-Digest": digest})
     with pytest.raises(RegistryError, match=digest):
         registries({"/manifests/3.12": answer}).fetch_digest(REF)
@@ -178,7 +178,7 @@ def test_digest(digest: str) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"Location": "http://["}])
 def test_upload_address(headers: Mapping[str, str]) -> None:
-    """Broken: a registry that does not say where to upload to ends in a traceback."""
+    """Broken: a registry that does not say where to upload to causes a traceback."""
     answers = {"/blobs/uploads/": Response(status=202, headers=headers), "": Response(status=404)}
     with pytest.raises(RegistryError, match=r"where to upload|invalid address"):
         registries(answers).put_blob(REF, digest_of(b"x"), _never_opened)
@@ -190,14 +190,14 @@ def _never_opened() -> IO[bytes]:
 
 @odd_and('{"errors": 3}', '{"errors": [3]}', '{"errors": [{"message": []}]}', '{"errors": []}')
 def test_error(content: bytes) -> None:
-    """Broken: a registry that fails in words of its own ends in a traceback."""
+    """Broken: a registry with its own format for errors causes a traceback."""
     with pytest.raises(RegistryError, match="answered 400"):
         registries({"/manifests/3.12": Response(content, status=400)}).fetch_manifest(REF)
 
 
 @odd_and('{"config": 3}', '{"config": {"Labels": []}}', '{"history": {}}', '{"history": [3]}', '{"created": 3}')
 def test_config(content: bytes) -> None:
-    """Broken: a malformed image config ends in a traceback."""
+    """Broken: a malformed image config causes a traceback."""
     asked = registries(image_with(content))
     manifest = asked.fetch_manifest(REF)
     assert manifest
@@ -212,7 +212,7 @@ def test_config(content: bytes) -> None:
     '[{"at": "2026-01-01T00:00:00+00:00", "complete": true, "moves": [{"tag": "/", "old": null, "new": null}]}]',
 )
 def test_journal(content: bytes) -> None:
-    """Broken: a malformed journal ends in a traceback."""
+    """Broken: a malformed journal causes a traceback."""
     label = {"io.gitlab.prebuilt.journal": content.decode(errors="replace")}
     answers = image_with(json.dumps({"config": {"Labels": label}}).encode())
     answers["/manifests/builder-journal"] = answers["/manifests/3.12"]
@@ -222,14 +222,14 @@ def test_journal(content: bytes) -> None:
 
 @odd_and("{}", '{"cell": 3}', '{"cell": "c", "python": "3.12", "base": "b", "uv": "u", "packages": 3}')
 def test_label_with_inputs(content: bytes) -> None:
-    """Broken: an image of another tool, or of another version of builder, ends `builder plan` in a traceback."""
+    """Broken: an image of another tool, or of another version of builder, causes a traceback in `builder plan`."""
     assert ImageInputs.from_label(content.decode(errors="replace")) is None
 
 
 @odd_and("{}", '{"manifests": 3}', '{"manifests": [{"digest": "x"}]}')
 @pytest.mark.parametrize("member", ["index.json", "manifest.json"])
 def test_archive(tmp_path: Path, member: str, content: bytes) -> None:
-    """Broken: an engine that saves something else ends in a traceback."""
+    """Broken: an engine that saves other content causes a traceback."""
     path = archives._write(tmp_path / "image.tar", {member: content})
     with pytest.raises(EngineError, match="saved an archive that is not an image"), ImageArchive(path):
         pass
@@ -237,7 +237,7 @@ def test_archive(tmp_path: Path, member: str, content: bytes) -> None:
 
 @odd
 def test_archive_that_is_no_tar(tmp_path: Path, content: bytes) -> None:
-    """Broken: an engine that saves something else than a tar ends in a traceback."""
+    """Broken: an engine that saves a file other than a tar causes a traceback."""
     (tmp_path / "image.tar").write_bytes(content)
     with pytest.raises(EngineError, match="saved an archive that is not an image"):
         ImageArchive(tmp_path / "image.tar")
@@ -245,7 +245,7 @@ def test_archive_that_is_no_tar(tmp_path: Path, content: bytes) -> None:
 
 @odd
 def test_layer_that_is_no_tar(tmp_path: Path, content: bytes) -> None:
-    """Broken: a damaged layer ends in a traceback."""
+    """Broken: a damaged layer causes a traceback."""
     path = archives.oci(tmp_path / "image.tar", b"\x1f\x8b" + content)
     with ImageArchive(path) as archive, pytest.raises(EngineError, match="cannot be unpacked"):
         list(archive.files(archive.layers[0]))
@@ -253,7 +253,7 @@ def test_layer_that_is_no_tar(tmp_path: Path, content: bytes) -> None:
 
 @odd
 def test_attestation(content: bytes) -> None:
-    """Broken: a malformed attestation ends `builder push` in a traceback."""
+    """Broken: a malformed attestation causes a traceback in `builder push`."""
     manifest = Manifest.of({"mediaType": MANIFEST_TYPE})
     attestation = Attestation(
         entry=descriptor(manifest.content), manifest=manifest, blobs={str(digest_of(content)): content}
@@ -285,7 +285,7 @@ def building(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
 
 @odd_and("{}", '{"containerimage.digest": 3}', '{"containerimage.digest": "sha256:12"}')
 def test_build_metadata(building: Callable[[Recording], object], content: bytes) -> None:
-    """Broken: a buildx that writes other metadata ends in a traceback."""
+    """Broken: a buildx with other metadata causes a traceback."""
     with pytest.raises(EngineError, match="docker buildx wrote malformed metadata"):
         building(OddBuilder(lines=[], metadata=content))
 
@@ -297,14 +297,14 @@ def test_build_metadata(building: Callable[[Recording], object], content: bytes)
     '{"logs": [{"vertex": "x", "data": "x"}]}',
 )
 def test_build_progress(building: Callable[[Recording], object], content: bytes) -> None:
-    """Broken: a buildx that prints other progress ends in a traceback."""
+    """Broken: a buildx with other progress causes a traceback."""
     with pytest.raises(BuilderError, match=r"progress in an unknown format|buildx build failed|3\.12-slim: "):
         building(Recording(lines=[content.decode(errors="replace")], exit_code=1))
 
 
 @dataclass(frozen=True)
 class OddImage:
-    """An engine whose only image prints this; see `Engine`."""
+    """An engine with an image whose programs print this; see `Engine`."""
 
     output: str
 
@@ -332,7 +332,7 @@ class OddImage:
     ],
 )
 def test_program_in_an_image(check: str, evidence: str, content: bytes) -> None:
-    """Broken: an image in which uv or Python print something else ends `builder verify` in a traceback."""
+    """Broken: an image in which uv or Python print something else causes a traceback in `builder verify`."""
     engine: Any = OddImage(content.decode(errors="replace"))
     selection = dict.fromkeys(("one", "two", "three", "four"))
     inputs = BuildInputs(secrets={}, selection=selection)
@@ -350,7 +350,7 @@ def test_program_in_an_image(check: str, evidence: str, content: bytes) -> None:
     ids=range(9),
 )  # fmt: skip
 def test_recorded_selection(text: str) -> None:
-    """Broken: an image with a damaged pylock.toml ends `builder verify` in a traceback."""
+    """Broken: an image with a damaged pylock.toml causes a traceback in `builder verify`."""
     engine: Any = OddImage(text)
     with pytest.raises(VerifyError, match=r"x has a malformed /opt/uv/pylock\.toml"):
         run_checks("x", engine, checkout=None, inputs=BuildInputs(secrets={}))
@@ -358,7 +358,7 @@ def test_recorded_selection(text: str) -> None:
 
 @dataclass(frozen=True)
 class OddDaemon:
-    """A client of the Docker SDK that returns this, whatever is asked."""
+    """A client of the Docker SDK that returns this, whatever the request."""
 
     answer: object
 
@@ -378,7 +378,7 @@ class OddDaemon:
 
 @pytest.mark.parametrize("answer", [[], None, 3, "x", {"Id": 3}, {"DriverStatus": 3}, {"DriverStatus": [["a"]]}])
 def test_engine(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
-    """Broken: a Docker engine, or a proxy before it, that answers something else ends in a traceback."""
+    """Broken: a Docker engine with another answer, or a proxy in front of it, causes a traceback."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://engine.invalid")
     engine = DockerEngine()
     engine._connected = OddDaemon(answer)
@@ -390,7 +390,7 @@ def test_engine(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
 
 @odd
 def test_docker_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """Broken: a damaged context of Docker ends in a traceback."""
+    """Broken: a damaged Docker context causes a traceback."""
     name = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # the SHA-256 of its name, x
     (tmp_path / "config.json").write_text('{"currentContext": "x"}', encoding="utf-8")
     (tmp_path / "contexts" / "meta" / name).mkdir(parents=True)
@@ -401,7 +401,7 @@ def test_docker_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content
 
 
 def test_login_is_base64(tmp_path: Path) -> None:
-    """Broken: a login that is not UTF-8 ends in a traceback."""
+    """Broken: a login that is not UTF-8 causes a traceback."""
     auth = base64.b64encode(b"\xff\xfe").decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.example.com": {"auth": auth}}}))
     with pytest.raises(RegistryError, match="unreadable login"):

@@ -1,4 +1,4 @@
-"""Public names: one meaning each."""
+"""Public names have one meaning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import builder
 
 
 def test_public_name_is_defined_once() -> None:
-    """Broken: a class or function of one module has a namesake in another, and readers take the one for the other."""
+    """Broken: two modules define the same class or function name, and readers confuse them."""
     modules: dict[str, list[str]] = defaultdict(list)
     for path in sorted(Path(builder.__file__).parent.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,4 +1,4 @@
-"""Values in a Dockerfile stay data (tests/integration/test_quoting.py gives them to a real shell)."""
+"""Values in a Dockerfile stay data (tests/integration/test_quoting.py runs them in a real shell)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_shell_reads_the_value_back(value: str) -> None:
-    """Broken: a value is more than one word in a RUN, or another one."""
+    """Broken: a value in a RUN becomes several words, or another value."""
     assert shlex.split(shell_quoted(value)) == [value]
 
 
@@ -55,7 +55,7 @@ def test_dockerfile_value_is_one_word_without_expansion(value: str, quoted: str)
 @pytest.mark.parametrize("quote", [shell_quoted, dockerfile_quoted])
 @pytest.mark.parametrize("value", ["a\nRUN touch /tmp/x", "a\r\nEOF", "\0"])
 def test_line_break_is_refused(quote: object, value: str) -> None:
-    """Broken: a line break begins an instruction of its own."""
+    """Broken: a line break starts a new instruction."""
     assert callable(quote)
     with pytest.raises(BuilderError, match="cannot be written to a Dockerfile"):
         quote(value)

@@ -1,4 +1,4 @@
-"""Image references, digests and mirrors: what Docker's own grammar says, and which part of a wrong one is wrong."""
+"""Image references, digests and mirrors: Docker's grammar, and errors that name the wrong part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEX = "0123456789abcdef" * 4
     ],
 )
 def test_reference_is_read_as_docker_reads_it(text: str, whole: str) -> None:
-    """Broken: builder would pull another image than the one that the matrix names."""
+    """Broken: builder pulls an image other than the one in the matrix."""
     assert str(ImageRef.from_str(text)) == whole
 
 
@@ -54,7 +54,7 @@ def test_reference_is_read_as_docker_reads_it(text: str, whole: str) -> None:
     ],
 )
 def test_wrong_reference_says_which_part(text: str, part: str) -> None:
-    """Broken: a wrong reference gets through, or the message does not say what is wrong with it."""
+    """Broken: builder accepts an invalid reference, or the error does not say what is wrong with it."""
     with pytest.raises(UsageError) as raised:
         ImageRef.from_str(text)
     assert part in raised.value.what
@@ -69,13 +69,13 @@ def test_wrong_reference_says_which_part(text: str, part: str) -> None:
     ],
 )
 def test_familiar_name_is_the_one_people_write(text: str, familiar: str) -> None:
-    """Broken: printed names are not those that people type."""
+    """Broken: builder prints names in another form than users write them."""
     assert ImageRef.from_str(text).familiar == familiar
     assert ImageRef.from_str(familiar) == ImageRef.from_str(text)
 
 
 def test_tag_and_digest_are_put_and_taken() -> None:
-    """Broken: a moved tag keeps the digest of what it was, or a pin loses its tag."""
+    """Broken: a reference with another tag keeps the old digest, or a pinned one loses its tag."""
     ref = ImageRef.from_str("registry.example.com/app:1")
     pinned = ref.with_digest(Digest.from_str(f"sha256:{HEX}"))
     assert str(pinned) == f"registry.example.com/app:1@sha256:{HEX}"
@@ -96,18 +96,18 @@ def test_tag_and_digest_are_put_and_taken() -> None:
     ],
 )
 def test_mirror_of_the_longest_name_stands_in(mirrors: list[str], located: str) -> None:
-    """Broken: an image is fetched from the wrong registry."""
+    """Broken: builder fetches an image from the wrong registry."""
     assert str(Mirrors.from_strs(mirrors).locate(ImageRef.from_str("python:3.12"))) == located
 
 
 def test_mirror_keeps_the_digest() -> None:
-    """Broken: a mirror may hand out another image than the pinned one."""
+    """Broken: a mirror can provide an image other than the pinned one."""
     ref = ImageRef.from_str(f"ghcr.io/acme/uv:1@sha256:{HEX}")
     assert Mirrors.from_strs(["ghcr.io=localhost:5000"]).locate(ref).digest == ref.digest
 
 
 def test_mirror_said_later_goes_before() -> None:
-    """Broken: --mirror does not win over the matrix, or drops its other mirrors."""
+    """Broken: --mirror does not override the matrix, or removes its other mirrors."""
     written = Mirrors.from_strs(["docker.io=b.example,ghcr.io=c.example"])
     both = Mirrors.from_strs(["docker.io=a.example"]).over(written)
     assert str(both.locate(ImageRef.from_str("acme/app"))) == "a.example/acme/app"
@@ -128,7 +128,7 @@ def test_mirror_said_later_goes_before() -> None:
     ],
 )
 def test_wrong_mirror_is_refused_with_an_example(text: str) -> None:
-    """Broken: a mistyped mirror is taken, and fails far from where it was written."""
+    """Broken: builder accepts a mistyped mirror, and fails only when it uses it."""
     with pytest.raises(UsageError) as raised:
         Mirrors.from_strs([text])
     assert "docker.io=mirror.example.com" in raised.value.hint

@@ -1,4 +1,4 @@
-"""Rendered contexts, compared with those under tests/golden; `pytest --update-golden` writes those anew."""
+"""Rendered contexts are those in tests/golden; `pytest --update-golden` writes them again."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ CASES = {
 
 @pytest.fixture
 def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable[[str], RenderedImage]:
-    """Renders a case by its name."""
+    """Render a case by its name."""
 
     def make(name: str) -> RenderedImage:
         case = CASES[name]
@@ -132,7 +132,7 @@ def _is_kept(name: str) -> bool:
 def test_context_is_the_golden_one(
     name: str, rendered: Callable[[str], RenderedImage], repository_root: Path, update_golden: bool
 ) -> None:
-    """Broken: what is built has changed unnoticed, and every image with it."""
+    """Broken: a change of what is built, and so of every image, goes unnoticed."""
     folder = repository_root / "tests" / "golden" / name
     files = {path: content for path, content in rendered(name).files if _is_kept(path)}
     if update_golden:
@@ -149,12 +149,12 @@ def test_context_is_the_golden_one(
 
 
 def test_every_golden_folder_has_a_case(repository_root: Path) -> None:
-    """Broken: a golden rendering is left over, and nothing renders it any more."""
+    """Broken: a golden folder is left over that no test renders."""
     assert {path.name for path in (repository_root / "tests" / "golden").iterdir()} == set(CASES)
 
 
 def test_probe_of_build_systems_is_builders_own(rendered: Callable[[str], RenderedImage]) -> None:
-    """Broken: the image build asks backends with another script than the one in dockerfiles/."""
+    """Broken: the image build runs another script than dockerfiles/requires.py to ask backends."""
     probe = Path(builder.__file__).parent.parent / "dockerfiles" / "requires.py"
     assert dict(rendered("with-build-systems").files)["requires.py"] == probe.read_bytes()
 
@@ -163,7 +163,7 @@ def test_probe_of_build_systems_is_builders_own(rendered: Callable[[str], Render
 def test_context_has_nothing_of_the_machine(
     name: str, rendered: Callable[[str], RenderedImage], tmp_path: Path
 ) -> None:
-    """Broken: the same inputs give another key on another machine, or a password gets into a context."""
+    """Broken: the same inputs have another key on another machine, or a context contains a password."""
     whole = b"".join(content for _, content in rendered(name).files)
     for stranger in (str(tmp_path), "hunter2", "jane"):
         assert stranger.encode() not in whole
@@ -171,12 +171,12 @@ def test_context_has_nothing_of_the_machine(
 
 @pytest.mark.parametrize("name", CASES)
 def test_same_plan_gives_the_same_bytes(name: str, rendered: Callable[[str], RenderedImage]) -> None:
-    """Broken: an unchanged lock rebuilds its images."""
+    """Broken: images are rebuilt although the lock did not change."""
     assert rendered(name) == rendered(name)
 
 
 def test_written_context_is_the_rendered_one(rendered: Callable[[str], RenderedImage], tmp_path: Path) -> None:
-    """Broken: what `builder render` writes is not what is built."""
+    """Broken: `builder render` writes something other than what is built."""
     image, folder = rendered("with-build-systems"), tmp_path / "out" / "cell"
     image.replace(folder)
     (folder / "left-over").touch()

@@ -1,4 +1,4 @@
-"""Build secrets as what could leak: marks of them are found wherever they lie, and public things are no secrets."""
+"""Build secrets: their marks are found wherever they are, and public content is not secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builder.verify.secrets import find_mark, record_hash, recorded_hashes, secr
 
 
 def der(name: str, size: int = 900) -> bytes:
-    """Bytes as good as a certificate's, for nobody here looks inside."""
+    """Bytes in place of a certificate's, because nothing here parses them."""
     return (hashlib.sha512(name.encode()).digest() * (size // 64 + 1))[:size]
 
 
@@ -27,7 +27,7 @@ def pem(content: bytes, kind: str = "CERTIFICATE", *, end: bytes = b"\n") -> byt
 
 
 def public() -> bytes:
-    """The first certificate that everybody has."""
+    """The first certificate in certifi."""
     end = b"-----END CERTIFICATE-----\n"
     return Path(certifi.where()).read_bytes().partition(end)[0] + end
 
@@ -49,20 +49,20 @@ def netrc(folder: Path, text: str) -> dict[str, Path]:
 @pytest.mark.parametrize("size", range(880, 944, 7))
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_certificate_is_found_in_both_forms(tmp_path: Path, size: int, end: bytes) -> None:
-    """Broken: a private CA in an image is overlooked."""
+    """Broken: a private CA in an image goes unnoticed."""
     marks = secret_marks(bundle(tmp_path, pem(der("own", size), end=end)))
     assert find_mark(marks, b"x" + pem(der("own", size)) + b"y") == "certificate 1 of SSL_CERT_FILE"
     assert find_mark(marks, b"x" + der("own", size) + b"y") == "certificate 1 of SSL_CERT_FILE"
 
 
 def test_found_certificate_is_told_by_its_number(tmp_path: Path) -> None:
-    """Broken: nobody knows which certificate of a bundle has leaked."""
+    """Broken: the error does not say which certificate of a bundle leaked."""
     marks = secret_marks(bundle(tmp_path, public(), pem(der("one")), pem(der("two"))))
     assert find_mark(marks, pem(der("two"))) == "certificate 3 of SSL_CERT_FILE"
 
 
 def test_other_certificates_are_not_found(tmp_path: Path) -> None:
-    """Broken: an image fails its check for a certificate that is not the secret one."""
+    """Broken: an image fails its check because of an unrelated certificate."""
     marks = secret_marks(bundle(tmp_path, pem(der("own"))))
     assert marks
     assert find_mark(marks, pem(der("other")) + der("other") + b"plain text") == ""
@@ -72,20 +72,20 @@ def test_other_certificates_are_not_found(tmp_path: Path) -> None:
     ("kind", "size", "is_secret"), [("EC PARAMETERS", 10, False), ("PRIVATE KEY", 48, True), ("PRIVATE KEY", 45, True)]
 )
 def test_block_of_one_line(tmp_path: Path, kind: str, size: int, is_secret: bool) -> None:
-    """Broken: every image fails its check as soon as a bundle has a block of one line, or such a key is overlooked."""
+    """Broken: every image fails its check if a bundle has a one-line block, or a leaked one goes unnoticed."""
     marks = secret_marks(bundle(tmp_path, pem(der("key", size), kind)))
     assert find_mark(marks, b"plain text") == ""
     assert bool(find_mark(marks, pem(der("key", size), kind))) == is_secret
 
 
 def test_public_certificates_are_no_secret(tmp_path: Path) -> None:
-    """Broken: every image fails its check, for every CA bundle has public certificates."""
+    """Broken: every image fails its check, because every CA bundle contains public certificates."""
     assert secret_marks(bundle(tmp_path, public())) == {}
     assert secret_marks(bundle(tmp_path, pem(der("distribution"))), [pem(der("distribution"))]) == {}
 
 
 def test_password_is_found_plain_and_encoded(tmp_path: Path) -> None:
-    """Broken: a password of an index in an image is overlooked."""
+    """Broken: an index's password in an image goes unnoticed."""
     text = "machine index.invalid login jane password hunter2\nmachine b.invalid login joe password abc\n"
     marks = secret_marks(netrc(tmp_path, text))
     assert "index.invalid" in find_mark(marks, b"https://jane:hunter2@index.invalid")
@@ -95,7 +95,7 @@ def test_password_is_found_plain_and_encoded(tmp_path: Path) -> None:
 
 
 def test_broken_netrc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a netrc with a mistake ends in a traceback, after everything was built."""
+    """Broken: an invalid netrc causes a traceback after everything was built."""
     path = netrc(tmp_path, "machine index.invalid pasword hunter2\n")["netrc"]
     monkeypatch.setenv("NETRC", str(path))
     with pytest.raises(UsageError, match="netrc") as raised:
@@ -105,14 +105,14 @@ def test_broken_netrc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def wheel_files() -> dict[str, bytes]:
-    """Files of a wheel that carries a CA bundle, and its RECORD."""
+    """The files of a wheel with a CA bundle, and its RECORD."""
     files = {"vendored/cacert.pem": pem(der("own")), "vendored/__init__.py": b""}
     record = "".join(f"{name},{record_hash(content)},{len(content)}\n" for name, content in files.items())
     return {**files, "vendored-1.0.dist-info/RECORD": f'{record}"a,b.py",,\nvendored-1.0.dist-info/RECORD,,\n'.encode()}
 
 
 def test_record_vouches_for_its_files(wheel_files: dict[str, bytes]) -> None:
-    """Broken: a wheel with a CA bundle of its own makes every image fail its check, or hides a changed file."""
+    """Broken: a wheel with its own CA bundle makes every image fail its check, or hides a modified file."""
     vouched = recorded_hashes(wheel_files["vendored-1.0.dist-info/RECORD"])
     assert len(vouched) == 2
     assert record_hash(wheel_files["vendored/cacert.pem"]) in vouched
@@ -120,7 +120,7 @@ def test_record_vouches_for_its_files(wheel_files: dict[str, bytes]) -> None:
 
 
 def test_secrets_are_what_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a build is not given the CA bundle, or one that nobody named."""
+    """Broken: a build lacks the CA bundle, or gets one that the user did not name."""
     assert read_build_secrets() == {}
     ca = bundle(tmp_path, public())["ca"]
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
@@ -130,7 +130,7 @@ def test_secrets_are_what_the_environment_names(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "NETRC"])
 def test_secret_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """Broken: builds run for minutes before they fail for want of a file."""
+    """Broken: builds run for minutes before they fail because of a missing file."""
     monkeypatch.setenv(variable, str(tmp_path / "missing"))
     with pytest.raises(UsageError, match=f"{variable} names .*missing, which cannot be read"):
         read_build_secrets()
