@@ -1,4 +1,4 @@
-"""What the images and the command line cost, measured side by side: `python -m bench [size] [wait] [plan] [push]`.
+"""The cost of images and of the command line: `python -m bench [size] [wait] [plan] [push] [pipeline]`.
 
-Nothing here passes or fails: the figures stand beside their targets, and people judge.
+Nothing here passes or fails: the report prints each figure next to its target.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench [size] [wait] [plan] [push] [pipeline]`: measure all parts, or those that are named."""
+"""`python -m bench [size] [wait] [plan] [push] [pipeline]`: run all measurements, or only the named ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PARTS: Final = ("size", "wait", "plan", "push", "pipeline")
 
 
 def main() -> int:
-    """Measure and print; return the exit code: 0 whatever the figures, that of the error where there are none."""
+    """Measure and print; return the exit code: 0 whatever the figures, or that of an error."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    said = _arguments()
+    arguments = _arguments()
     try:
         with tempfile.TemporaryDirectory(prefix="builder-bench-") as scratch:
-            _measure(said, Path(scratch))
+            _measure(arguments, Path(scratch))
     except KeyboardInterrupt:
         return InterruptedRun.exit_code
     except BuilderError as error:
@@ -37,28 +37,28 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(_PARTS)}  [default: all]"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each time is taken  [default: 5]")
-    said = parser.parse_args()
-    if unknown := set(said.parts) - set(_PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
-    if said.rounds < 1:
+    parser.add_argument("--rounds", type=int, default=5, help="how often to measure each time  [default: 5]")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(_PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; parts: {', '.join(_PARTS)}")
+    if arguments.rounds < 1:
         parser.error("--rounds must be 1 or more")
-    return said
+    return arguments
 
 
-def _measure(said: argparse.Namespace, scratch: Path) -> None:
+def _measure(arguments: argparse.Namespace, scratch: Path) -> None:
     print(f"machine: {machine()}", flush=True)
     parts: dict[str, Callable[[], str]] = {
         "size": lambda: size.main(scratch),
-        "wait": lambda: wait.main(scratch, said.rounds),
-        "plan": lambda: plan.main(scratch, said.rounds),
-        "push": lambda: push.main(scratch, said.rounds),
-        "pipeline": lambda: pipeline.main(scratch, said.rounds),
+        "wait": lambda: wait.main(scratch, arguments.rounds),
+        "plan": lambda: plan.main(scratch, arguments.rounds),
+        "push": lambda: push.main(scratch, arguments.rounds),
+        "pipeline": lambda: pipeline.main(scratch, arguments.rounds),
     }
     for part in _PARTS:
-        if part in (said.parts or _PARTS):
+        if part in (arguments.parts or _PARTS):
             before = load()
-            print(f"\n{parts[part]()}\n  load of the machine: {before} before, {load()} after", flush=True)
+            print(f"\n{parts[part]()}\n  load: {before} before, {load()} after", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures as people read them: samples with their medians, tables, and the machine they were taken on."""
+"""Formats figures: samples with medians, tables, and the machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One thing measured several times, in seconds."""
+    """Repeated measurements of one thing, in seconds."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle value; half of the rounds took longer."""
+        """The median; half of the rounds took longer."""
         return statistics.median(self.values)
 
     @property
@@ -29,7 +29,7 @@ class Sample:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows under their headers: the first column to the left, the others to the right."""
+    """Format rows under their headers: the first column left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
     return "\n".join(
         "  "
@@ -42,21 +42,21 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def judged(met: bool) -> str:
-    """How a target is spoken of; nothing depends on the answer."""
+    """Say whether a target is met."""
     return "met" if met else "MISSED"
 
 
 def machine() -> str:
-    """The machine in a few words: cores and kind, no names."""
+    """Describe the machine: cores and architecture, no names."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     return f"{cores} cores, {platform.system()} {platform.machine()}"
 
 
 def load() -> str:
-    """How many processes were at work in the last minute: above the number of cores, times tell little."""
+    """The average number of running processes in the last minute; above the number of cores, times are unreliable."""
     return f"{os.getloadavg()[0]:.1f}"
 
 
 def say(text: str) -> None:
-    """Tell what is being done, on stderr; stdout has the figures alone."""
+    """Report progress on stderr; stdout has only the figures."""
     print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ READY: Final = "bench: ready"
 
 _CA_BUNDLE: Final = "/run/ca-certificates.crt"
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
-_HANDED_ON: Final = (*PROXY_ARGS, "PIP_INDEX_URL")  # so that pip asks the index that this machine asks
+_PASSED_ON: Final = (*PROXY_ARGS, "PIP_INDEX_URL")  # so that pip uses the same index as this machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +32,15 @@ class Job:
     volumes: Mapping[str, str]
 
     def run(self) -> dict[str, float]:
-        """Run to the end and return when each mark was printed, in seconds after `docker run`.
+        """Run to the end; return when each mark was printed, in seconds after `docker run`.
 
-        A mark counts when it arrives here, so that it makes no difference how long the container takes to be removed.
-        Raises BuilderError with the job's last words where it fails.
+        A mark counts when it arrives here, so that the time to remove the container does not count.
+        Raises BuilderError with the end of the job's output if it fails.
         """
         name = f"builder-bench-{secrets.token_hex(6)}"
         argv = ["docker", "run", "--rm", "--name", name, "--label", "io.gitlab.prebuilt=bench", *self._options()]
         marks: dict[str, float] = {}
-        said: list[str] = []
+        output: list[str] = []
         started = time.monotonic()
         process = subprocess.Popen(
             [*argv, self.image, "sh", "-c", f"set -eu\n{self.script}"],
@@ -49,7 +49,7 @@ class Job:
         )  # fmt: skip
         try:
             for line in process.stdout or ():
-                said.append(line)
+                output.append(line)
                 if line.strip() in {BEGIN, READY}:
                     marks[line.strip()] = time.monotonic() - started
             status = process.wait()
@@ -58,7 +58,9 @@ class Job:
                 run(["docker", "rm", "--force", "--volumes", name])
                 process.wait()
         if status or READY not in marks:
-            raise BuilderError(f"a job ended with {status}: {''.join(said[-15:])}", hint=f"its script: {self.script}")
+            raise BuilderError(
+                f"a job failed with exit code {status}: {''.join(output[-15:])}", hint=f"its script: {self.script}"
+            )
         return marks
 
     def _options(self) -> Iterator[str]:
@@ -68,4 +70,4 @@ class Job:
         if os.environ.get("SSL_CERT_FILE"):
             yield f"--volume={os.environ['SSL_CERT_FILE']}:{_CA_BUNDLE}:ro"
             yield from (f"--env={variable}={_CA_BUNDLE}" for variable in _CA_VARIABLES)
-        yield from (f"--env={variable}" for variable in _HANDED_ON if os.environ.get(variable))
+        yield from (f"--env={variable}" for variable in _PASSED_ON if os.environ.get(variable))

@@ -1,4 +1,4 @@
-"""`pipeline`: the lint and test jobs of whole GitLab pipelines, as teams have them and on baked images."""
+"""`pipeline`: the lint and test jobs of whole GitLab pipelines, as teams have them today and on baked images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from builder.process import run
 from tests.integration.gitlab import JobRan, public_images, run_pipeline
 from tests.integration.pairs import PUBLIC_IMAGES, lock_of, locked, take
 
-SHORTER: Final = 20.0  # the dependency wait of today's pipeline, in that of the baked image's
+SHORTER: Final = 20.0  # the dependency wait of today's pipeline, divided by that of the baked images
 
 Which = Literal["before", "after"]
 
@@ -34,27 +34,27 @@ _INSTALL: Final = frozenset(
         "uv sync --frozen || uv sync",
     }
 )
-_PUT_AWAY: Final = frozenset({"uv cache prune --ci"})
+_SAVING: Final = frozenset({"uv cache prune --ci"})
 _IMPORTED: Final = re.compile(r"imported cache .* in (?P<count>[\d.]+) (?P<unit>ms|s|min)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0}
 _NOTES: Final = (
-    "job start: from the runner's first word about a job to its script's first command, without the cache",
-    "dependency wait: the cache brought into the job, and the commands that install; of all jobs together",
-    "the tools themselves: every other command, the first import of what was just installed included",
-    "caches put away: pruned and taken out of the job, after its last command",
-    "caches are warm, but what an index forbids to keep pip does not keep; all images are on the machine",
+    "job start: from the runner's first line about a job to its script's first command, without the cache",
+    "dependency wait: restoring the cache, and the commands that install; the sum of all jobs",
+    "the tools themselves: every other command, including the first import of new packages",
+    "caches saved: pruning and saving, after the last command",
+    "caches are warm, except for what an index forbids pip to cache; all images are on the machine",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Seconds of a pipeline from its start to its end, and those of its jobs by what they went into."""
+    """The durations of a pipeline in seconds: in total, and of its jobs by purpose."""
 
     whole: float
     start: float
     wait: float
     tools: float
-    put_away: float
+    saving: float
 
 
 _PARTS: Final[Mapping[str, str]] = {
@@ -62,7 +62,7 @@ _PARTS: Final[Mapping[str, str]] = {
     "job start": "start",
     "dependency wait": "wait",
     "the tools themselves": "tools",
-    "caches put away": "put_away",
+    "caches saved": "saving",
 }
 
 
@@ -100,8 +100,8 @@ def _project(into: Path, name: str) -> Iterator[_Project]:
 def _rounds(made: Mapping[str, _Project], rounds: int) -> dict[tuple[str, Which], list[Times]]:
     taken: dict[tuple[str, Which], list[Times]] = {(name, which): [] for name in made for which in get_args(Which)}
     for number in range(rounds + 1):
-        say(f"round {number} of {rounds}" if number else "a round that fills the caches and does not count")
-        # In another order each round: what a heavy variant leaves behind must not always fall to the same next one.
+        say(f"round {number} of {rounds}" if number else "a first round, which fills the caches and does not count")
+        # In a new order each round, so that no variant always runs after the same heavy one.
         for name, which in random.Random(number).sample(sorted(taken), len(taken)):  # noqa: S311 - no secret
             times = _run(name, made[name], which, warm=number > 0)
             if number:
@@ -110,27 +110,27 @@ def _rounds(made: Mapping[str, _Project], rounds: int) -> dict[tuple[str, Which]
 
 
 def _run(name: str, project: _Project, which: Which, *, warm: bool) -> Times:
-    """Run a pipeline; raise BuilderError where it fails, or has no cache although it should by now."""
+    """Run a pipeline; raise BuilderError if it fails, or if a warm run has no cache."""
     take(project.folder, which)
-    os.sync()  # what the one before has written is not this one's to wait for
+    os.sync()  # do not wait for the writes of the variant before
     ran = run_pipeline(project.folder, *_JOBS[name], variables={"CI_REGISTRY_IMAGE": project.registry_image})
     if ran.exit_code:
-        raise BuilderError(f"the pipeline {name}, {which}, ended with {ran.exit_code}: {ran.text[-2000:]}")
+        raise BuilderError(f"the pipeline {name}, {which}, failed with exit code {ran.exit_code}: {ran.text[-2000:]}")
     if warm and which == "before" and any(not _imported(job) for job in ran.jobs):
         raise BuilderError(f"a job of {name} found no cache: {ran.text[-2000:]}")
     parts = [_parts(job) for job in ran.jobs]
-    start, wait, tools, put_away = (sum(column) for column in zip(*parts, strict=True))
-    return Times(whole=ran.seconds, start=start, wait=wait, tools=tools, put_away=put_away)
+    start, wait, tools, saving = (sum(column) for column in zip(*parts, strict=True))
+    return Times(whole=ran.seconds, start=start, wait=wait, tools=tools, saving=saving)
 
 
 def _imported(job: JobRan) -> float:
-    """How long the caches took to be brought into a job, as gitlab-ci-local says; 0 where there are none."""
+    """How long gitlab-ci-local took to restore a job's caches, in seconds; 0 without caches."""
     matches = [_IMPORTED.fullmatch(line.text) for line in job.lines]
     return sum(float(match["count"]) * _UNITS[match["unit"]] for match in matches if match)
 
 
 def _parts(job: JobRan) -> tuple[float, float, float, float]:
-    """A job's start, dependency wait, tools and caches put away: a command lasts until the next one is printed."""
+    """A job's start, dependency wait, tools and cache upload; a command lasts until the next one is printed."""
     began = [line for line in job.lines if line.text.startswith("$ ")]
     (end,) = [line.at for line in job.lines if line.text.startswith("finished in ")]
     spent = [
@@ -138,7 +138,7 @@ def _parts(job: JobRan) -> tuple[float, float, float, float]:
         for line, until in zip(began, [*(line.at for line in began[1:]), end], strict=True)
     ]
     installing = sum(seconds for command, seconds in spent if command in _INSTALL)
-    pruning = sum(seconds for command, seconds in spent if command in _PUT_AWAY)
+    pruning = sum(seconds for command, seconds in spent if command in _SAVING)
     return (
         began[0].at - job.lines[0].at - _imported(job),
         installing + _imported(job),

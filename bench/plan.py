@@ -1,4 +1,4 @@
-"""`plan`: what `builder plan` and `builder --help` cost: seconds, and memory of all their processes."""
+"""`plan`: the time and memory of `builder plan` and `builder --help`, with all their processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SECONDS_TO_PLAN: Final = 3.0
 MEGABYTES_TO_PLAN: Final = 300.0
 SECONDS_TO_HELP: Final = 0.3
 
-_BUILDER: Final = str(Path(sys.executable).with_name("builder"))  # the console script, as people start it
+_BUILDER: Final = str(Path(sys.executable).with_name("builder"))  # the console script, as users start it
 _FLOOR: Final = (sys.executable, "-c", "pass")
 _HELP: Final = (_BUILDER, "--help")
-_TICK: Final = 0.002  # seconds between two looks at the memory
+_TICK: Final = 0.002  # seconds between two samples of the memory
 
 
 def main(scratch: Path, rounds: int) -> str:
-    """Time the commands round by round, then weigh them, and return the report."""
+    """Time the commands round by round, measure their memory, and return the report."""
     lock = largest_lock(scratch)
     plan = (_BUILDER, "plan", "-f", str(_matrix(scratch)), "--lock", str(lock))
     run(plan, cwd=scratch).check("builder plan")
@@ -49,7 +49,7 @@ def main(scratch: Path, rounds: int) -> str:
 
 
 def largest_lock(scratch: Path) -> Path:
-    """The largest real uv.lock that lies beside the repository; without any, the example's."""
+    """The largest real uv.lock in the folder next to the repository; if there is none, the example's."""
     locks = sorted(LOCKS.glob("*/uv.lock"), key=lambda path: path.stat().st_size)
     return locks[-1] if locks else locked_example(scratch) / "uv.lock"
 
@@ -58,11 +58,11 @@ def _described(lock: Path) -> str:
     size = f"{lock.stat().st_size / 1e6:.1f} MB"
     if LOCKS in lock.parents:
         return f"the largest of the shared locks, {lock.parent.name} ({size})"
-    return f"the example's lock ({size}), for there are no shared locks beside the repository"
+    return f"the example's lock ({size}), because there are no shared locks next to the repository"
 
 
 def _matrix(scratch: Path) -> Path:
-    """The example's matrix cut down to one cell; no groups are asked for, as not every lock has the same."""
+    """The example's matrix with one cell and without groups, which not every lock has."""
     table_ = tomli.loads((EXAMPLE / "matrix.toml").read_text(encoding="utf-8"))
     table_.pop("install", None)
     table_ |= {"python": ["3.13"], "base": ["bookworm-slim"]}
@@ -83,9 +83,9 @@ def _timed(commands: dict[str, Sequence[str]], folder: Path, rounds: int) -> dic
 
 
 def _peak(argv: Sequence[str]) -> float:
-    """Megabytes: the peaks of the command and all its processes, added up, which they need not reach together.
+    """Megabytes: the sum of the peaks of the command and all its processes, which need not coincide.
 
-    The kernel keeps each process's peak, so that looking now and then misses little. Not a number without /proc.
+    The kernel keeps the peak of each process, so that sampling misses little. NaN without /proc.
     """
     peaks: dict[int, float] = {}
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -110,7 +110,7 @@ def _peak_so_far(pid: int) -> float:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError:  # the process has ended meanwhile
+    except OSError:  # the process has ended
         return ""
 
 

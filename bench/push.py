@@ -1,4 +1,4 @@
-"""`push`: a night in which nothing moved, and an image pulled from nothing, its layers gzip or zstd."""
+"""`push`: a run without changes, and the pull of an image with gzip or zstd layers into an empty engine."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from builder.release.publish import Compression, push
 from builder.verify.runner import verify
 from builder.verify.search import BuildInputs
 
-SECONDS: Final = 3.0  # a run of eight cells in which nothing moved
+SECONDS: Final = 3.0  # a run of eight cells without changes
 
-_BUILDER: Final = str(Path(sys.executable).with_name("builder"))  # the console script, as people start it
+_BUILDER: Final = str(Path(sys.executable).with_name("builder"))  # the console script, as users start it
 _PYTHONS: Final = ("3.11", "3.13")
 _DEBIAN: Final = {"image": "docker.io/library/python:{python}-slim-bookworm", "family": "debian"}
 _ALPINE: Final = {"image": "docker.io/library/python:{python}-alpine", "family": "alpine"}
@@ -40,14 +40,14 @@ _NIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _PLACES: Final = {"store on disk": False, "store in memory": True}  # name: whether in memory
 _NOTES: Final = (
-    "a pull brings and unpacks all layers, those of the base too, into an engine that holds no image",
-    "the registry is on this machine: over a network the bytes count for more than they do here",
+    "a pull downloads and unpacks all layers, including the base's, into an engine without images",
+    "the registry is on this machine: over a network, the size matters more",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """The image at the registry: the bytes of its layers, and how long it took to save, compress and send it, once."""
+    """The image in the registry: the bytes of its layers, and the seconds to save, compress and upload it, once."""
 
     ref: ImageRef
     size: int
@@ -55,30 +55,30 @@ class Pushed:
 
 
 def main(scratch: Path, rounds: int) -> str:
-    """Measure both on a registry of our own, and return the report."""
+    """Measure both with a separate registry, and return the report."""
     with registry(scratch / "registry") as served:
         return f"{_nights(scratch, served, rounds)}\n\n{_pulls(scratch, served, rounds)}"
 
 
 def _nights(scratch: Path, served: Registry, rounds: int) -> str:
     folder = _project(scratch, served)
-    say("pushing eight small images, which the timed runs find")
+    say("pushing eight small images")
     try:
         _night(folder, (), dict(os.environ))
     finally:
         remove_images(f"{served.host}/nights")
-    nobody = {**os.environ, "DOCKER_HOST": f"unix://{scratch}/no-engine.sock"}
-    say(f"timing builder build --push where nothing moved, {rounds} rounds")
+    no_engine = {**os.environ, "DOCKER_HOST": f"unix://{scratch}/no-engine.sock"}
+    say(f"timing builder build --push without changes, {rounds} rounds")
     taken: dict[str, list[float]] = {name: [] for name in _NIGHTS}
     asked: dict[str, int] = {}
     for _ in range(rounds):
         for name, options in _NIGHTS.items():
             before, started = served.requests(), time.monotonic()
-            outcomes = _night(folder, options, nobody)
+            outcomes = _night(folder, options, no_engine)
             taken[name].append(time.monotonic() - started)
             asked[name] = served.requests() - before
             if outcomes != {"up-to-date"}:
-                raise BuilderError(f"a run in which nothing moved ended with: {', '.join(sorted(outcomes))}")
+                raise BuilderError(f"a run without changes ended with: {', '.join(sorted(outcomes))}")
     return _nights_report({name: Sample(values=tuple(values)) for name, values in taken.items()}, asked, rounds)
 
 
@@ -87,16 +87,16 @@ def _nights_report(taken: Mapping[str, Sample], asked: Mapping[str, int], rounds
     seconds = taken["eight cells"].median
     return "\n".join(
         [
-            f"push: `builder build --push` in which nothing moved, with no engine to be had, {rounds} rounds",
+            f"push: `builder build --push` without changes and without an engine, {rounds} rounds",
             table(("", "median", "range", "requests"), rows),
-            "  requests: to the registry of the images; one more for each distinct base and uv goes to theirs",
+            "  requests: to the registry of the images; one more per base and uv goes to theirs",
             f"  target: eight cells under {SECONDS:g} s: {seconds:.2f} s, {judged(seconds < SECONDS)}",
         ]
     )
 
 
 def _project(scratch: Path, served: Registry) -> Path:
-    """A folder with a matrix of eight cells and a lock without packages: four bases by name, of two kinds."""
+    """A folder with a matrix of eight cells, on four names for two bases, and a lock without packages."""
     folder = scratch / "nights"
     folder.mkdir()
     matrix = {"repository": f"{served.host}/nights", "python": _PYTHONS, "base": list(_BASES), "bases": _BASES}
@@ -107,7 +107,7 @@ def _project(scratch: Path, served: Registry) -> Path:
 
 
 def _night(folder: Path, options: Sequence[str], env: Mapping[str, str]) -> set[str]:
-    """Build and push what is due; the outcomes of the cells."""
+    """Build and push what has changed; return the outcomes of the cells."""
     argv = [_BUILDER, "build", "--push", "--json", "--log-dir", str(folder / "logs"), *options]
     done = run(argv, cwd=folder, env=env).check("builder build --push")
     return {cell["outcome"] for cell in json.loads(done.stdout)["cells"]}
@@ -115,7 +115,7 @@ def _night(folder: Path, options: Sequence[str], env: Mapping[str, str]) -> set[
 
 def _pulls(scratch: Path, served: Registry, rounds: int) -> str:
     made = subject(scratch)
-    pushed: dict[str, Pushed] = {each: _pushed(made, served, each) for each in get_args(Compression)}
+    pushed: dict[str, Pushed] = {name: _pushed(made, served, name) for name in get_args(Compression)}
     rows, ratios = [], []
     for place, in_memory in _PLACES.items():
         with empty_engine(scratch / place.replace(" ", "-"), in_memory=in_memory) as address:
@@ -127,23 +127,23 @@ def _pulls(scratch: Path, served: Registry, rounds: int) -> str:
 
 
 def _sizes_report(made: Subject, pushed: Mapping[str, Pushed]) -> Iterator[str]:
-    yield f"push: {made.rendered.plan.cell.name} of the example as the registry has it, base and all"
+    yield f"push: {made.rendered.plan.cell.name} of the example in the registry, base included"
     rows = [
         (name, f"{each.size:,}", f"{each.size / pushed['gzip'].size:.3f}", f"{each.seconds:.1f} s")
         for name, each in pushed.items()
     ]
-    yield table(("", "bytes of all layers", "ratio", "pushed in, once"), rows)
+    yield table(("", "bytes of all layers", "ratio", "push, once"), rows)
 
 
 def _pulls_report(rows: Sequence[Sequence[str]], ratios: Sequence[str], rounds: int) -> Iterator[str]:
     unpacker = "with" if shutil.which("unpigz") or shutil.which("igzip") else "without"
-    yield f"\npush: `docker pull` of that image from nothing, {rounds} rounds after one to warm up"
+    yield f"\npush: `docker pull` of that image from nothing, {rounds} rounds after a warm-up"
     yield table(("", "median", "range"), rows)
     yield from (f"  {each}" for each in (*ratios, *_NOTES, f"gzip is unpacked {unpacker} unpigz or igzip"))
 
 
 def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed:
-    """Build the example's image, verify it and push it as a run would."""
+    """Build, verify and push the example's image as a run would."""
     repository = ImageRef.from_str(f"{served.host}/{compression}")
     rendered = replace(made.rendered, plan=replace(made.rendered.plan, repository=repository))
     registries = Registries(Mirrors.from_strs([]))
@@ -165,8 +165,8 @@ def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed
 
 def _pull_rounds(refs: Mapping[str, ImageRef], address: str, rounds: int) -> dict[str, Sample]:
     taken: dict[str, list[float]] = {name: [] for name in refs}
-    for number in range(rounds + 1):  # the round 0 warms up and does not count
-        # The other one first each round: what a pull leaves behind must not always fall to the same next one.
+    for number in range(rounds + 1):  # round 0 is a warm-up
+        # In the reverse order each round, so that no variant always comes second.
         for name in list(refs)[:: -1 if number % 2 else 1]:
             seconds = _pull(str(refs[name]), address)
             say(f"pulled {name} in {seconds:.1f} s, round {number} of {rounds}")
@@ -176,9 +176,9 @@ def _pull_rounds(refs: Mapping[str, ImageRef], address: str, rounds: int) -> dic
 
 
 def _pull(image: str, address: str) -> float:
-    """Pull into an engine that has nothing, and leave it so; raise BuilderError where it had something."""
+    """Pull into an empty engine and empty it again; raise BuilderError if it was not empty."""
     docker = ("docker", "--host", address)
-    os.sync()  # what the one before has written is not this one's to wait for
+    os.sync()  # do not wait for the writes of the pull before
     started = time.monotonic()
     done = run([*docker, "pull", image]).check("docker pull")
     seconds = time.monotonic() - started

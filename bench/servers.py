@@ -1,4 +1,4 @@
-"""Servers of the bench's own, gone at its end: a registry that counts requests, an engine that holds nothing."""
+"""Temporary servers: a registry that counts requests, and an empty engine."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _SYSTEM: Final = "/usr/sbin:/sbin"  # where Debian has dockerd and ip, which are
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """An open registry on this machine: `host` is `name:port`."""
+    """An open registry on this machine; `host` is `name:port`."""
 
     host: str
     log: Path
 
     def requests(self) -> int:
-        """How many requests it has answered so far."""
+        """The number of requests that it has answered."""
         return self.log.read_text(encoding="utf-8").count(' HTTP/1.1" ')
 
 
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
-    """Debian's docker-registry with its data in the folder."""
+    """Run Debian's docker-registry with its data in the folder."""
     program = shutil.which("docker-registry")
     if not program:
-        raise BuilderError("there is no docker-registry", hint="install the package of that name")
+        raise BuilderError("docker-registry is not installed", hint="install the package docker-registry")
     folder.mkdir()
     port = _free_port()
     served = Registry(host=f"localhost:{port}", log=folder / "log")
@@ -59,16 +59,16 @@ def registry(folder: Path) -> Iterator[Registry]:
 
 @contextlib.contextmanager
 def empty_engine(folder: Path, *, in_memory: bool) -> Iterator[str]:
-    """A second Docker engine with a store and a bridge of its own; its address. Takes root."""
+    """Run a second Docker engine with its own store and bridge; yield its address. Requires root."""
     missing = [name for name in ("dockerd", "ip", "mount") if not _found(name)]
     if os.geteuid() or missing:
-        why = f"there is no {missing[0]}" if missing else "this user is not root"
-        raise BuilderError(f"a second engine cannot be started: {why}")
+        reason = f"{missing[0]} is not installed" if missing else "this user is not root"
+        raise BuilderError(f"cannot start a second engine: {reason}")
     with contextlib.ExitStack() as stack:
         folder.mkdir()
         if in_memory:
             run(["mount", "-t", "tmpfs", "tmpfs", str(folder)]).check("mount")
-        for mounted in (folder, folder / "data"):  # the second goes first: the engine may leave its own mount
+        for mounted in (folder, folder / "data"):  # the engine may leave its own mount on the first
             stack.callback(run, ["umount", "--recursive", str(mounted)])
         bridge = f"bench-{secrets.token_hex(3)}"
         run([_found("ip"), "link", "add", bridge, "type", "bridge"]).check("ip link")
@@ -84,7 +84,7 @@ def empty_engine(folder: Path, *, in_memory: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _served(argv: Sequence[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    """Run a server from when it is ready until the block ends; raise BuilderError where it does not start."""
+    """Run a server from when it is ready until the block ends; raise BuilderError if it does not start."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
@@ -118,7 +118,7 @@ def _answers(host: str) -> bool:
 
 
 def _free_port() -> int:
-    """A port that nobody has now."""
+    """An unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

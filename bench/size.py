@@ -1,4 +1,4 @@
-"""`size`: what the warm cache adds to an image, in compressed bytes."""
+"""`size`: the compressed bytes that the warm cache adds to an image."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bench.subject import Subject, replaced, subject
 from builder.contract import CACHE, LABELS
 from builder.oci.archive import ImageArchive, Layer
 
-GOAL: Final = 1.03  # times the environment alone
+GOAL: Final = 1.03  # times the size of the environment alone
 
-_GZIP_WBITS: Final = 31  # zlib's way to say: a gzip stream
+_GZIP_WBITS: Final = 31  # zlib's code for a gzip stream
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 _LAST_LINE: Final = "EOF\n\nENV UV_PROJECT_ENVIRONMENT="  # the end of the step that installs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bytes:
-    """Compressed sizes of one image: of all layers above the base, and of the one that holds environment and cache."""
+    """Compressed sizes of an image: of all layers above the base, and of the layer with environment and cache."""
 
     above_base: int
     environment: int
 
 
 def alone(dockerfile: str) -> str:
-    """The same image with no cache: removed by the step that filled it, so that no layer ever has it."""
+    """The same image without a cache: the step that fills it removes it again, so that it is in no layer."""
     return replaced(dockerfile, _LAST_LINE, f"rm -rf {CACHE}\n{_LAST_LINE}")
 
 
@@ -80,12 +80,12 @@ def _measure(made: Subject, name: str, alter: Callable[[str], str], scratch: Pat
         sizes = [_compressed(saved, layer) for layer in layers]
     finally:
         saved.unlink()
-    # The last layer: after the step that installs come only ENV instructions, which make none.
+    # The last layer: only ENV instructions follow the step that installs, and they create no layer.
     return Bytes(above_base=sum(sizes), environment=sizes[-1])
 
 
 def _compressed(saved: Path, layer: Layer) -> int:
-    """The layer's compressed size: as it lies there, or gzipped here, where the engine stores layers unpacked."""
+    """The layer's compressed size: as stored, or compressed here with gzip if the engine stores layers uncompressed."""
     with tarfile.open(saved) as tar:
         content = tar.extractfile(layer.member)
         assert content is not None

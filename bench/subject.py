@@ -1,4 +1,4 @@
-"""What is measured: the example project, locked afresh, and images that are made for it and removed again."""
+"""The example project, locked again, and temporary images of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_COPIED: Final = (".venv", "uv.lock", "requirements.txt", "__pycache__", ".*
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The example project, ready to be built; `rendered` is its image as builder makes it, under a name of our own."""
+    """The example project, ready to build; `rendered` is its image, under a temporary name."""
 
     project: Path
     rendered: RenderedImage
@@ -43,7 +43,7 @@ class Subject:
 
     @contextlib.contextmanager
     def image(self, what: str, alter: Callable[[str], str] = str) -> Iterator[str]:
-        """An image built from the rendered Dockerfile as `alter` rewrites it; its name. It is removed at the end.
+        """Build an image from the rendered Dockerfile, changed by `alter`; yield its name. It is removed at the end.
 
         The engine's build cache keeps the steps, so a second run of the bench does not build them again.
         """
@@ -65,9 +65,11 @@ def _altered(rendered: RenderedImage, alter: Callable[[str], str]) -> RenderedIm
 
 
 def replaced(text: str, old: str, new: str) -> str:
-    """Replace what occurs exactly once; a template that has changed must not go unnoticed."""
+    """Replace the only occurrence of a text; raise ValueError if the template has changed."""
     if text.count(old) != 1:
-        raise ValueError(f"the rendered Dockerfile has {old!r} {text.count(old)} times, not once: bench is out of date")
+        raise ValueError(
+            f"the rendered Dockerfile contains {old!r} {text.count(old)} times, not once: update the bench"
+        )
     return text.replace(old, new)
 
 
@@ -82,11 +84,11 @@ def locked_example(scratch: Path) -> Path:
 
 
 def subject(scratch: Path) -> Subject:
-    """Make everything ready to build the example's image for one cell; nothing is built yet."""
+    """Prepare the build of the example's image for one cell; this builds nothing."""
     project = locked_example(scratch)
     read = read_project(Request(matrix=project / "matrix.toml", lock=project / "uv.lock", only=(CELL,)))
     (rendered,) = plan_images(read, open_registries(read.matrix, read.mirrors))
-    # A name of this run's own: what it removes at the end is never an image that somebody uses.
+    # A name that only this run uses, because it removes the images at the end.
     repository = ImageRef.from_str(f"builder-bench-{os.getpid()}-{secrets.token_hex(3)}")
     engine = DockerEngine()
     engine.check()
@@ -102,7 +104,7 @@ def subject(scratch: Path) -> Subject:
 
 
 def remove_images(repository: str) -> None:
-    """Remove the engine's images of a repository, whatever their tags."""
+    """Remove all images of a repository from the engine."""
     named = run(
         ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}"]
     )

@@ -21,14 +21,14 @@ from builder.contract import BUILDS
 from builder.process import run
 from builder.verify.checkout import checkout_tar
 
-OVER_FLOOR: Final = 1.3  # the baked image, in floor + import
-FASTER: Final = 8.0  # every alternative, in the baked image's time
+OVER_FLOOR: Final = 1.3  # the baked image, divided by floor + import
+FASTER: Final = 8.0  # every alternative, divided by the baked image
 
 ARCHIVES: Final = "/cache"  # where GitLab's docker executor mounts its local cache
 
 _MODULES: Final = ("fastapi", "sqlalchemy", "alembic", "pandas", "boto3", "httpx", "jinja2", "pytest")
 _IMPORT: Final = f"""python -c 'import {", ".join(_MODULES)}; print("{READY}", flush=True)'"""
-# Alike in all variants: the project itself is not one of its dependencies, and its build would cost the others more.
+# The same in all variants: the project is not one of its own dependencies, and the others would build it slower.
 _SYNC: Final = "uv sync --frozen --no-install-project"
 _PIP: Final = """\
 export PIP_CACHE_DIR=$PWD/.cache/pip
@@ -51,15 +51,15 @@ _OTHERS: Final = (
     "uv, nothing restored",
 )
 _NOTES: Final = (
-    "the import itself: in a fresh container, from the line its shell prints before Python starts",
-    "restored: unpacked by the job (tar, gzip) from a volume; no archive is downloaded, none uploaded at the end",
-    "in baked: the median in medians of the baked image; all images are on the machine, none is pulled",
+    "the import itself: in a new container, from the line that its shell prints before Python starts",
+    "restored: the job unpacks an archive (tar, gzip) from a volume; nothing is downloaded or uploaded",
+    "in baked: the median divided by that of the baked image; all images are on the machine",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to wait: what a job runs on which image, and between which of its marks the time counts."""
+    """A way to provide the dependencies: the image and script of a job, and the marks between which the time counts."""
 
     name: str
     image: str
@@ -87,9 +87,9 @@ def _export_requirements(project: Path) -> None:
 
 
 def _plain(dockerfile: str) -> str:
-    """Of the rendered Dockerfile the base and uv alone: what a job without builder starts from."""
+    """The base and uv of the rendered Dockerfile: the image of a job without builder."""
     wanted = [line for line in dockerfile.splitlines() if line.startswith(("FROM ", "COPY --link --from="))]
-    assert len(wanted) == 2, "the rendered Dockerfile has changed: bench is out of date"
+    assert len(wanted) == 2, "the rendered Dockerfile has changed: update the bench"
     return "\n".join(wanted) + "\n"
 
 
@@ -110,18 +110,18 @@ def _variants(baked: str, plain: str) -> tuple[Variant, ...]:
 def _keep_archives(made: Subject, plain: str, archives: str) -> None:
     """Let a first job fill the caches, and keep what a runner would upload at its end.
 
-    tar and gzip, where GitLab has zip: its runner restores modes and links, which `zipfile` does not and Debian's
-    slim images have no unzip for; both deflate, and GNU tar is no slower, so the others lose nothing by it.
+    The archives are tar and gzip instead of GitLab's zip: its runner restores modes and links, but `zipfile` does not,
+    and Debian's slim images have no unzip. Both formats deflate, and GNU tar is not slower.
     """
     for name, script, paths in (("pip", _PIP, ".cache/pip venv"), ("uv", _UV, ".uv-cache")):
-        say(f"a first job with {name}, whose cache the others restore")
+        say(f"filling the caches with {name}")
         _in_checkout(made, plain, f"{script}\ntar czf {ARCHIVES}/{name}.tar.gz {paths}\necho {READY}", archives)
 
 
 def _in_checkout(made: Subject, image: str, script: str, archives: str) -> dict[str, float]:
     """Run a job in a fresh checkout and return its marks."""
     with checkout_tar(made.checkout) as content, made.engine.volume(image, BUILDS, content) as builds:
-        os.sync()  # what the one before has written is not this one's to wait for
+        os.sync()  # do not wait for the writes of the variant before
         job = Job(image=image, script=script, workdir=made.checkout.path, volumes={builds: BUILDS, archives: ARCHIVES})
         return job.run()
 
@@ -129,8 +129,8 @@ def _in_checkout(made: Subject, image: str, script: str, archives: str) -> dict[
 def _rounds(made: Subject, variants: Sequence[Variant], archives: str, rounds: int) -> dict[str, Sample]:
     taken: dict[str, list[float]] = {variant.name: [] for variant in variants}
     for number in range(rounds + 1):
-        say(f"round {number} of {rounds}" if number else "a round to warm up, which does not count")
-        # In another order each round: what a heavy variant leaves behind must not always fall to the same next one.
+        say(f"round {number} of {rounds}" if number else "a warm-up round, which does not count")
+        # In a new order each round, so that no variant always runs after the same heavy one.
         for variant in random.Random(number).sample(variants, len(variants)):  # noqa: S311 - no secret
             marks = _in_checkout(made, variant.image, variant.script, archives)
             if number:
@@ -148,7 +148,7 @@ def _report(taken: dict[str, Sample], rounds: int) -> str:
     slower = {name: taken[name].median / baked for name in _OTHERS}
     return "\n".join(
         [
-            f"wait: from `docker run` until {', '.join(_MODULES)} are imported, {rounds} rounds after one to warm up",
+            f"wait: from `docker run` until {', '.join(_MODULES)} are imported, {rounds} rounds after a warm-up",
             table(("", "median", "range", "in baked"), rows),
             *(f"  {note}" for note in _NOTES),
             f"  target: baked within {OVER_FLOOR} of the floor: {ratio:.2f}, {judged(ratio <= OVER_FLOOR)}",

@@ -1,1 +1,1 @@
-"""Tests that start processes: uv, hadolint, shells and, where a fixture asks for it, the engine."""
+"""Tests that start processes: uv, hadolint, shells and, if a fixture asks for it, the engine."""

@@ -1,4 +1,4 @@
-"""A BuildKit that speaks gRPC on a socket, as a remote or Kubernetes builder's does: that of a Docker engine, let out.
+"""A BuildKit that speaks gRPC on a socket, as remote and Kubernetes builders do: that of a Docker engine.
 
 An engine has its BuildKit behind an upgrade of an HTTP connection (`POST /grpc`); this opens one for each connection.
 """
@@ -18,7 +18,7 @@ _PIECE: Final = 1 << 16
 
 @contextlib.contextmanager
 def buildkit_of(engine: str, path: Path) -> Iterator[str]:
-    """Let out the BuildKit of the engine, `unix:///…`, on a socket at the path; yields that one's address."""
+    """Expose the BuildKit of the engine, `unix:///…`, on a socket at the path; yield the socket's address."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()

@@ -28,7 +28,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "webshop"
 
 
 class Builder(Protocol):
-    """Runs `builder` as a user would and returns how it ended."""
+    """Runs `builder` as a user would, and returns its exit code and output."""
 
     def __call__(
         self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
@@ -78,7 +78,7 @@ def _engine_fault() -> str:
 
 @dataclass(frozen=True)
 class Shop:
-    """A locked copy of the example project, and the CA bundle that builds are given: a real one with a canary."""
+    """A locked copy of the example project, and the CA bundle for its builds: a real one and a canary."""
 
     folder: Path
     ca: Path
@@ -136,14 +136,14 @@ def built(shop: Shop, builder: Builder, shared: Shared) -> Built:
 
 
 def docker(*arguments: str) -> str:
-    """Run the docker command and return what it printed; fail the test where it fails."""
+    """Run the docker command and return its output; fail the test if it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
 
 def in_job(image: str, script: str, *, checkout: Path | None = None, options: Sequence[str] = ()) -> str:
-    """Run a job's script on an image as a runner does: `sh -c`, a fresh volume under /builds; return its output."""
+    """Run a job's script on an image as a runner does: `sh -c`, a new volume below /builds; return its output."""
     volume = docker("volume", "create")
     try:
         mounts = ["-v", f"{volume}:/builds"]
@@ -159,7 +159,7 @@ def in_job(image: str, script: str, *, checkout: Path | None = None, options: Se
 
 
 def images_of(repository: str) -> list[str]:
-    """The tags that the engine has of a repository."""
+    """The engine's tags of a repository."""
     return docker("image", "ls", "--format", "{{.Tag}}", repository).split()
 
 
@@ -223,14 +223,14 @@ def _new_bridge() -> str:
 
 
 def left_behind(image: str) -> list[str]:
-    """Images, named so or in a repository of that name, whose verification left containers or volumes behind."""
+    """Images with this name or repository whose verification left containers or volumes behind."""
     form = '{{.Label "io.gitlab.prebuilt.image"}}'
     marked = docker("ps", "--all", "--format", form).split() + docker("volume", "ls", "--format", form).split()
     return [each for each in marked if image in each]
 
 
 def without_root_powers() -> list[str]:
-    """A command prefix under which file permissions hold for root too."""
+    """A command prefix with which file permissions apply to root too."""
     if os.geteuid():
         return []
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]

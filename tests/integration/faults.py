@@ -1,4 +1,4 @@
-"""A proxy between builder and a registry that breaks what a test tells it to break, when it is told to.
+"""A proxy between builder and a registry that causes failures when a test tells it to.
 
     with between(registry.host) as proxy:
         proxy.on("PUT", "/manifests/3.12$", Answer(status=502), nth=2)
@@ -28,7 +28,7 @@ _HOP_BY_HOP: Final = frozenset(
 
 @dataclass(kw_only=True)
 class Exchange:
-    """A request that came in, and what became of it so far; header names are in lower case."""
+    """A request that arrived, and its state so far; header names are in lower case."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Answer in the registry's stead. The request's body is read first unless `early`, as some servers do not."""
+    """Answer instead of the registry. The request's body is read first unless `early`, as some servers do not."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -49,45 +49,45 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class CutRequest:
-    """Pass on so many bytes of the request's body, then drop both connections."""
+    """Pass on this many bytes of the request's body, then drop both connections."""
 
     after: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutResponse:
-    """Pass on the answer's head and so many bytes of its body, then drop the connection."""
+    """Pass on the head of the answer and this many bytes of its body, then drop the connection."""
 
     after: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class HangUp:
-    """Drop the connection without an answer. With `forward` the registry has done as asked by then."""
+    """Drop the connection without an answer; with `forward`, after the registry has handled the request."""
 
     forward: bool = False
 
 
 @dataclass(frozen=True)
 class Gone:
-    """Drop all connections and refuse new ones from now on, until `come_back`."""
+    """Drop all connections and refuse new ones until `come_back`."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep the connection and never answer, as long as the proxy is there."""
+    """Keep the connection and never answer, as long as the proxy runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slow:
-    """Pass everything on, at so many bytes per second in either direction."""
+    """Pass everything on, at this many bytes per second in either direction."""
 
     rate: int
 
 
 @dataclass(frozen=True)
 class Call:
-    """Run this first. What it returns is done with the request; None goes on as if the rule were not there."""
+    """Run this first. If it returns an action, that is the answer; with None the rule does not apply."""
 
     function: Callable[[Exchange], Action | None]
 
@@ -110,7 +110,7 @@ class Rule:
     matched: int = 0  # requests so far
 
     def takes(self, exchange: Exchange) -> bool:
-        """Count the request; say whether it is the rule's turn."""
+        """Count the request; return whether the rule applies to it."""
         if not (re.fullmatch(self.method, exchange.method) and re.search(self.path, exchange.path)):
             return False
         self.matched += 1
@@ -118,11 +118,11 @@ class Rule:
 
 
 class _HungUpError(Exception):
-    """The connection is over."""
+    """The connection has ended."""
 
 
 class FaultProxy:
-    """A proxy that is up. `exchanges` has every request in the order in which they came in.
+    """A running proxy. `exchanges` has every request in the order of arrival.
 
     `gate` answers requests in the upstream's stead, or returns None for those that are to go on; rules come before it.
     """
@@ -146,7 +146,7 @@ class FaultProxy:
         self._acceptor.start()
 
     def on(self, method: str, path: str, action: Action, *, nth: int = 1, times: int | None = 1) -> Rule:
-        """Add a rule after those that there are; of the rules whose turn it is, the first one acts."""
+        """Add a rule after the existing ones; of the rules that apply, the first one acts."""
         rule = Rule(method=method, path=path, action=action, nth=nth, times=times)
         with self._lock:
             self._rules.append(rule)
@@ -159,13 +159,13 @@ class FaultProxy:
             self.exchanges.clear()
 
     def seen(self, method: str = ".*", path: str = "") -> list[Exchange]:
-        """The requests of that method and path, matched as rules match."""
+        """The requests with this method and path, matched as rules match."""
         with self._lock:
             every = list(self.exchanges)
         return [each for each in every if re.fullmatch(method, each.method) and re.search(path, each.path)]
 
     def go_away(self) -> None:
-        """Do as `Gone` does, now."""
+        """Do what `Gone` does, now."""
         self._present.clear()
         # On Linux a listener that was shut down refuses connections, keeps a port that it was bound to, and can listen
         # again.
@@ -174,13 +174,13 @@ class FaultProxy:
         self._drop_all()
 
     def come_back(self) -> None:
-        """Be there again, on the same port."""
+        """Listen again, on the same port."""
         if not self._present.is_set():
             self._listener.listen(128)
             self._present.set()
 
     def close(self) -> None:
-        """Stop for good; raise what went wrong inside the proxy itself."""
+        """Stop; raise any error inside the proxy itself."""
         self._closing.set()
         self.go_away()
         self._present.set()

@@ -1,4 +1,4 @@
-"""A project whose images are pushed again and again: two Pythons, a lock of three small packages, any repository."""
+"""A project whose images are pushed repeatedly: two Pythons, a lock of three small packages, any repository."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Nightly:
         )  # fmt: skip
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start builder and come back at once."""
+        """Start builder and return at once."""
         return subprocess.Popen(
             builder_argv(*arguments), cwd=self.folder, env={**os.environ, **self.env},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -167,7 +167,7 @@ def published_once(open_registry: Registry, shared: Shared) -> Seeds:
 
 
 def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str | None]:
-    """What tags name at an open registry, asked without builder."""
+    """The digests that tags name in an open registry, fetched without builder."""
     accept = {"Accept": f"{INDEX}, {MANIFEST}"}
     found = {}
     for tag in tags:
@@ -177,7 +177,7 @@ def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str 
 
 
 def put_foreign(host: str, path: str, tag: str, labels: Mapping[str, str] | None = None) -> str:
-    """Put a tag on an image that builder did not make, with these labels; return its digest."""
+    """Put a tag on an image that builder did not build, with these labels; return its digest."""
     empty = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
     config = json.dumps({**empty, "config": {"Labels": dict(labels or {})}}).encode()
     begun = requests.post(f"http://{host}/v2/{path}/blobs/uploads/", timeout=30)

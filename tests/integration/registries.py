@@ -41,7 +41,7 @@ _START: Final = 30.0  # seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """A registry that is up: `host` is `name:port`, `ca` the certificate that signed its own, where it has one."""
+    """A running registry: `host` is `name:port`, `ca` the certificate that signed its own, if it has one."""
 
     host: str
     ca: Path | None = None
@@ -55,7 +55,7 @@ class Registry:
         return ImageRef.from_str(f"{self.host}/{name}")
 
     def docker_config(self, folder: Path, *, password: str | None = None) -> Path:
-        """Write what `docker login` would to the folder, for DOCKER_CONFIG; a wrong password if one is given."""
+        """Write what `docker login` would write to the folder, for DOCKER_CONFIG; with the given password, if any."""
         folder.mkdir(parents=True, exist_ok=True)
         login = f"{self.user}:{self.password if password is None else password}"
         auths = {self.host: {"auth": base64.b64encode(login.encode()).decode()}} if self.user else {}
@@ -63,7 +63,7 @@ class Registry:
         return folder
 
     def environment(self, folder: Path, *, password: str | None = None) -> dict[str, str]:
-        """The variables with which builder and docker are logged in and trust the registry beside all others."""
+        """Variables that give builder and docker the login and the CA of this registry."""
         variables = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,127.0.0.2")
         variables["DOCKER_CONFIG"] = str(self.docker_config(folder, password=password))
         if self.ca:
@@ -76,7 +76,7 @@ class Registry:
 
 @contextlib.contextmanager
 def running(folder: Path, *, deletion: bool = True, guarded: bool = False) -> Iterator[Registry]:
-    """Debian's docker-registry with its data in the folder; `guarded` is with password and TLS."""
+    """Debian's docker-registry with its data in the folder; `guarded` means with password and TLS."""
     process, registry = _start(folder, deletion=deletion, guarded=guarded)
     try:
         yield registry
@@ -151,7 +151,7 @@ def _write_secrets(folder: Path, ca: Path) -> None:
 
 
 def _free_port(name: str) -> int:
-    """A port that nobody has now."""
+    """An unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1" if name == _PLAIN_HOST else name, 0))
         port: int = probe.getsockname()[1]
@@ -159,7 +159,7 @@ def _free_port(name: str) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], registry: Registry) -> None:
-    """Return when /v2/ answers; raise with the log where the registry ends, or takes too long."""
+    """Return when /v2/ answers; raise with the log if the registry ends, or takes too long."""
     end = time.monotonic() + _START
     while process.poll() is None and time.monotonic() < end:
         connection = (
@@ -180,7 +180,7 @@ def _wait(process: subprocess.Popen[bytes], registry: Registry) -> None:
 
 @dataclass(kw_only=True)
 class Tokens:
-    """A registry that wants tokens, and gives them for user and password.
+    """A registry that requires tokens, and issues them for user and password.
 
     A token is good for `lifetime` requests (None: for ever). With `refuses_push` writing is forbidden to everybody.
     """
@@ -195,7 +195,7 @@ class Tokens:
 
 
 def _gate(tokens: Tokens, exchange: Exchange) -> Answer | None:
-    """What the token server, or the registry's door, says; None lets the request through."""
+    """The answer of the token server, or of the registry's token check; None lets the request through."""
     asked = urlsplit(exchange.path)
     if asked.path == "/token":
         return _issue(tokens, exchange, tuple(parse_qs(asked.query).get("scope", [])))
@@ -245,7 +245,7 @@ def _refusal(status: int, code: str, message: str) -> Answer:
 
 @contextlib.contextmanager
 def asking_for_tokens(behind: Registry, *, lifetime: int | None = None) -> Iterator[Tokens]:
-    """A door before an open registry that wants tokens."""
+    """A proxy that requires tokens, in front of an open registry."""
     made: list[Tokens] = []
     with between(behind.host, gate=lambda exchange: _gate(made[0], exchange)) as proxy:
         registry = Registry(host=proxy.host, user=USER, password=PASSWORD, data=behind.data, log=behind.log)
@@ -258,7 +258,7 @@ _STARTED: Final[list[subprocess.Popen[bytes]]] = []  # kept: they go on after th
 
 @pytest.fixture(scope="session", name="open_registry")
 def an_open_registry(shared: Shared) -> Registry:
-    """One that lets everybody do everything, the same for all workers."""
+    """A registry without access control, the same for all workers."""
 
     def start(folder: Path) -> str:
         process, registry = _start(folder, deletion=True, guarded=False)
@@ -271,27 +271,27 @@ def an_open_registry(shared: Shared) -> Registry:
 
 @pytest.fixture(scope="session", name="guarded_registry")
 def a_guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One with a password and a certificate that nobody knows."""
+    """A registry with a password and a private certificate."""
     with running(tmp_path_factory.mktemp("guarded-registry"), guarded=True) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session", name="keeping_registry")
 def a_keeping_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One that does not delete."""
+    """A registry without deletion."""
     with running(tmp_path_factory.mktemp("keeping-registry"), deletion=False) as registry:
         yield registry
 
 
 @pytest.fixture(name="token_registry")
 def a_token_registry(open_registry: Registry) -> Iterator[Tokens]:
-    """One that wants tokens, for one test."""
+    """A registry that requires tokens, for one test."""
     with asking_for_tokens(open_registry) as tokens:
         yield tokens
 
 
 @pytest.fixture(name="faulty")
 def a_faulty_registry(open_registry: Registry) -> Iterator[FaultProxy]:
-    """A fault proxy before the open registry, for one test."""
+    """A fault proxy in front of the open registry, for one test."""
     with between(open_registry.host) as proxy:
         yield proxy

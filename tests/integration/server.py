@@ -13,7 +13,7 @@ import pytest
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked; header names are in lower case."""
+    """A request; header names are in lower case."""
 
     method: str
     path: str
@@ -23,7 +23,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What is answered."""
+    """An answer."""
 
     status: int = 200
     body: bytes = b""
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that is up, and what it was asked."""
+    """A running server, and its requests."""
 
     host: str
     requests: list[Request]
@@ -40,7 +40,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(answer: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Answer requests on a port of this machine, past any proxy."""
+    """Answer requests on a port of this machine, without a proxy."""
     requests: list[Request] = []
 
     class Handler(BaseHTTPRequestHandler):

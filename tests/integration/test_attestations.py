@@ -1,4 +1,4 @@
-"""`--provenance` and `--sbom`: an index under the tag whose statements are about the image that was pushed."""
+"""`--provenance` and `--sbom`: the tag names an index with statements about the pushed image."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EOF
 
 @dataclass(frozen=True, kw_only=True)
 class Attested:
-    """What a registry has under a tag: the index, the image's manifest, and the statements about it by their type."""
+    """The content of a tag in a registry: the index, the image's manifest, and the statements by their type."""
 
     index: Mapping[str, Any]
     image: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Attested:
 
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Nightly]:
-    """The project, with a repository of this test's own; its images are removed from the engine afterwards."""
+    """The project with its own repository; its images are removed from the engine afterwards."""
     name = own_name(request)
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env={})
     made.lock()
@@ -65,7 +65,7 @@ def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequ
 
 
 def fetched(nightly: Nightly, kind: str, name: str) -> bytes:
-    """A blob or manifest, as bytes that have the digest by which they were asked for."""
+    """A blob or manifest, whose bytes match its digest."""
     host, _, path = nightly.repository.partition("/")
     accept = {"Accept": f"{INDEX}, application/vnd.oci.image.manifest.v1+json"}
     answer = requests.get(f"http://{host}/v2/{path}/{kind}/{name}", headers=accept, timeout=30)
@@ -76,7 +76,7 @@ def fetched(nightly: Nightly, kind: str, name: str) -> bytes:
 
 
 def attested(nightly: Nightly, tag: str = "3.13-slim") -> Attested:
-    """Read all of it, asked without builder; every descriptor on the way has the size of what it names."""
+    """Fetch everything without builder; check the size in every descriptor."""
     index = json.loads(fetched(nightly, "manifests", tag))
     assert index["mediaType"] == INDEX
     image, said = index["manifests"]
@@ -99,7 +99,7 @@ def attested(nightly: Nightly, tag: str = "3.13-slim") -> Attested:
 
 
 def provenance(found: Attested) -> Mapping[str, Any]:
-    """The one statement of how the image was built."""
+    """The only statement about how the image was built."""
     (statement,) = [each for kind, each in found.statements.items() if "/provenance/" in kind]
     return statement
 
@@ -111,7 +111,7 @@ def subjects(statement: Mapping[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str) -> None:
-    """A provenance would be about an image that nobody can pull; an attested image would not be pulled at all."""
+    """Broken: a provenance is about an image that nobody can pull, or an attested image cannot be pulled."""
     nightly.matrix(extra=f'compression = "{compression}"')
     assert nightly.outcomes(*CELL, "--provenance", "max") == {"3.13-slim": "pushed"}
     found = attested(nightly)
@@ -131,7 +131,7 @@ def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str
 
 
 def test_nights_with_attestations(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
-    """With an index under the tag, a command that reads or moves tags would do something else than with an image."""
+    """Broken: a command that reads or moves tags handles an index differently from an image."""
     path = nightly.repository.partition("/")[2]
     seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
@@ -161,7 +161,7 @@ def test_nights_with_attestations(nightly: Nightly, open_registry: Registry, see
 
 
 def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, seeds: Seeds) -> None:
-    """Half an index would be left, or what a kept tag needs would go."""
+    """Broken: prune leaves half of an index, or deletes what a kept tag needs."""
     host, _, path = nightly.repository.partition("/")
     seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
@@ -185,7 +185,7 @@ def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, seeds: 
 
 
 def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, seeds: Seeds) -> None:
-    """Somebody's index of our images would name what is no longer there."""
+    """Broken: another tool's index of builder's images names manifests that prune deleted."""
     host, _, path = nightly.repository.partition("/")
     seeds.publish(nightly, *CELL, tags=[TAG])
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
@@ -203,7 +203,7 @@ def test_prune_keeps_what_a_kept_index_refers_to(nightly: Nightly, seeds: Seeds)
 
 @pytest.fixture
 def scanner(open_registry: Registry, tmp_path: Path) -> str:
-    """A registry's path that has a generator of SBOMs in place of Docker's own; it follows BuildKit's protocol."""
+    """A registry path with an SBOM generator in place of Docker's own; it follows BuildKit's protocol."""
     folder, name = tmp_path / "scanner", f"{open_registry.host}/scanners/buildkit-syft-scanner:stable-1"
     folder.mkdir()
     (folder / "scan").write_text(SCANNER)
@@ -218,7 +218,7 @@ def scanner(open_registry: Registry, tmp_path: Path) -> str:
 
 
 def test_sbom(nightly: Nightly, scanner: str) -> None:
-    """An SBOM would not be about the pushed image, or its generator would be fetched past the mirrors."""
+    """Broken: an SBOM is not about the pushed image, or its generator is fetched without the mirrors."""
     nightly.outcomes(*CELL, "--sbom", "--provenance", "--mirror", f"docker.io/docker={scanner}")
     found = attested(nightly)
     assert len(found.statements) == 2
@@ -229,7 +229,7 @@ def test_sbom(nightly: Nightly, scanner: str) -> None:
 
 
 def test_sbom_without_its_generator(nightly: Nightly) -> None:
-    """An image without the SBOM that was asked for would be published, or the error would not name the generator."""
+    """Broken: an image is published without the requested SBOM, or the error does not name the generator."""
     done = nightly.builder("build", "--push", *CELL, "--sbom", "--mirror", "docker.io/docker=localhost:1")
     assert done.returncode == 1
     assert "localhost:1/buildkit-syft-scanner:stable-1" in done.stderr
@@ -238,7 +238,7 @@ def test_sbom_without_its_generator(nightly: Nightly) -> None:
 
 
 def test_engine_that_keeps_no_attestations(nightly: Nightly) -> None:
-    """All cells would be built before somebody learns that the engine cannot do what was asked."""
+    """Broken: all cells are built before builder reports that the engine cannot store attestations."""
     with second_engine(megabytes=500, containerd=False) as address:
         done = nightly.builder("build", *CELL, "--provenance", "--log-dir", "logs", env={"DOCKER_HOST": address})
     assert (done.returncode, done.stdout) == (3, "")
@@ -247,7 +247,7 @@ def test_engine_that_keeps_no_attestations(nightly: Nightly) -> None:
 
 
 def test_password_of_a_proxy_is_not_told(nightly: Nightly, tmp_path: Path) -> None:
-    """The fullest provenance has the values of build arguments, and would publish a proxy's password."""
+    """Broken: a provenance with the values of build arguments publishes a proxy's password."""
     variable = {"FTP_PROXY": "http://jane:open-sesame@proxy.invalid:1"}
     config = tmp_path / "docker" / "config.json"
     config.parent.mkdir()

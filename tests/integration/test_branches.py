@@ -1,4 +1,4 @@
-"""`--branch`: a merge request has tags of its own, which nobody else's jobs see and which go when it is done."""
+"""`--branch`: a merge request has its own tags, which no other jobs see, and which are deleted after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAG, BRANCH_TAG = "3.13-slim", "3.13-slim-feature-idna"
 
 @pytest.fixture
 def nightly(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
-    """The project, with a repository of this test's own and one cell of it published."""
+    """The project with its own repository and one published cell."""
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{own_name(request)}", env={})
     made.lock(idna="3.9")
     made.matrix()
@@ -30,13 +30,13 @@ def nightly(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pyte
 
 
 def named(nightly: Nightly, *tags: str) -> dict[str, str | None]:
-    """What tags of the project's repository name."""
+    """The digests of tags in the project's repository."""
     host, _, path = nightly.repository.partition("/")
     return standing(host, path, tags)
 
 
 def test_branch_moves_its_own_tags_alone(nightly: Nightly) -> None:
-    """A merge request changes what everybody's jobs run on, or is built a second time once it is merged."""
+    """Broken: a merge request changes the images of everybody's jobs, or is built again after the merge."""
     before = named(nightly, TAG)
     nightly.lock(idna="3.10")
     planned = nightly.builder("plan", *ONE, *MINE)
@@ -52,7 +52,7 @@ def test_branch_moves_its_own_tags_alone(nightly: Nightly) -> None:
 
 
 def test_rollback_leaves_branches_alone(nightly: Nightly, seeds: Seeds) -> None:
-    """Going back on the default branch undoes a merge request's promotion instead of its own."""
+    """Broken: a rollback on the default branch undoes a merge request's promotion instead of its own."""
     first = named(nightly, TAG)[TAG]
     nightly.lock(idna="3.10")
     seeds.publish(nightly, *ONE, tags=[TAG])
@@ -65,7 +65,7 @@ def test_rollback_leaves_branches_alone(nightly: Nightly, seeds: Seeds) -> None:
 
 
 def test_prune_forgets_a_branch_that_is_done(nightly: Nightly, seeds: Seeds) -> None:
-    """Images of merge requests pile up for ever, or go while somebody's pipeline runs on them."""
+    """Broken: images of merge requests accumulate, or are deleted while a pipeline uses them."""
     nightly.lock(idna="3.10")
     seeds.publish(nightly, *ONE, *MINE, tags=[TAG])
     nightly.lock(idna="3.9")
@@ -80,7 +80,7 @@ def test_prune_forgets_a_branch_that_is_done(nightly: Nightly, seeds: Seeds) -> 
 
 
 def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly, seeds: Seeds) -> None:
-    """A merged branch takes the image of the default branch along when it goes."""
+    """Broken: deleting a merged branch's images deletes those of the default branch."""
     nightly.lock(idna="3.10")
     seeds.publish(nightly, *ONE, *MINE, tags=[TAG])
     seeds.publish(nightly, *ONE, tags=[TAG])
@@ -105,7 +105,7 @@ def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly, seeds: Se
     ],
 )
 def test_branch_that_would_be_taken_for_something_else(tmp_path: Path, name: str, says: str) -> None:
-    """A branch's name moves a tag that jobs of others run on."""
+    """Broken: a branch's name moves a tag that other jobs use."""
     nightly = Nightly(folder=tmp_path, repository="registry.invalid/ci", env={})
     nightly.lock()
     nightly.matrix(extra='aliases = { "3.13-slim-two" = "3.13-slim" }')

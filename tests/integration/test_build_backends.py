@@ -1,4 +1,4 @@
-"""Projects with any of the usual build backends: what each needs is in the image, although no lock names it."""
+"""Projects with each of the usual build backends: the image contains what it needs, although no lock names it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ family = "debian"
 
 
 def write(folder: Path, name: str, backend: str, requires: list[str], more: str = "") -> None:
-    """A package of a module, with its build system."""
+    """A package with one module, and its build system."""
     module = name.replace("-", "_")
     (folder / "src" / module).mkdir(parents=True)
     (folder / "src" / module / "__init__.py").write_text('"""A module."""\n__version__ = "1.0"\n')
@@ -43,7 +43,7 @@ def write(folder: Path, name: str, backend: str, requires: list[str], more: str 
 
 
 def test_every_backend_builds_offline(shop: Shop, builder: Builder, tmp_path: Path, scratch_repository: str) -> None:
-    """A project cannot be baked, or its job's `uv sync` needs the network, for what its build backend asks."""
+    """Broken: a project cannot be built, or its job's `uv sync` needs the network for its build backend."""
     for name, (backend, requires) in BACKENDS.items():
         write(tmp_path / name, name, backend, requires)
     needed = ", ".join(f'"{name}"' for name in BACKENDS)

@@ -1,4 +1,4 @@
-"""No credential, secret or CA content in what leaves the machine: canaries everywhere, and a search of everything."""
+"""No credential, secret or CA is in anything that leaves the machine: canaries everywhere, and a search."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def canary(place: str) -> str:
 
 
 def encodings(secret: bytes) -> set[bytes]:
-    """The secret as it is, and what base64 makes of it wherever in a text it stands (`user:password`, a PEM file)."""
+    """The secret, and its base64 forms at any offset in a text (`user:password`, a PEM file)."""
     found = {secret}
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + secret)
@@ -65,7 +65,7 @@ def encodings(secret: bytes) -> set[bytes]:
 
 
 def certificate_needles(pem: bytes) -> set[bytes]:
-    """Each whole line of a certificate, all of its DER, and the signature at the DER's end."""
+    """Each whole line of a certificate, its DER, and the signature at the end of the DER."""
     der = ssl.PEM_cert_to_DER_cert(pem.decode())
     lines = {line for line in pem.splitlines() if len(line) == 64 and not line.startswith(b"-")}
     assert len(lines) > 5
@@ -73,7 +73,7 @@ def certificate_needles(pem: bytes) -> set[bytes]:
 
 
 def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The content, and whatever is packed in it, at any depth; a tar's own files lie bare in it already."""
+    """The content, and all that is packed in it, at any depth; a tar contains its own files uncompressed."""
     yield name, content
     if content.startswith(b"\x1f\x8b"):
         yield from unpacked(f"{name} (gzip)", gzip.decompress(content))
@@ -96,7 +96,7 @@ def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 @dataclass(kw_only=True)
 class Search:
-    """Looks for needles and markers in everything it is given; the same content is looked through once."""
+    """Searches content for needles and markers; skips content that it has searched already."""
 
     needles: set[bytes]
     markers: Mapping[str, bytes] = field(default_factory=dict)  # what a place must have, or nothing was searched
@@ -108,7 +108,7 @@ class Search:
         self._missing = set(self.markers)
 
     def look(self, place: str, content: bytes | str) -> None:
-        """Search something that leaves the machine."""
+        """Search content that leaves the machine."""
         marker = self.markers[place]
         for name, data in unpacked(place, content.encode() if isinstance(content, str) else content):
             digest = hashlib.sha256(data).digest()
@@ -123,32 +123,32 @@ class Search:
                 self.leaks.append(f"{name}: …{data[max(at - 80, 0) : at + 80]!r}…")
 
     def look_below(self, place: str, folder: Path) -> None:
-        """Search the names and the content of all files below a folder."""
+        """Search the names and contents of all files below a folder."""
         for path in sorted(folder.rglob("*")):
             self.look(place, str(path.relative_to(folder)))
             if path.is_file():
                 self.look(place, path.read_bytes())
 
     def check(self) -> None:
-        """Fail where there is a leak, or where a place was not really searched."""
+        """Fail if there is a leak, or if a place was not searched."""
         assert not self.leaks, "\n".join(self.leaks)
         assert not self._missing, f"nothing was searched in: {sorted(self._missing)}"
 
 
 def passwords() -> set[bytes]:
-    """What to look for of the canaries, and of the one password that is a real one."""
+    """The needles for the canaries, and for the only real password."""
     return encodings(STEM.encode()) | encodings(PASSWORD.encode())
 
 
 def spoken(done: subprocess.CompletedProcess[str], *, code: int = 0) -> str:
-    """All that builder printed, once it ended as it should."""
+    """The output of builder, after it ended as expected."""
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    """One with a password and TLS, for one test: all that is in it came from there."""
+    """A registry with a password and TLS, for one test: everything in it comes from that test."""
     folder = tmp_path / "registry"
     folder.mkdir()
     with running(folder, guarded=True) as guarded:
@@ -160,7 +160,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """A project with canaries in it, in its environment and in its files; `ca` is the one of no server at all."""
+    """A project with canaries in its environment and files; `ca` belongs to no server."""
 
     nightly: Nightly
     ca: bytes
@@ -168,7 +168,7 @@ class Planted:
 
 @pytest.fixture
 def planted(registry: Registry, tmp_path: Path) -> Planted:
-    """The project, with a canary wherever builder, docker or uv would take a secret from."""
+    """The project, with a canary wherever builder, docker or uv would read a secret."""
     environment = registry.environment(tmp_path / "docker")
     ca = trustme.CA(organization_name=canary("ca")).cert_pem.bytes()
     with Path(environment["SSL_CERT_FILE"]).open("ab") as bundle:
@@ -210,14 +210,14 @@ def _plant_docker_config(path: Path) -> None:
 
 
 def without_login(folder: Path) -> Path:
-    """A DOCKER_CONFIG of somebody who is not logged in."""
+    """A DOCKER_CONFIG without a login."""
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     return folder
 
 
 def with_helper(folder: Path, registry: Registry) -> dict[str, str]:
-    """The variables of somebody whose password a credential helper keeps."""
+    """The variables of a user with a credential helper."""
     folder.mkdir()
     helper = folder / "docker-credential-cage"
     answer = json.dumps({"Username": USER, "Secret": registry.password})
@@ -228,7 +228,7 @@ def with_helper(folder: Path, registry: Registry) -> dict[str, str]:
 
 
 def test_nothing_secret_leaves_the_machine(registry: Registry, planted: Planted, tmp_path: Path) -> None:
-    """A secret of this machine would be in the registry, the image, a log or the output, for everybody to read."""
+    """Broken: a secret of this machine is in the registry, the image, a log or the output."""
     nightly = planted.nightly
     assert registry.ca
     assert registry.data
@@ -286,7 +286,7 @@ def test_nothing_secret_leaves_the_machine(registry: Registry, planted: Planted,
 def test_attestations_and_cache_say_nothing_secret(
     registry: Registry, planted: Planted, tmp_path: Path, provenance: str
 ) -> None:
-    """What is told of a build, or kept of its steps for the next runner, would tell its secrets too."""
+    """Broken: an attestation or the step cache contains a secret of the build."""
     nightly = planted.nightly
     assert registry.ca
     assert registry.data
@@ -320,13 +320,13 @@ def test_attestations_and_cache_say_nothing_secret(
 
 
 def _blob(data: Path, digest: str) -> bytes:
-    """What a registry keeps under a digest."""
+    """The content of a digest in a registry."""
     algorithm, _, hexadecimal = digest.partition(":")
     return (data / "docker/registry/v2/blobs" / algorithm / hexadecimal[:2] / hexadecimal / "data").read_bytes()
 
 
 def test_failed_build_says_nothing_secret(planted: Planted, tmp_path: Path) -> None:
-    """The log and the error of a step that fails would say what the step was given."""
+    """Broken: the log or the error of a failed step contains a secret of the build."""
     nightly = planted.nightly
     with (nightly.folder / "matrix.toml").open("a") as matrix:
         matrix.write('packages = ["no-such-package"]\n')
@@ -342,7 +342,7 @@ def test_failed_build_says_nothing_secret(planted: Planted, tmp_path: Path) -> N
 
 
 def test_credentials_in_build_requirements_are_left_out(planted: Planted, tmp_path: Path) -> None:
-    """The password of a build requirement's URL would be in the build context, and in a label of the image."""
+    """Broken: the password in a build requirement's URL is in the build context, or in a label."""
     nightly = planted.nightly
     pyproject = nightly.folder / "pyproject.toml"
     text = pyproject.read_text().replace("package = false\n", f"package = true{CONSTRAINT}")
@@ -356,7 +356,7 @@ def test_credentials_in_build_requirements_are_left_out(planted: Planted, tmp_pa
 
 
 def test_unreachable_index_is_named_without_its_password(planted: Planted) -> None:
-    """The error about an index that does not answer would say with which password it was asked."""
+    """Broken: the error for an index that does not answer contains its password."""
     nightly = planted.nightly
     lock = f"--index-url https://jane:{canary('pip')}@index.invalid/simple\nidna==3.10 --hash=sha256:{'0' * 64}\n"
     (nightly.folder / "requirements.txt").write_text(lock)
@@ -376,7 +376,7 @@ def test_unreachable_index_is_named_without_its_password(planted: Planted) -> No
     ],
 )
 def test_search_finds_a_leak(leak: bytes) -> None:
-    """A search that finds nothing where there is something would let every leak pass."""
+    """Broken: the search finds nothing, so that every leak goes unnoticed."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         content = gzip.compress(b"password: " + leak + b"\n")
@@ -392,7 +392,7 @@ def test_search_finds_a_leak(leak: bytes) -> None:
 
 @pytest.mark.parametrize("form", ["pem", "der"])
 def test_search_finds_a_certificate(form: str) -> None:
-    """A CA in a bundle, or in the binary form that key stores have, would pass unseen."""
+    """Broken: a CA in a bundle, or in the binary form of key stores, goes unnoticed."""
     pem = trustme.CA().cert_pem.bytes()
     content = pem if form == "pem" else ssl.PEM_cert_to_DER_cert(pem.decode())
     search = Search(needles=certificate_needles(pem), markers={"bundle": b"before"})

@@ -1,4 +1,4 @@
-"""What goes wrong around a build: each fault made for real, one clear error, the right exit code, nothing left."""
+"""Faults around a build, each a real one: one clear error, the right exit code, nothing left behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ family = "debian"
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a lock of nothing: what is built from it is quick."""
+    """A folder with an empty lock, whose images build quickly."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "pylock.toml").write_text('lock-version = "1.0"\ncreated-by = "hand"\npackages = []\n')
     (folder / "matrix.toml").write_text(
@@ -45,7 +45,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def matrix(folder: Path, text: str) -> str:
-    """Write a matrix beside the others and return its path."""
+    """Write a matrix next to the others and return its path."""
     path = folder / "other.toml"
     path.write_text(text)
     return str(path)
@@ -54,7 +54,7 @@ def matrix(folder: Path, text: str) -> str:
 def test_one_cell_fails_and_the_others_go_on(
     small: Path, builder: Builder, tmp_path: Path, scratch_repository: str
 ) -> None:
-    """A broken cell must cost neither the others' images nor its own log."""
+    """Broken: a failed cell stops the others, or loses its own log."""
     text = f"""
 repository = "{scratch_repository}"
 python = ["3.13"]
@@ -78,7 +78,7 @@ packages = ["no-such-package-anywhere"]
 
 
 def test_base_image_that_does_not_exist(small: Path, builder: Builder, tmp_path: Path) -> None:
-    """A mistyped base is named exactly, with the mirror that was asked."""
+    """Broken: the error for a mistyped base does not name it, or the mirror."""
     text = 'python = ["3.13"]\nbase = ["b"]\n[bases.b]\nlibc = "2.36"\nfamily = "debian"\n'
     text += 'image = "docker.io/library/python:{python}-no-such-suite"\n'
     done = builder("plan", "-f", matrix(tmp_path, text), cwd=small)
@@ -89,7 +89,7 @@ def test_base_image_that_does_not_exist(small: Path, builder: Builder, tmp_path:
 
 
 def test_uv_version_that_does_not_exist(small: Path, builder: Builder, tmp_path: Path) -> None:
-    """A uv that was never released is named exactly."""
+    """Broken: the error for an unreleased uv does not name it."""
     text = f'uv = "0.0.77"\npython = ["3.13"]\nbase = ["bookworm-slim"]\n{BASES}'
     done = builder("build", "-f", matrix(tmp_path, text), cwd=small)
     assert (done.returncode, done.stdout) == (3, "")
@@ -97,7 +97,7 @@ def test_uv_version_that_does_not_exist(small: Path, builder: Builder, tmp_path:
 
 
 def test_engine_not_running(small: Path, builder: Builder) -> None:
-    """Without an engine the error says which one was asked."""
+    """Broken: the error for a missing engine does not name its address."""
     host = "unix:///run/no-such-docker.sock"
     done = builder("build", cwd=small, env={"DOCKER_HOST": host})
     assert (done.returncode, done.stdout) == (3, "")
@@ -107,7 +107,7 @@ def test_engine_not_running(small: Path, builder: Builder) -> None:
 
 @pytest.fixture
 def closed_socket(tmp_path: Path) -> Iterator[Path]:
-    """A socket that somebody else listens on and that this user may not open."""
+    """A socket that another process listens on and that this user cannot open."""
     path = tmp_path / "docker.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -121,7 +121,7 @@ def closed_socket(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_engine_not_allowed(small: Path, builder: Builder, closed_socket: Path) -> None:
-    """A user outside the docker group is told so, and not that the engine is down."""
+    """Broken: a user outside the docker group is told that the engine is down."""
     done = builder("build", cwd=small, env={"DOCKER_HOST": f"unix://{closed_socket}"}, prefix=without_root_powers())
     assert (done.returncode, done.stdout) == (3, "")
     assert "denies access to this user" in done.stderr
@@ -136,7 +136,7 @@ def test_engine_not_allowed(small: Path, builder: Builder, closed_socket: Path) 
     ],
 )
 def test_buildx_missing_or_too_old(small: Path, builder: Builder, tmp_path: Path, script: str, said: str) -> None:
-    """A machine with the wrong buildx is told which one is needed, before anything is started."""
+    """Broken: the error for a wrong buildx does not name the required one, or comes after the first build."""
     fake = tmp_path / "docker"
     fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
@@ -146,7 +146,7 @@ def test_buildx_missing_or_too_old(small: Path, builder: Builder, tmp_path: Path
 
 
 def test_no_docker_command(small: Path, builder: Builder, tmp_path: Path) -> None:
-    """An engine without the docker command cannot build, and the error says what to install."""
+    """Broken: without the docker command, the error does not say what to install."""
     done = builder("build", cwd=small, env={"PATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (3, "")
     assert "no docker command" in done.stderr
@@ -154,7 +154,7 @@ def test_no_docker_command(small: Path, builder: Builder, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("name", "option"), [("matrix.toml", "-f"), ("pylock.toml", "--lock")])
 def test_file_without_permission(small: Path, builder: Builder, tmp_path: Path, name: str, option: str) -> None:
-    """A file that this user may not read is named, and is no traceback."""
+    """Broken: a file that this user cannot read causes a traceback."""
     path = tmp_path / name
     path.write_text((small / name).read_text())
     path.chmod(0)
@@ -166,7 +166,7 @@ def test_file_without_permission(small: Path, builder: Builder, tmp_path: Path, 
 
 
 def test_ca_bundle_that_is_not_there(small: Path, builder: Builder) -> None:
-    """A wrong SSL_CERT_FILE is found before anything is asked of the network."""
+    """Broken: a wrong SSL_CERT_FILE is reported only after requests to the network."""
     done = builder("build", cwd=small, env={"SSL_CERT_FILE": "/no/such/ca.pem"})
     assert (done.returncode, done.stdout) == (2, "")
     assert "SSL_CERT_FILE names /no/such/ca.pem" in done.stderr
@@ -174,7 +174,7 @@ def test_ca_bundle_that_is_not_there(small: Path, builder: Builder) -> None:
 
 @pytest.mark.parametrize("moment", ["build   install", "verify  second-environment"])
 def test_interruption_stops_everything(shop: Shop, tmp_path: Path, scratch_repository: str, moment: str) -> None:
-    """Ctrl-C ends builds and containers at once and leaves no moving tag, container, volume or process."""
+    """Broken: Ctrl-C leaves builds, containers, volumes, processes or a moving tag behind."""
     text = (shop.folder / "matrix.toml").read_text()
     matrix(tmp_path, f'repository = "{scratch_repository}"\n{text}')
     argv = builder_argv("build", "-f", str(tmp_path / "other.toml"), "--progress", "plain")
@@ -203,7 +203,7 @@ def test_interruption_stops_everything(shop: Shop, tmp_path: Path, scratch_repos
 
 
 def processes_with(text: str) -> list[str]:
-    """Command lines of running processes that have the text."""
+    """Command lines of running processes that contain the text."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -217,13 +217,13 @@ def processes_with(text: str) -> list[str]:
 
 @pytest.fixture
 def engine_with_little_disk() -> Iterator[str]:
-    """A second Docker engine, with 150 MB of disk; yields its address."""
+    """A second Docker engine with a disk of 150 MB; yields its address."""
     with second_engine(megabytes=150) as address:
         yield address
 
 
 def test_disk_full_while_building(small: Path, builder: Builder, engine_with_little_disk: str) -> None:
-    """A full disk is called that, with what frees it, and leaves no tag."""
+    """Broken: the error for a full disk does not say so, or what to do, or a tag is left."""
     done = builder("build", cwd=small, env={"DOCKER_HOST": engine_with_little_disk})
     assert (done.returncode, done.stdout) == (1, "")
     assert "no space left on device" in done.stderr
@@ -233,7 +233,7 @@ def test_disk_full_while_building(small: Path, builder: Builder, engine_with_lit
 def test_no_moving_tag_for_an_image_that_fails(
     small: Path, builder: Builder, tmp_path: Path, scratch_repository: str
 ) -> None:
-    """An image that breaks the contract keeps its immutable tag to be looked at, and gets no other."""
+    """Broken: an image that failed verification gets a moving tag, or loses its immutable one."""
     # A base whose entry point swallows the job's script: nothing that a runner starts on it works.
     (tmp_path / "Dockerfile").write_text(f'FROM {stand_in("python:3.13-slim-bookworm")}\nENTRYPOINT ["/bin/false"]\n')
     base = "localhost:5000/broken/python:3.13-slim-bookworm"
@@ -249,6 +249,6 @@ def test_no_moving_tag_for_an_image_that_fails(
 
 
 def stand_in(name: str) -> str:
-    """Where an image of Docker Hub's library is to be had here."""
+    """The reference under which this machine provides an image of Docker Hub's library."""
     mirrors = dict(pair.split("=") for pair in os.environ.get("BUILDER_MIRRORS", "").split(",") if pair)
     return f"{mirrors.get('docker.io', 'docker.io')}/library/{name}"

@@ -1,4 +1,4 @@
-"""The logins that GitLab gives to a job are enough, also for what buildx fetches: nobody has to run `docker login`."""
+"""A GitLab job's own logins are enough, also for images that buildx fetches; no `docker login` is needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROXY = "acme/dependency_proxy/containers"
 
 @pytest.fixture
 def nightly(guarded_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
-    """A project behind a dependency proxy with a password, on an engine that a context of Docker's names."""
+    """A project behind a dependency proxy with a password, on an engine that a Docker context names."""
     variables = guarded_registry.environment(tmp_path / "login")
     base = f"{guarded_registry.host}/{PROXY}/library/python:3.13-slim-bookworm"
     docker("pull", "--quiet", stand_in("python:3.13-slim-bookworm"))
@@ -48,7 +48,7 @@ def nightly(guarded_registry: Registry, tmp_path: Path, request: pytest.FixtureR
 
 
 def test_dependency_proxy_needs_no_login(nightly: Nightly, guarded_registry: Registry) -> None:
-    """A job behind the dependency proxy cannot read its base image, or loses the engine that it was to use."""
+    """Broken: a job behind the dependency proxy cannot read its base image, or uses another engine."""
     only = ("build", "--only", "python=3.13", "--json")
     assert nightly.builder(*only).returncode == 3
     login = {

@@ -1,4 +1,4 @@
-"""What jobs experience on the images, beyond what `builder verify` tries itself."""
+"""Jobs on the images, beyond what `builder verify` checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OFFLINE = ("--network", "none")
 
 @pytest.mark.parametrize("cell", ["3.11-bookworm-slim", "3.13-alpine"])
 def test_the_projects_own_tests_pass(built: Built, cell: str) -> None:
-    """A checkout's test job runs as it stands, without a network."""
+    """Broken: the project's test job does not run on the image, without a network."""
     script = (
         "uv sync --frozen --offline; uv run --no-sync ruff check; uv run --no-sync mypy; uv run --no-sync pytest -q"
     )
@@ -28,7 +28,7 @@ def test_the_projects_own_tests_pass(built: Built, cell: str) -> None:
 
 
 def test_plain_pip_finds_everything_satisfied(built: Built, tmp_path: Path) -> None:
-    """A job that still runs `pip install -r` with hashes installs nothing and needs no network."""
+    """Broken: a job with `pip install -r` and hashes installs something, or needs a network."""
     requirements = tmp_path / "requirements.txt"
     exported = [find_uv_bin(), "export", "--frozen", "--quiet", "--no-emit-local", "--output-file", str(requirements)]
     subprocess.run(exported, cwd=built.shop.folder, check=True, capture_output=True)
@@ -41,7 +41,7 @@ def test_plain_pip_finds_everything_satisfied(built: Built, tmp_path: Path) -> N
 
 
 def test_exact_sync_leaves_pip_alone(built: Built) -> None:
-    """`uv sync` is exact, and must still not take pip away from jobs that call it."""
+    """Broken: `uv sync`, which is exact, removes pip from jobs that call it."""
     output = in_job(
         built.image("3.13-bookworm-slim"), "uv sync --frozen --offline; pip --version",
         checkout=built.shop.folder, options=OFFLINE,
@@ -50,7 +50,7 @@ def test_exact_sync_leaves_pip_alone(built: Built) -> None:
 
 
 def test_newer_lock_replaces_code_and_bytecode(built: Built, tmp_path: Path) -> None:
-    """A job whose lock moved on runs the new code, not the bytecode that was baked for the old."""
+    """Broken: a job with a newer lock runs the bytecode of the old one."""
     project = tmp_path / "webshop"
     shutil.copytree(built.shop.folder, project)
     pyproject = project / "pyproject.toml"
@@ -69,7 +69,7 @@ def test_newer_lock_replaces_code_and_bytecode(built: Built, tmp_path: Path) -> 
 
 
 def test_package_that_left_the_lock_leaves_the_environment(built: Built, tmp_path: Path) -> None:
-    """A dependency that the project dropped must not go on working by accident."""
+    """Broken: a dependency that the project dropped still works on an older image."""
     project = tmp_path / "webshop"
     shutil.copytree(built.shop.folder, project)
     pyproject = project / "pyproject.toml"
@@ -86,7 +86,7 @@ def test_package_that_left_the_lock_leaves_the_environment(built: Built, tmp_pat
 
 
 def test_no_ca_in_what_leaves_the_machine(built: Built, tmp_path: Path) -> None:
-    """The company CA that a build was given is in no byte of the saved image, and not in the log."""
+    """Broken: a company's CA for the build is in the saved image or in the log."""
     line = built.shop.canary.splitlines()[5]
     archive = tmp_path / "image.tar"
     image = built.image("3.13-alpine")

@@ -1,4 +1,4 @@
-"""Linters find nothing in the golden files and the pipeline's own, but for exceptions whose reason stands there."""
+"""Linters find nothing in golden files and scripts, except for findings with a reason next to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 @pytest.mark.parametrize("dockerfile", _DOCKERFILES, ids=lambda path: path.parent.name)
 def test_dockerfile_passes(dockerfile: Path, tmp_path: Path) -> None:
-    """Broken: a Dockerfile, rendered or our own, goes against good practice, or is none."""
+    """Broken: a Dockerfile is invalid, or violates good practice."""
     argv: list[str | Path] = [_HADOLINT, "--no-color", "--failure-threshold", "style", dockerfile]
     done = subprocess.run(argv, cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -28,7 +28,7 @@ def test_dockerfile_passes(dockerfile: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dockerfile", _DOCKERFILES, ids=lambda path: path.parent.name)
 def test_exceptions_have_a_reason(dockerfile: Path) -> None:
-    """Broken: a finding of hadolint is silenced, and nobody knows why."""
+    """Broken: a finding of hadolint is ignored without a reason."""
     text = dockerfile.read_text(encoding="utf-8")
     exceptions = re.findall(r"^# hadolint.*$", text, re.MULTILINE)
     assert len(exceptions) <= 1
@@ -37,7 +37,7 @@ def test_exceptions_have_a_reason(dockerfile: Path) -> None:
 
 @pytest.mark.parametrize("script", sorted(_GOLDEN.glob("*/prebuilt-status")), ids=lambda path: path.parent.name)
 def test_status_script_passes(script: Path) -> None:
-    """Broken: the script that jobs run is no POSIX shell, which is all that Alpine has."""
+    """Broken: the script that jobs run needs more than a POSIX shell, which Alpine lacks."""
     argv: list[str | Path] = [_SHELLCHECK, "--shell", "sh", "--norc", script]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -45,13 +45,13 @@ def test_status_script_passes(script: Path) -> None:
 
 @pytest.mark.parametrize("script", _SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_script_of_the_pipeline_passes(script: Path) -> None:
-    """Broken: a script that this project's own jobs run has a mistake that shellcheck sees."""
+    """Broken: a script of this project's own jobs has a mistake that shellcheck finds."""
     done = subprocess.run([_SHELLCHECK, "--norc", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_pipeline_is_what_gitlab_reads() -> None:
-    """Broken: GitLab refuses this project's pipeline, by its own schema."""
+    """Broken: this project's pipeline does not match GitLab's schema."""
     program = Path(sys.executable).with_name("check-jsonschema")
     argv: list[str | Path] = [program, "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"]
     done = subprocess.run([*argv, _ROOT / ".gitlab-ci.yml"], capture_output=True, text=True, check=False)
@@ -59,5 +59,5 @@ def test_pipeline_is_what_gitlab_reads() -> None:
 
 
 def test_there_are_golden_dockerfiles() -> None:
-    """Broken: the tests above look at nothing."""
+    """Broken: the tests above check no file."""
     assert len(list(_GOLDEN.glob("*/Dockerfile"))) >= 3

@@ -1,4 +1,4 @@
-"""The project's own `.gitlab-ci.yml`, as it stands, on images that the checkout bakes for itself."""
+"""The project's own `.gitlab-ci.yml`, on images that the checkout builds for itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SURROUNDINGS = ("BUILDER_MIRRORS", "SANDBOX_REGISTRY", "SANDBOX_STAND_INS", "SA
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, builder: Builder) -> Path:
-    """A clean clone of what is committed, on the default branch, whose images are in the registry."""
+    """A clean clone of the commit, on the default branch, with its images in the registry."""
     folder = tmp_path_factory.mktemp("own") / "builder"
     subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(folder)], check=True)
     _git(folder, "checkout", "--quiet", "-B", "main")
@@ -69,7 +69,7 @@ def _run(folder: Path, *jobs: str, **variables: str) -> ContainerExit:
 
 
 def test_scheduled_pipeline(clone: Path) -> None:
-    """Broken: on the images that builder bakes for it, this project's rebuild, lint or test jobs do not run."""
+    """Broken: this project's rebuild, lint or test jobs do not run on its own images."""
     one = "tests/integration/test_faults.py::test_one_cell_fails_and_the_others_go_on"
     ran = _run(clone, CI_PIPELINE_SOURCE="schedule", TESTS=one)
     assert ran.exit_code == 0, ran.text
@@ -83,7 +83,7 @@ def test_scheduled_pipeline(clone: Path) -> None:
 
 
 def test_first_pipeline_of_a_fork(clone: Path) -> None:
-    """Broken: a fork, which has no images yet, cannot make them by the job that is there for it."""
+    """Broken: a fork, which has no images yet, cannot build them with the job for that."""
     with public_images("docker.io/library/python:3.13-slim-trixie"):
         ran = _run(clone, "bootstrap")
     assert ran["bootstrap"].passed, ran.text
@@ -92,7 +92,7 @@ def test_first_pipeline_of_a_fork(clone: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tagged(clone: Path) -> Path:
-    """The clone, with a changelog that speaks of the version, under the version's tag."""
+    """The clone with the version's tag, and a changelog section for it."""
     changelog = clone / "CHANGELOG.md"
     text = changelog.read_text(encoding="utf-8")
     changelog.write_text(text.replace("## ", f"## {TAG} (2026-01-31)\n\n{NOTES}\n\n## ", 1), encoding="utf-8")
@@ -103,7 +103,7 @@ def tagged(clone: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def packaged(tagged: Path) -> Path:
-    """The clone after the release's first job, whose artifacts are in it."""
+    """The clone after the release's first job, with its artifacts."""
     ran = _run(tagged, "package", CI_COMMIT_TAG=TAG)
     assert ran["package"].passed, ran.text
     return tagged
@@ -127,7 +127,7 @@ def test_release_is_packaged(packaged: Path) -> None:
 def test_release_that_contradicts_itself_is_refused(
     tagged: Path, tmp_path: Path, tag: str, heading: str, said: str
 ) -> None:
-    """Broken: a release goes out under a version that its package does not have, or says nothing of what is new."""
+    """Broken: a release has a version other than its package's, or no notes."""
     folder = tmp_path / "builder"
     shutil.copytree(tagged, folder, ignore=shutil.ignore_patterns(".gitlab-ci-local", "dist"))
     changelog = folder / "CHANGELOG.md"
@@ -138,7 +138,7 @@ def test_release_that_contradicts_itself_is_refused(
 
 
 def test_wheel_is_uploaded(packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: a release does not arrive in the project's package registry, with the job's own token."""
+    """Broken: a release does not reach the project's package registry with the job's own token."""
     login = b64encode(b"gitlab-ci-token:of the job").decode()
 
     with serving(lambda _: Answer(status=201), monkeypatch) as gitlab:
@@ -155,7 +155,7 @@ def test_wheel_is_uploaded(packaged: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture
 def beside(guarded_registry: Registry) -> Iterator[str]:
-    """The project's images in a registry that wants a password, where the engine has the one that jobs run on."""
+    """The project's images in a registry with a password, where the engine has the image that jobs run on."""
     project = f"{guarded_registry.host}/acme/builder"
     docker("tag", f"{PROJECT}/ci:3.13-trixie-slim", f"{project}/ci:3.13-trixie-slim")
     yield project
@@ -165,7 +165,7 @@ def beside(guarded_registry: Registry) -> Iterator[str]:
 def test_image_of_the_command_line_tool(
     packaged: Path, beside: str, guarded_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken: the image that the component's jobs run on is not published, or lacks the tool or what it starts."""
+    """Broken: the image for the component's jobs is not published, or lacks a program."""
     ran = _run(
         packaged, "cli", CI_COMMIT_TAG=TAG, CI_REGISTRY_IMAGE=beside, CI_REGISTRY=guarded_registry.host,
         CI_REGISTRY_USER=guarded_registry.user, CI_REGISTRY_PASSWORD=guarded_registry.password,

@@ -1,4 +1,4 @@
-"""`builder build --push` night after night: only what moved is rebuilt, and the tags move together."""
+"""`builder build --push` night after night: only changed cells are rebuilt, and the tags move together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_ENGINE = {"DOCKER_HOST": "unix:///run/no-such-docker.sock"}
 
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
-    """The project, with a repository of this test's own."""
+    """The project with its own repository."""
     name = own_name(request)
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env={})
     made.lock()
@@ -36,12 +36,12 @@ def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequ
 
 
 def path_of(nightly: Nightly) -> str:
-    """The repository's path at its registry."""
+    """The repository's path in its registry."""
     return nightly.repository.partition("/")[2]
 
 
 def test_second_night_does_nothing(nightly: Nightly, open_registry: Registry) -> None:
-    """A night on which nothing moved starts no engine, and asks two questions a cell and one for each base and uv."""
+    """Broken: a run without changes needs an engine, or more than two requests per cell and one per base and uv."""
     assert nightly.outcomes() == dict.fromkeys(TAGS, "pushed")
     before = standing(open_registry.host, path_of(nightly))
     assert all(before.values())
@@ -57,14 +57,14 @@ def test_second_night_does_nothing(nightly: Nightly, open_registry: Registry) ->
 
 
 def test_windows_bump_rebuilds_nothing(nightly: Nightly, seeds: Seeds) -> None:
-    """A package that no cell installs must not cost a rebuild."""
+    """Broken: a change of a package that no cell installs causes a rebuild."""
     seeds.publish(nightly)
     nightly.lock(colorama="0.4.6")
     assert nightly.outcomes() == dict.fromkeys(TAGS, "up-to-date")
 
 
 def test_marker_bump_rebuilds_the_one_cell(nightly: Nightly, seeds: Seeds) -> None:
-    """A package for one Python rebuilds that Python's cell alone, and the plan says why."""
+    """Broken: a package for one Python rebuilds other cells, or the plan does not say why."""
     seeds.publish(nightly)
     nightly.lock(tomli="2.0.2")
     cells = nightly.plan()
@@ -76,7 +76,7 @@ def test_marker_bump_rebuilds_the_one_cell(nightly: Nightly, seeds: Seeds) -> No
 
 
 def test_new_base_rebuilds_the_cells_on_it(nightly: Nightly, open_registry: Registry, tmp_path: Path) -> None:
-    """A base that was rebuilt under its tag moves its own cells and no other."""
+    """Broken: a new base image under the same tag rebuilds other cells, or not its own."""
 
     def put_base(label: str) -> None:
         (tmp_path / "Dockerfile").write_text(f"FROM {stand_in('python:3.13-slim-bookworm')}\nLABEL round={label}\n")
@@ -98,7 +98,7 @@ def test_new_base_rebuilds_the_cells_on_it(nightly: Nightly, open_registry: Regi
 
 
 def test_settings_and_refresh_are_reasons(nightly: Nightly, seeds: Seeds) -> None:
-    """A changed setting is named; a cell with system packages follows the beat of `refresh`, another does not."""
+    """Broken: a changed setting is not named, or `refresh` applies to a cell without system packages."""
     seeds.publish(nightly)
     nightly.matrix(extra='link-mode = "symlink"\nrefresh = "daily"')
     assert nightly.plan()["3.13-slim"]["reasons"] == ["setting link-mode: copy → symlink"]
@@ -114,7 +114,7 @@ def test_settings_and_refresh_are_reasons(nightly: Nightly, seeds: Seeds) -> Non
 
 
 def test_rollback_and_back_again(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
-    """`rollback` puts back the set before, and the next run brings the new one back without building."""
+    """Broken: `rollback` does not restore the earlier images, or the next run builds the new ones again."""
     seeds.publish(nightly)
     before = standing(open_registry.host, path_of(nightly))
     nightly.lock(idna="3.11")
@@ -128,7 +128,7 @@ def test_rollback_and_back_again(nightly: Nightly, open_registry: Registry, seed
 
 
 def test_build_split_over_machines(nightly: Nightly, open_registry: Registry) -> None:
-    """Machines that each build a part, and one that promotes, end as one machine that does all of it."""
+    """Broken: several machines that build, and one that promotes, have another result than one machine."""
     for python in ("3.11", "3.13"):
         done = nightly.builder("build", "--push", "--promote", "none", "--only", f"python={python}")
         assert done.returncode == 0, done.stderr
@@ -143,7 +143,7 @@ def test_build_split_over_machines(nightly: Nightly, open_registry: Registry) ->
 
 
 def test_push_of_images_built_earlier(nightly: Nightly, open_registry: Registry) -> None:
-    """What was built and verified on a laptop is pushed as it is."""
+    """Broken: an image that was built and verified on a laptop is pushed changed, or not at all."""
     assert nightly.builder("build").returncode == 0
     dry = nightly.builder("push", "--dry-run")
     assert dry.stdout.count("push  ") == 2
@@ -155,7 +155,7 @@ def test_push_of_images_built_earlier(nightly: Nightly, open_registry: Registry)
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_pushed_image_is_the_verified_one(nightly: Nightly, compression: str) -> None:
-    """What a runner pulls passes the contract too, however its layers are compressed."""
+    """Broken: the image that a runner pulls fails verification, depending on its compression."""
     nightly.matrix(extra=f'compression = "{compression}"')
     assert nightly.outcomes("--only", "python=3.13") == {"3.13-slim": "pushed"}
     image = f"{nightly.repository}:3.13-slim"
@@ -166,7 +166,7 @@ def test_pushed_image_is_the_verified_one(nightly: Nightly, compression: str) ->
 
 
 def test_zstd_base_in_a_gzip_image(nightly: Nightly, tmp_path: Path) -> None:
-    """Layers of a base that somebody else compressed another way would be published as what they are not."""
+    """Broken: layers of a base with another compression are published with the wrong media type."""
     base = f"{nightly.repository.partition('/')[0]}/zstd-bases/python:3.13-slim-bookworm"
     (tmp_path / "Dockerfile").write_text(f"FROM {stand_in('python:3.13-slim-bookworm')}\n")
     output = f"type=registry,name={base},compression=zstd,force-compression=true,oci-mediatypes=true"
@@ -184,7 +184,7 @@ def test_zstd_base_in_a_gzip_image(nightly: Nightly, tmp_path: Path) -> None:
 
 
 def layers_of(host: str, path: str, tag: str) -> list[tuple[str, bytes]]:
-    """The layers of an image at an open registry: how they are said to be compressed, and their bytes."""
+    """The layers of an image in an open registry: their media types and bytes."""
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
     manifest = requests.get(f"http://{host}/v2/{path}/manifests/{tag}", headers=accept, timeout=30).json()
     return [
@@ -195,7 +195,7 @@ def layers_of(host: str, path: str, tag: str) -> list[tuple[str, bytes]]:
 
 
 def test_fresh_runner_builds_from_the_registrys_cache(nightly: Nightly) -> None:
-    """A runner that starts empty repeats no step of a build whose cache is in the registry."""
+    """Broken: a runner without a cache repeats a build step whose result is in the registry."""
     nightly.matrix(extra='cache = "registry"')
     nightly.outcomes("--only", "python=3.13")
     arguments = ("build", "--no-verify", "--only", "python=3.13")
@@ -209,7 +209,7 @@ def test_fresh_runner_builds_from_the_registrys_cache(nightly: Nightly) -> None:
 
 
 def test_diff(nightly: Nightly, seeds: Seeds) -> None:
-    """Two published images, and an image and the plan, are told apart package by package."""
+    """Broken: `builder diff` does not list the packages that differ between two images, or an image and the plan."""
     seeds.publish(nightly, *ONE, tags=["3.13-slim"])
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     nightly.lock(idna="3.11")
@@ -226,7 +226,7 @@ def test_diff(nightly: Nightly, seeds: Seeds) -> None:
 
 
 def test_prune_keeps_what_is_named(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
-    """Only our own tags that nothing names go; what somebody else keeps there stays."""
+    """Broken: prune deletes a tag that something names, or an image that is not builder's."""
     keys = []
     for idna in ("3.8", "3.9", "3.10"):
         nightly.lock(idna=idna)
@@ -247,7 +247,7 @@ def test_prune_keeps_what_is_named(nightly: Nightly, open_registry: Registry, se
 
 
 def test_prune_where_the_registry_does_not_delete(keeping_registry: Registry, tmp_path: Path, seeds: Seeds) -> None:
-    """A registry without deletion says so, and the error passes it on."""
+    """Broken: the error does not say that the registry does not allow deletion."""
     nightly = Nightly(folder=tmp_path, repository=f"{keeping_registry.host}/kept", env={})
     nightly.matrix()
     for idna in ("3.9", "3.10"):
@@ -259,7 +259,7 @@ def test_prune_where_the_registry_does_not_delete(keeping_registry: Registry, tm
 
 
 def test_password_and_private_ca(guarded_registry: Registry, tmp_path: Path) -> None:
-    """A registry with TLS of its own and a password takes the images of whoever is logged in."""
+    """Broken: a logged-in user cannot push to a registry with a password and a private CA."""
     environment = guarded_registry.environment(tmp_path / "docker")
     nightly = Nightly(folder=tmp_path, repository=f"{guarded_registry.host}/acme/ci", env=environment)
     nightly.lock()
@@ -280,7 +280,7 @@ def test_password_and_private_ca(guarded_registry: Registry, tmp_path: Path) -> 
     ],
 )
 def test_push_without_a_repository(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    """Without a repository nothing is built for nowhere."""
+    """Broken: builder builds images although there is no repository to push to."""
     nightly = Nightly(folder=tmp_path, repository="x", env={"CI_REGISTRY_IMAGE": ""})
     nightly.lock()
     nightly.matrix(base=SLIM)

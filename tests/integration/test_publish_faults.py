@@ -1,4 +1,4 @@
-"""Whatever breaks between push and promotion: jobs see all old tags or all new ones, and the next run mends it."""
+"""Failures between push and promotion: jobs see only old tags or only new ones, and the next run finishes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD, NEW = "3.9", "3.10"  # of idna
 
 @dataclass(frozen=True)
 class Case:
-    """A repository behind a fault proxy, whose tags name the old set; the project's lock is the new one."""
+    """A repository behind a fault proxy, whose tags name the old images; the project's lock is the new one."""
 
     nightly: Nightly
     proxy: FaultProxy
@@ -36,20 +36,20 @@ class Case:
     old: dict[str, str | None]
 
     def standing(self) -> dict[str, str | None]:
-        """What the moving tags name now, asked past the proxy."""
+        """The digests that the moving tags name now, fetched past the proxy."""
         return standing(self.registry.host, self.path)
 
     def is_old(self) -> bool:
-        """Whether every tag is where it was."""
+        """Whether every tag names its old image."""
         return self.standing() == self.old
 
     def is_new(self) -> bool:
-        """Whether every tag moved."""
+        """Whether every tag names its new image."""
         now = self.standing()
         return all(now.values()) and set(now.values()).isdisjoint(self.old.values())
 
     def repaired(self) -> bool:
-        """Run again, with nothing in the way: all tags are new, and no blob is sent that was there."""
+        """Run again without a fault; return whether all tags are new, and no blob that was there was sent."""
         self.proxy.forget()
         self.proxy.come_back()
         done = self.nightly.builder("push")
@@ -58,7 +58,7 @@ class Case:
 
 
 def relabel(nightly: Nightly, seeds: Seeds) -> None:
-    """Give the engine's images of the present lock the repository's name, as if they had been built for it."""
+    """Tag the engine's images of the current lock as if they had been built for this repository."""
     for name in TAGS:
         key = seeds.of(nightly, name)
         for tag in (key, name):
@@ -67,7 +67,7 @@ def relabel(nightly: Nightly, seeds: Seeds) -> None:
 
 @pytest.fixture
 def case(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """The old set, published; the new one, built."""
+    """A repository with the old images, and the new ones built."""
     path = own_name(request)
     with between(open_registry.host) as proxy:
         nightly = Nightly(folder=tmp_path, repository=f"{proxy.host}/{path}", env={})
@@ -98,7 +98,7 @@ PASSING: dict[str, tuple[str, str, Action]] = {
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_fault_that_passes(case: Case, fault: str) -> None:
-    """A registry that stumbles once does not cost the night."""
+    """Broken: a temporary failure of the registry fails the run."""
     method, path, action = PASSING[fault]
     case.proxy.on(method, path, action)
     done = case.nightly.builder("push")
@@ -107,7 +107,7 @@ def test_fault_that_passes(case: Case, fault: str) -> None:
 
 
 def test_token_that_expires_between_blobs(seeds: Seeds, open_registry: Registry, tmp_path: Path) -> None:
-    """Tokens that are good for a few requests are renewed as often as it takes."""
+    """Broken: a token that expires during a push is not renewed."""
     with asking_for_tokens(open_registry, lifetime=3) as tokens:
         environment = tokens.registry.environment(tmp_path / "docker")
         nightly = Nightly(folder=tmp_path, repository=f"{tokens.registry.host}/faults/tokens", env=environment)
@@ -133,7 +133,7 @@ LASTING: dict[str, tuple[str, str, Action, str]] = {
 
 @pytest.mark.parametrize("fault", LASTING)
 def test_fault_that_lasts(case: Case, fault: str) -> None:
-    """A registry that goes on failing leaves every tag where it was, and the run says so and ends with 3."""
+    """Broken: a registry that keeps failing loses a tag, or the exit code is not 3."""
     method, path, action, said = LASTING[fault]
     case.proxy.on(method, path, action, times=None)
     done = case.nightly.builder("push")
@@ -145,7 +145,7 @@ def test_fault_that_lasts(case: Case, fault: str) -> None:
 
 
 def test_second_tag_refused(case: Case) -> None:
-    """When one tag cannot be moved, those that were moved are put back, and the exit code is 4."""
+    """Broken: if one tag cannot be moved, the others are not moved back, or the exit code is not 4."""
     case.proxy.on("PUT", MOVING, Answer(status=403), nth=2)
     done = case.nightly.builder("push")
     assert done.returncode == 4, done.stderr
@@ -155,7 +155,7 @@ def test_second_tag_refused(case: Case) -> None:
 
 
 def test_registry_gone_between_two_tags(case: Case) -> None:
-    """When nothing can be put back either, the message lists what each tag names, and the next run finishes."""
+    """Broken: if tags cannot be moved back, the message does not list them, or the next run does not finish."""
     case.proxy.on("PUT", MOVING, Gone(), nth=2)
     done = case.nightly.builder("push")
     assert done.returncode == 4, done.stderr
@@ -165,7 +165,7 @@ def test_registry_gone_between_two_tags(case: Case) -> None:
 
 
 def test_killed_between_two_tags(case: Case) -> None:
-    """A machine that dies between two tags leaves a journal, by which the next run finishes or goes back."""
+    """Broken: after a crash between two tags, the next run cannot finish or go back."""
     process = case.nightly.start("push")
 
     def kill(_: Exchange) -> None:
@@ -182,7 +182,7 @@ def test_killed_between_two_tags(case: Case) -> None:
 
 
 def test_killed_between_two_tags_and_rolled_back(case: Case) -> None:
-    """After a promotion that died half way, `rollback` brings back the set before it."""
+    """Broken: after an interrupted promotion, `rollback` does not restore the images before it."""
     process = case.nightly.start("push")
     case.proxy.on("PUT", MOVING, Call(lambda _: process.kill()), nth=2)
     process.communicate(timeout=120)
@@ -193,7 +193,7 @@ def test_killed_between_two_tags_and_rolled_back(case: Case) -> None:
 
 
 def test_tag_moved_by_somebody_else(case: Case) -> None:
-    """A tag that somebody else moved since planning is a conflict: it and all others are left, and 4 says so."""
+    """Broken: a tag that somebody else moved since planning is overwritten, or the exit code is not 4."""
     moved: list[str] = []
 
     def move(_: Exchange) -> None:
@@ -209,7 +209,7 @@ def test_tag_moved_by_somebody_else(case: Case) -> None:
 
 
 def test_immutable_tag_taken_meanwhile(case: Case) -> None:
-    """An immutable tag that another machine put first is never overwritten."""
+    """Broken: an immutable tag that another machine pushed first is overwritten."""
     taken: list[str] = []
 
     def take(exchange: Exchange) -> None:
@@ -223,7 +223,7 @@ def test_immutable_tag_taken_meanwhile(case: Case) -> None:
 
 
 def test_same_key_pushed_meanwhile(case: Case) -> None:
-    """Two pipelines that built one key end red, or one overwrites what the other has verified and promoted."""
+    """Broken: of two pipelines that built one key, one fails, or overwrites the image that the other promoted."""
     taken: list[str] = []
     keys = {cell["tags"][0].rpartition(":")[2]: cell["key"] for cell in case.nightly.plan().values()}
 
@@ -241,7 +241,7 @@ def test_same_key_pushed_meanwhile(case: Case) -> None:
 
 @pytest.mark.parametrize(("when", "all_new"), [("POST /blobs/uploads/", False), (f"PUT {MOVING}", True)])
 def test_interrupted(case: Case, when: str, all_new: bool) -> None:
-    """Ctrl-C while layers are sent moves no tag; while tags are moved it waits until all of them are."""
+    """Broken: Ctrl-C during a push moves a tag, or during a promotion leaves only some tags moved."""
     process = case.nightly.start("push")
     method, _, path = when.partition(" ")
     case.proxy.on(method, path, Call(lambda _: process.send_signal(signal.SIGINT)))
@@ -261,7 +261,7 @@ HELD: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 @pytest.mark.parametrize("stage", HELD)
 def test_interrupted_while_the_registry_does_not_answer(case: Case, stage: str) -> None:
-    """Ctrl-C would wait for a registry that took a request and keeps it, for a minute or more."""
+    """Broken: Ctrl-C waits for a registry that does not answer."""
     arguments, method, path = HELD[stage]
     process = case.nightly.start(*arguments)
     interrupted: list[float] = []
@@ -281,7 +281,7 @@ def test_interrupted_while_the_registry_does_not_answer(case: Case, stage: str) 
 
 
 def test_one_cell_fails_while_the_other_is_pushed(open_registry: Registry, tmp_path: Path, seeds: Seeds) -> None:
-    """A failing cell keeps every moving tag where it is; what was pushed is not built again."""
+    """Broken: a failed cell lets moving tags move, or pushed images are built again."""
     nightly = Nightly(folder=tmp_path, repository=f"{open_registry.host}/faults/one-cell", env={})
     nightly.lock(idna=OLD)
     nightly.matrix()
@@ -312,7 +312,7 @@ def test_one_cell_fails_while_the_other_is_pushed(open_registry: Registry, tmp_p
     ],
 )
 def test_unknown_registry(tmp_path: Path, repository: str, said: str) -> None:
-    """A registry that cannot be found is named before anything is built."""
+    """Broken: an unknown registry is reported only after a build."""
     nightly = Nightly(folder=tmp_path, repository=repository, env={})
     nightly.lock()
     nightly.matrix()

@@ -1,4 +1,4 @@
-"""Values with quotes, '$', line breaks and shell syntax, as a real shell reads them in a rendered RUN: data."""
+"""Values with quotes, '$', line breaks and shell syntax stay data in the RUN scripts of a real shell."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ECHO = "echo_arguments() { for argument; do printf '<%s>\\n' \"$argument\"; don
 
 
 def scripts(dockerfile: str) -> list[str]:
-    """The scripts of the RUN instructions, as a shell gets them."""
+    """The scripts of the RUN instructions."""
     return re.findall(r"<<'EOF'\n(.*?)^EOF$", dockerfile, re.MULTILINE | re.DOTALL)
 
 
 def sh(script: str, folder: Path, *options: str) -> str:
-    """Run the script in the folder, which must stay empty, with nothing in PATH but what the shell has built in."""
+    """Run the script in the folder, which must stay empty, with only the shell's built-in commands."""
     shell, env = shutil.which("sh") or "/bin/sh", {"PATH": "/nowhere"}
     done = subprocess.run(
         [shell, *options], cwd=folder, env=env, input=script, capture_output=True, text=True, check=False
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 def test_system_packages_stay_words(
     tmp_path: Path, folder: Path, base_digest: Digest, uv_digest: Digest, cell: Callable[..., Cell], command: str
 ) -> None:
-    """Broken: a system package of the matrix is run as a command."""
+    """Broken: the shell runs a system package's name as a command."""
     plan = plan_of(tmp_path, EXAMPLE, pure("one"), base_digest=base_digest, uv_digest=uv_digest)
     hostile = cell(packages=HOSTILE)
     dockerfile = dict(render(dataclasses.replace(plan, cell=hostile)).files)["Dockerfile"].decode()
@@ -64,7 +64,7 @@ def test_system_packages_stay_words(
 
 
 def test_build_backends_stay_words(tmp_path: Path, folder: Path, base_digest: Digest, uv_digest: Digest) -> None:
-    """Broken: the name of a build backend is run as a command."""
+    """Broken: the shell runs a build backend's name as a command."""
     plan = plan_of(tmp_path, EXAMPLE, pure("one"), base_digest=base_digest, uv_digest=uv_digest)
     systems = tuple(BuildSystem(requires=("hatchling",), backend=value, constraints=()) for value in HOSTILE)
     selection = dataclasses.replace(plan.selection, build_systems=systems)
@@ -81,7 +81,7 @@ def test_build_backends_stay_words(tmp_path: Path, folder: Path, base_digest: Di
     "dockerfile", sorted((Path(__file__).parents[1] / "golden").glob("*/Dockerfile")), ids=lambda path: path.parent.name
 )
 def test_every_script_is_one(dockerfile: Path, folder: Path) -> None:
-    """Broken: a rendered RUN is no script at all."""
+    """Broken: a rendered RUN is not a valid script."""
     found = scripts(dockerfile.read_text(encoding="utf-8"))
     assert len(found) >= 2
     for script in found:

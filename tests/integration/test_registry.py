@@ -1,4 +1,4 @@
-"""The digest that a tag stands for, asked of registries of each kind: open, with a token, with a password, sparse."""
+"""Digests of tags in every kind of registry: open, with tokens, with a password, with minimal answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def answer(request: Request) -> Answer:
-    """Registries behind one another: the first part of the repository says which kind it is."""
+    """Serve several registries; the first part of the repository selects one."""
     host = request.headers["host"]
     if request.path.startswith("/token"):
         known = request.headers.get("authorization") == BASIC
@@ -46,14 +46,14 @@ def answer(request: Request) -> Answer:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The registries, up."""
+    """The running registries."""
     with serving(answer, monkeypatch) as server:
         yield server
 
 
 @pytest.fixture
 def log_in(registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Do as `docker login` does; until then nobody is logged in."""
+    """Do what `docker login` does; before that there is no login."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
     def write() -> None:
@@ -64,13 +64,13 @@ def log_in(registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def resolved(registry: Server, kind: str) -> str:
-    """The digest of a tag at the registry of that kind, which is a mirror of Docker Hub."""
+    """The digest of a tag in a registry of this kind, which is a mirror of Docker Hub."""
     return str(Registries(Mirrors.from_strs([f"docker.io={registry.host}/{kind}"])).resolve(PYTHON))
 
 
 @pytest.mark.parametrize("kind", ["open", "token", "basic", "sparse"])
 def test_digest(registry: Server, log_in: Callable[[], None], kind: str) -> None:
-    """Broken: a kind of registry that there is in the world cannot be asked."""
+    """Broken: builder cannot read a digest from some kind of registry."""
     log_in()
     assert resolved(registry, kind) == DIGEST
     asked = [request for request in registry.requests if request.path.startswith("/v2/")]
@@ -79,7 +79,7 @@ def test_digest(registry: Server, log_in: Callable[[], None], kind: str) -> None
 
 
 def test_one_token_for_each_repository(registry: Server, log_in: Callable[[], None]) -> None:
-    """Broken: each image of a matrix asks for a token anew, and registries limit that."""
+    """Broken: builder requests a token for each image, which registries limit."""
     log_in()
     registries = Registries(Mirrors.from_strs([f"docker.io={registry.host}/token"]))
     for tag in ("3.12", "3.13", "3.14"):
@@ -88,7 +88,7 @@ def test_one_token_for_each_repository(registry: Server, log_in: Callable[[], No
 
 
 def test_pinned_reference_is_not_asked_for(registry: Server) -> None:
-    """Broken: what is known already costs a request."""
+    """Broken: builder sends a request for a digest that it knows."""
     pinned = ImageRef.from_str(f"{registry.host}/open/python@{DIGEST}")
     assert str(Registries(Mirrors()).resolve(pinned)) == DIGEST
     assert registry.requests == []
@@ -107,7 +107,7 @@ def test_pinned_reference_is_not_asked_for(registry: Server) -> None:
 def test_refusal_names_reference_and_mirror(
     registry: Server, log_in: Callable[[], None], kind: str, words: str
 ) -> None:
-    """Broken: people are not told which image, at which registry, is not to be had, or what to do."""
+    """Broken: the error does not name the image and the mirror, or what to do."""
     with pytest.raises(RegistryError) as raised:
         resolved(registry, kind)
     assert words.format(host=registry.host) in raised.value.what
@@ -120,7 +120,7 @@ def test_refusal_names_reference_and_mirror(
     ["{", "[]", '{"auths": []}', '{"auths": {"HOST": {"auth": "%%%"}}}', '{"auths": {"HOST": {"auth": "eA=="}}}'],
 )
 def test_broken_docker_config(registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> None:
-    """Broken: a damaged config file of Docker ends in a traceback."""
+    """Broken: a damaged Docker config file causes a traceback."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     (tmp_path / "config.json").write_text(config.replace("HOST", registry.host), encoding="utf-8")
     with pytest.raises(RegistryError) as raised:

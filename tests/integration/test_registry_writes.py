@@ -1,4 +1,4 @@
-"""What goes into real registries arrives whole, or the error says why not: through failures that pass, and others."""
+"""Uploads to real registries: complete despite temporary failures, or a clear error."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
-    """Be logged in at a registry and trust it."""
+    """Log in to a registry and trust it."""
 
     def log_in(registry: Registry, password: str | None = None) -> Registry:
         for name, value in registry.environment(tmp_path / "docker", password=password).items():
@@ -75,41 +75,41 @@ def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reg
 
 @pytest.fixture(params=["open", "guarded", "keeping", "token"])
 def any_registry(request: pytest.FixtureRequest, log_in: Callable[..., Registry]) -> Registry:
-    """One of each kind in turn, logged in."""
+    """Each kind of registry in turn, with a login."""
     found = request.getfixturevalue(f"{request.param}_registry")
     return log_in(found.registry if isinstance(found, Tokens) else found)
 
 
 @pytest.fixture
 def ci(faulty: FaultProxy, log_in: Callable[..., Registry]) -> ImageRef:
-    """A repository of this test alone, behind the fault proxy."""
+    """A repository for this test, behind the fault proxy."""
     return fresh(log_in(Registry(host=faulty.host)))
 
 
 def fresh(registry: Registry) -> ImageRef:
-    """A tag in a repository that nobody has used."""
+    """A tag in an unused repository."""
     return registry.ref(f"acme/{secrets.token_hex(6)}:3.12")
 
 
 def registries(stopped: threading.Event | None = None) -> Registries:
-    """Registries asked without mirrors."""
+    """Registries without mirrors."""
     return Registries(Mirrors(), stopped=stopped)
 
 
 def content(size: int = MEBIBYTE) -> tuple[bytes, Digest]:
-    """Bytes that nobody has sent before, and their digest."""
+    """Random bytes, and their digest."""
     made = secrets.token_bytes(size)
     return made, digest_of(made)
 
 
 def put(asked: Registries, ref: ImageRef, blob: bytes) -> Digest:
-    """Put a blob from memory."""
+    """Upload a blob from memory."""
     asked.put_blob(ref, digest_of(blob), lambda: io.BytesIO(blob))
     return digest_of(blob)
 
 
 def image(asked: Registries, ref: ImageRef) -> Manifest:
-    """Put the blobs of a small image and return its manifest, written as no JSON library would."""
+    """Upload the blobs of a small image and return its manifest, in a form that no JSON library would write."""
     config = json.dumps({"architecture": "amd64", "os": "linux", "is": secrets.token_hex(8)}).encode()
     layer, _ = content(2000)
     described = [
@@ -121,7 +121,7 @@ def image(asked: Registries, ref: ImageRef) -> Manifest:
 
 
 def test_blob_round_trip(any_registry: Registry) -> None:
-    """Broken: a layer cannot be sent to, or arrives damaged at, a kind of registry that people have."""
+    """Broken: a kind of registry rejects a layer, or stores it damaged."""
     ref, asked = fresh(any_registry), registries()
     blob, digest = content(3 * MEBIBYTE + 1)
     assert not asked.has_blob(ref, digest)
@@ -131,7 +131,7 @@ def test_blob_round_trip(any_registry: Registry) -> None:
 
 
 def test_manifest_round_trip(any_registry: Registry) -> None:
-    """Broken: a manifest is not the same bytes after the trip, and so has another digest."""
+    """Broken: a registry returns a manifest with other bytes, and so another digest."""
     ref, asked = fresh(any_registry), registries()
     manifest = image(asked, ref)
     assert asked.fetch_digest(ref) is None
@@ -144,7 +144,7 @@ def test_manifest_round_trip(any_registry: Registry) -> None:
 
 
 def test_manifest_is_put_by_digest(any_registry: Registry) -> None:
-    """Broken: what an index names cannot be put without a tag."""
+    """Broken: a manifest that an index names cannot be uploaded without a tag."""
     ref, asked = fresh(any_registry), registries()
     manifest = image(asked, ref)
     asked.put_manifest(ref.without_tag(), manifest)
@@ -153,7 +153,7 @@ def test_manifest_is_put_by_digest(any_registry: Registry) -> None:
 
 
 def test_tags(any_registry: Registry) -> None:
-    """Broken: tags are missing from the list, or a repository that is not there is an error."""
+    """Broken: the list of tags is incomplete, or a missing repository is an error."""
     ref, asked = fresh(any_registry), registries()
     assert asked.fetch_tags(ref) == ()
     manifest = image(asked, ref)
@@ -163,7 +163,7 @@ def test_tags(any_registry: Registry) -> None:
 
 
 def test_tag_moves(any_registry: Registry) -> None:
-    """Broken: a tag that exists keeps naming the old image."""
+    """Broken: an existing tag keeps naming the old image."""
     ref, asked = fresh(any_registry), registries()
     old, new = image(asked, ref), image(asked, ref)
     asked.put_manifest(ref, old)
@@ -174,7 +174,7 @@ def test_tag_moves(any_registry: Registry) -> None:
 
 @pytest.mark.parametrize("kind", ["open_registry", "guarded_registry", "token_registry"])
 def test_delete(kind: str, request: pytest.FixtureRequest, log_in: Callable[..., Registry]) -> None:
-    """Broken: prune leaves what it says it removed, or removes its neighbour, or cannot be run again."""
+    """Broken: prune does not delete a manifest, deletes another one too, or cannot be run again."""
     found = request.getfixturevalue(kind)
     ref, asked = fresh(log_in(found.registry if isinstance(found, Tokens) else found)), registries()
     old, new = image(asked, ref), image(asked, ref)
@@ -188,7 +188,7 @@ def test_delete(kind: str, request: pytest.FixtureRequest, log_in: Callable[...,
 
 
 def test_deletion_is_not_offered(keeping_registry: Registry, log_in: Callable[..., Registry]) -> None:
-    """Broken: prune fails without saying that it is the registry that does not delete."""
+    """Broken: the error does not say that the registry does not allow deletion."""
     ref, asked = fresh(log_in(keeping_registry)), registries()
     manifest = image(asked, ref)
     asked.put_manifest(ref, manifest)
@@ -199,7 +199,7 @@ def test_deletion_is_not_offered(keeping_registry: Registry, log_in: Callable[..
 
 
 def test_blob_that_is_there_is_not_sent(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: every push sends all layers again."""
+    """Broken: every push uploads all layers again."""
     asked = registries()
     blob, _ = content()
     put(asked, ci, blob)
@@ -208,7 +208,7 @@ def test_blob_that_is_there_is_not_sent(faulty: FaultProxy, ci: ImageRef) -> Non
 
 
 def test_file_of_an_upload_is_closed(faulty: FaultProxy, ci: ImageRef, tmp_path: Path) -> None:
-    """Broken: each layer, and each further attempt at one, leaves a file open."""
+    """Broken: each upload, and each further attempt, leaves a file open."""
     blob, digest = content()
     path = tmp_path / "layer"
     path.write_bytes(blob)
@@ -242,7 +242,7 @@ passing = pytest.mark.parametrize("action", [action for _, action in PASSING], i
 @passing
 @pytest.mark.parametrize("stage", ["POST", "PUT"])
 def test_blob_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action, stage: str) -> None:
-    """Broken: one hiccup of a registry ends a push, or what it repeats is not what it began to send."""
+    """Broken: a temporary failure ends a push, or a second attempt sends other content."""
     rule = faulty.on(stage, "/blobs/uploads/", action)
     blob, digest = content(4 * MEBIBYTE)
     put(registries(), ci, blob)
@@ -252,7 +252,7 @@ def test_blob_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action, sta
 
 @pytest.mark.parametrize("after", [0, 1, MEBIBYTE, 4 * MEBIBYTE - 1, 4 * MEBIBYTE])
 def test_blob_cut_anywhere(faulty: FaultProxy, ci: ImageRef, after: int) -> None:
-    """Broken: a connection that breaks inside a layer ends the push, or leaves a part of it as the whole."""
+    """Broken: a lost connection ends the push, or leaves a truncated layer."""
     rule = faulty.on("PUT", UPLOAD, CutRequest(after=after))
     blob, digest = content(4 * MEBIBYTE)
     put(registries(), ci, blob)
@@ -262,7 +262,7 @@ def test_blob_cut_anywhere(faulty: FaultProxy, ci: ImageRef, after: int) -> None
 
 @passing
 def test_manifest_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action) -> None:
-    """Broken: one hiccup while a tag moves leaves it where it was."""
+    """Broken: a temporary failure prevents the move of a tag."""
     asked = registries()
     manifest = image(asked, ci)
     rule = faulty.on("PUT", MANIFESTS, action)
@@ -273,7 +273,7 @@ def test_manifest_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action)
 
 @passing
 def test_deletion_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action) -> None:
-    """Broken: one hiccup ends prune, with a traceback where the connection is lost."""
+    """Broken: a temporary failure ends prune, or a lost connection causes a traceback."""
     asked = registries()
     manifest = image(asked, ci)
     asked.put_manifest(ci, manifest)
@@ -289,7 +289,7 @@ def test_deletion_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action)
     ids=[*(name for name, _ in PASSING), "cut-before-answer", "cut-in-answer"],
 )
 def test_reading_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action) -> None:
-    """Broken: one hiccup ends a plan, or half a manifest is taken for the whole."""
+    """Broken: a temporary failure ends a plan, or builder accepts a truncated manifest."""
     asked = registries()
     manifest = image(asked, ci)
     config = Digest.from_str(manifest.table["config"]["digest"])
@@ -306,21 +306,21 @@ def test_reading_gets_through(faulty: FaultProxy, ci: ImageRef, action: Action) 
 
 
 class Waits(threading.Event):
-    """Never set; it notes how long it was to be waited for, and does not wait."""
+    """An event that is never set; records the waiting times, and does not wait."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds: list[float | None] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Note."""
+        """Record the time."""
         self.seconds.append(timeout)
         return False
 
 
 @pytest.mark.parametrize(("said", "heeded"), [("7", 7.0), ("86400", module._LONGEST_PAUSE), ("soon", 0.01)])
 def test_retry_after(faulty: FaultProxy, ci: ImageRef, said: str, heeded: float) -> None:
-    """Broken: a registry that says when to come back is asked sooner, or a run waits for a day."""
+    """Broken: builder repeats a request sooner than Retry-After says, or waits for a day."""
     waits = Waits()
     faulty.on("PUT", UPLOAD, Answer(status=429, headers={"Retry-After": said}))
     put(registries(waits), ci, content()[0])
@@ -346,7 +346,7 @@ def test_retry_after_while_reading(faulty: FaultProxy, ci: ImageRef) -> None:
     ids=["502", "429", "hang-up", "cut"],
 )
 def test_attempts_are_bounded(faulty: FaultProxy, ci: ImageRef, action: Action, words: str) -> None:
-    """Broken: a registry that is down for good is asked for ever, or the error does not say how it fails."""
+    """Broken: builder repeats requests to a failing registry for ever, or does not report the failure."""
     asked = registries()
     manifest = image(asked, ci)
     blobs = faulty.on("PUT", UPLOAD, action, times=None)
@@ -365,7 +365,7 @@ FULL = json.dumps({"errors": [{"code": "UNKNOWN", "message": "unknown error", "d
 
 @pytest.mark.parametrize(("status", "attempts"), [(500, ATTEMPTS), (507, 1)])
 def test_full_registry(faulty: FaultProxy, ci: ImageRef, status: int, attempts: int) -> None:
-    """Broken: people are not told that it is the registry's disk, in the registry's words."""
+    """Broken: the error does not quote the registry's message that its disk is full."""
     rule = faulty.on("PUT", UPLOAD, Answer(status=status, body=FULL.encode()), times=None)
     with pytest.raises(RegistryError, match="no space left on device") as raised:
         put(registries(), ci, content()[0])
@@ -374,7 +374,7 @@ def test_full_registry(faulty: FaultProxy, ci: ImageRef, status: int, attempts: 
 
 
 def test_registry_gone_between_blobs(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: a registry that goes away ends in a traceback, or in waiting; and the next run cannot go on."""
+    """Broken: a registry that stops causes a traceback or endless waiting, or the next run cannot continue."""
     asked = registries()
     first, second = content(), content()
     put(asked, ci, first[0])
@@ -398,7 +398,7 @@ def test_registry_gone_between_blobs(faulty: FaultProxy, ci: ImageRef) -> None:
 def test_token_expires_between_blobs(
     open_registry: Registry, log_in: Callable[..., Registry], lifetime: int
 ) -> None:  # fmt: skip
-    """Broken: a push that takes longer than a token lives ends halfway."""
+    """Broken: a push that takes longer than a token's lifetime fails."""
     with asking_for_tokens(open_registry, lifetime=lifetime) as tokens:
         ref, asked = fresh(log_in(tokens.registry)), registries()
         blobs = [content(200_000) for _ in range(4)]
@@ -412,7 +412,7 @@ def test_token_expires_between_blobs(
 
 
 def test_token_that_is_never_good(open_registry: Registry, log_in: Callable[..., Registry]) -> None:
-    """Broken: a registry that refuses the tokens of its own server is asked for ever."""
+    """Broken: builder requests tokens for ever if the registry rejects them."""
     with asking_for_tokens(open_registry, lifetime=0) as tokens:
         ref = fresh(log_in(tokens.registry))
         attempts: Attempts = (lambda: put(registries(), ref, b"x"), lambda: registries().fetch_digest(ref))
@@ -423,7 +423,7 @@ def test_token_that_is_never_good(open_registry: Registry, log_in: Callable[...,
 
 
 def test_tokens_ask_for_no_more_than_needed(token_registry: Tokens, log_in: Callable[..., Registry]) -> None:
-    """Broken: planning asks for the right to push, which many jobs do not have."""
+    """Broken: a plan requests push access, which many jobs do not have."""
     ref, asked = fresh(log_in(token_registry.registry)), registries()
     asked.fetch_digest(ref)
     asked.fetch_tags(ref)
@@ -434,7 +434,7 @@ def test_tokens_ask_for_no_more_than_needed(token_registry: Tokens, log_in: Call
 
 @pytest.mark.parametrize("kind", ["guarded", "token"])
 def test_wrong_password(kind: str, request: pytest.FixtureRequest, log_in: Callable[..., Registry]) -> None:
-    """Broken: a wrong password is tried again until the account is locked, or appears in the message."""
+    """Broken: builder repeats a wrong password until the account is locked, or prints it."""
     found = request.getfixturevalue(f"{kind}_registry")
     registry = found.registry if isinstance(found, Tokens) else found
     ref = fresh(log_in(registry, password="sesame, shut"))
@@ -456,7 +456,7 @@ def test_wrong_password(kind: str, request: pytest.FixtureRequest, log_in: Calla
 
 
 def test_nobody_is_logged_in(guarded_registry: Registry, log_in: Callable[..., Registry], tmp_path: Path) -> None:
-    """Broken: people without a login are not told to log in."""
+    """Broken: the error does not tell users without a login to log in."""
     log_in(guarded_registry)
     (tmp_path / "docker" / "config.json").unlink()
     with pytest.raises(RegistryError, match="requires a password") as raised:
@@ -467,7 +467,7 @@ def test_nobody_is_logged_in(guarded_registry: Registry, log_in: Callable[..., R
 def test_gitlab_job_needs_no_login(
     guarded_registry: Registry, log_in: Callable[..., Registry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken: a job has to log in at its own project's registry."""
+    """Broken: a job has to log in to its own project's registry."""
     log_in(guarded_registry)
     (tmp_path / "docker" / "config.json").unlink()
     monkeypatch.setenv("CI_REGISTRY", guarded_registry.host)
@@ -477,7 +477,7 @@ def test_gitlab_job_needs_no_login(
 
 
 def test_permission_denied(token_registry: Tokens, log_in: Callable[..., Registry]) -> None:
-    """Broken: people who may only pull are not told so, or the registry is asked again and again."""
+    """Broken: the error does not say that the user may only pull, or the request is repeated."""
     token_registry.refuses_push = True
     ref, asked = fresh(log_in(token_registry.registry)), registries()
     manifest = Manifest(content=b"{}", media_type=OCI_MANIFEST)
@@ -497,7 +497,7 @@ def test_permission_denied(token_registry: Tokens, log_in: Callable[..., Registr
 
 
 def test_unknown_host(log_in: Callable[..., Registry]) -> None:
-    """Broken: a mistyped registry ends in a traceback, or in minutes of attempts."""
+    """Broken: a mistyped registry causes a traceback, or minutes of attempts."""
     ref = fresh(log_in(Registry(host="registry.invalid")))
     attempts: Attempts = (
         lambda: put(registries(), ref, b"x"),
@@ -512,7 +512,7 @@ def test_unknown_host(log_in: Callable[..., Registry]) -> None:
 def test_untrusted_certificate(
     guarded_registry: Registry, log_in: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken: anybody in between can pose as the registry, or people are not told what to set."""
+    """Broken: builder accepts an untrusted certificate, or the error does not say what to set."""
     ref = fresh(log_in(guarded_registry))
     monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
     attempts: Attempts = (
@@ -530,14 +530,14 @@ def test_untrusted_certificate(
 def test_ssl_cert_file_wins(
     guarded_registry: Registry, log_in: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    """Broken: where a machine sets variables for other tools too, SSL_CERT_FILE means nothing."""
+    """Broken: variables for other tools override SSL_CERT_FILE."""
     ref = fresh(log_in(guarded_registry))
     monkeypatch.setenv(other, certifi.where())
     put(registries(), ref, b"x")
 
 
 def test_stopped_during_an_upload(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: Ctrl-C is noticed when the layer is through, which may take minutes."""
+    """Broken: Ctrl-C takes effect only after the layer, which may take minutes."""
     stopped = threading.Event()
     blob, digest = content(64 * MEBIBYTE)
 
@@ -555,7 +555,7 @@ def test_stopped_during_an_upload(faulty: FaultProxy, ci: ImageRef) -> None:
 
 
 def test_stopped_during_a_pause(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: Ctrl-C waits for as long as the registry said."""
+    """Broken: Ctrl-C takes effect only after the time in Retry-After."""
     stopped = threading.Event()
 
     def stop_soon(_: Exchange) -> Action:
@@ -571,7 +571,7 @@ def test_stopped_during_a_pause(faulty: FaultProxy, ci: ImageRef) -> None:
 
 
 def test_stopped_before(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: a run that was stopped goes on asking."""
+    """Broken: an interrupted run sends more requests."""
     stopped = threading.Event()
     stopped.set()
     attempts: Attempts = (lambda: put(registries(stopped), ci, b"x"), lambda: registries(stopped).fetch_digest(ci))
@@ -582,7 +582,7 @@ def test_stopped_before(faulty: FaultProxy, ci: ImageRef) -> None:
 
 
 def test_tags_come_in_pages(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: only the first page of tags is seen, and what the others name is taken for unused."""
+    """Broken: builder reads only the first page of tags, and prune deletes what the others name."""
     path = f"/v2/{ci.repository}/tags/list"
     pages: dict[str, tuple[str, list[str] | None]] = {
         r"n=1000$": (f'<{path}?n=1000&last=b>; rel="next"', ["c", "b"]),
@@ -598,7 +598,7 @@ def test_tags_come_in_pages(faulty: FaultProxy, ci: ImageRef) -> None:
 
 
 def test_registry_that_changes_a_manifest(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: a tag is believed to name what was tested, and names something else."""
+    """Broken: a tag names an image other than the verified one."""
     asked = registries()
     manifest = image(asked, ci)
     other = content()[1]
@@ -608,7 +608,7 @@ def test_registry_that_changes_a_manifest(faulty: FaultProxy, ci: ImageRef) -> N
 
 
 def test_registry_that_sends_something_else(faulty: FaultProxy, ci: ImageRef) -> None:
-    """Broken: what came for a digest is believed without looking."""
+    """Broken: builder does not compare content with its digest."""
     digest = content()[1]
     faulty.on("GET", str(digest), Answer(status=200, body=b"{}"), times=None)
     with pytest.raises(RegistryError, match="sent other content"):
@@ -620,7 +620,7 @@ def test_registry_that_sends_something_else(faulty: FaultProxy, ci: ImageRef) ->
 def test_credentials_go_to_their_registry_only(
     token_registry: Tokens, faulty: FaultProxy, log_in: Callable[..., Registry]
 ) -> None:
-    """Broken: a registry whose uploads go to other machines hands its users' tokens to them."""
+    """Broken: a registry that redirects uploads gets its users' tokens sent to other hosts."""
     faulty.on("PUT", UPLOAD, Answer(status=201), times=None)
     with between(token_registry.proxy.host) as door:
         login = Registry(host=door.host, user=token_registry.registry.user, password=token_registry.registry.password)

@@ -49,7 +49,7 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _refused(folder: Path, version: str = VERSION) -> str:
-    """What the script says when it refuses; it must have prepared nothing."""
+    """The message of a refusal; the script must not have prepared anything."""
     ran = _run(folder, ".ci/release", version)
     assert ran.returncode == 1
     assert not (folder / "dist").exists()
@@ -77,7 +77,7 @@ def test_release_is_prepared(clone: Path) -> None:
 
 
 def test_sdist_builds_the_same_version_without_git(clone: Path, tmp_path: Path) -> None:
-    """Broken: who builds from the sdist gets version 0.0.0, or needs git or the network."""
+    """Broken: a build from the sdist has version 0.0.0, or needs git or the network."""
     assert _run(clone, ".ci/release", VERSION).returncode == 0
     subprocess.run(["tar", "-xzf", str(clone / "dist" / f"prebuilt-{VERSION}.tar.gz"), "-C", str(tmp_path)], check=True)
     out = tmp_path / "out"
@@ -88,7 +88,7 @@ def test_sdist_builds_the_same_version_without_git(clone: Path, tmp_path: Path) 
 
 
 def test_archive_without_git_builds(clone: Path, tmp_path: Path) -> None:
-    """Broken: `pip install .` fails in an unpacked archive of the repository, which has no tag to read."""
+    """Broken: `pip install .` fails in an unpacked archive of the repository, which has no tag."""
     folder = tmp_path / "archive"
     folder.mkdir()
     packed = subprocess.run(["git", "-C", str(clone), "archive", "HEAD"], check=True, capture_output=True)
@@ -99,7 +99,7 @@ def test_archive_without_git_builds(clone: Path, tmp_path: Path) -> None:
 
 
 def test_other_tags_do_not_name_the_version(clone: Path) -> None:
-    """Broken: a tag of another shape, newer than the release's, changes the version or breaks every build."""
+    """Broken: a newer tag of another form changes the version, or breaks every build."""
     for tag in ("v1", "100.0.0rc1", "100.0.0.1", "nightly"):
         _git(clone, "tag", tag)
     ran = _run(clone, sys.executable, "-m", "hatchling", "version")
@@ -108,7 +108,7 @@ def test_other_tags_do_not_name_the_version(clone: Path) -> None:
 
 @pytest.mark.parametrize("name", ["CHANGELOG.md", "builder/new.py"], ids=["changed", "untracked"])
 def test_dirty_tree_is_refused(clone: Path, name: str) -> None:
-    """Broken: what is released is not what the tag has."""
+    """Broken: a release contains changes that are not in the tag."""
     with (clone / name).open("a", encoding="utf-8") as file:
         file.write("\n")
     said = _refused(clone)
@@ -117,18 +117,18 @@ def test_dirty_tree_is_refused(clone: Path, name: str) -> None:
 
 
 def test_missing_tag_is_refused(clone: Path) -> None:
-    """Broken: a release is prepared that no tag names."""
+    """Broken: a release is prepared without a tag."""
     assert "there is no tag 99.3.0; put it on the commit to release: git tag 99.3.0" in _refused(clone, "99.3.0")
 
 
 def test_tag_elsewhere_is_refused(clone: Path) -> None:
-    """Broken: a release is made of a later commit than its tag's."""
+    """Broken: a release is built from a commit later than its tag."""
     _commit(clone)
     assert f"the tag {VERSION} is not at HEAD" in _refused(clone)
 
 
 def test_second_tag_is_refused(clone: Path) -> None:
-    """Broken: of two tags on a commit, the notes go by one and the package by the other."""
+    """Broken: with two tags on a commit, the notes and the package have different versions."""
     changelog = clone / "CHANGELOG.md"
     text = changelog.read_text(encoding="utf-8").replace("## ", "## 99.10.0\n\n- More.\n\n## ", 1)
     changelog.write_text(text, encoding="utf-8")
@@ -141,12 +141,12 @@ def test_second_tag_is_refused(clone: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "1.2", "v1.2.3", "1.2.3rc1"])
 def test_what_is_no_version_is_refused(clone: Path, text: str) -> None:
-    """Broken: a version that the catalog and the tag's pipeline do not take is prepared."""
+    """Broken: a version is prepared that the catalog, or the tag's pipeline, rejects."""
     assert "make release VERSION=1.2.3" in _refused(clone, text)
 
 
 def test_missing_release_notes_are_refused(clone: Path) -> None:
-    """Broken: a release says nothing of what is new."""
+    """Broken: a release has no notes."""
     changelog = clone / "CHANGELOG.md"
     text = changelog.read_text(encoding="utf-8").replace(f"## {VERSION} (2026-01-31)", "## 0.0.1")
     changelog.write_text(text, encoding="utf-8")

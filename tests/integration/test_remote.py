@@ -1,4 +1,4 @@
-"""A builder elsewhere: its images are checked here where an engine answers, and on the builder where none does."""
+"""A remote builder: images are verified by the engine on this machine, or on the builder if there is none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A BuildKit that buildx knows as `elsewhere`, by its driver `remote`; the variables that make it so.
+    """A BuildKit that buildx knows as `elsewhere`, with its driver `remote`; the variables that select it.
 
     It is the engine's own, but buildx and builder do not know that.
     """
@@ -52,7 +52,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 def nightly(
     open_registry: Registry, elsewhere: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Nightly]:
-    """The project, with a repository of this test's own; its images are removed from the engine here."""
+    """The project with its own repository; its images are removed from the engine on this machine."""
     name = own_name(request)
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{name}", env=elsewhere)
     made.lock()
@@ -63,7 +63,7 @@ def nightly(
 
 
 def test_builder_alone(nightly: Nightly, open_registry: Registry) -> None:
-    """A runner with a builder and no Docker would publish nothing, or what nobody has tried."""
+    """Broken: a runner with a builder and no Docker publishes nothing, or images without verification."""
     done = nightly.builder("build", "--push", "--json", *CELL, *ELSEWHERE, env=NO_ENGINE)
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
@@ -99,7 +99,7 @@ BROKEN: dict[str, tuple[set[str], set[str]]] = {
 
 @pytest.mark.parametrize("step", BROKEN)
 def test_broken_promise_seen_by_the_builder_alone(nightly: Nightly, open_registry: Registry, step: str) -> None:
-    """An image that breaks its promise would be published from a machine that cannot run it itself."""
+    """Broken: a machine without an engine publishes an image that fails verification."""
     base = put_base(open_registry, nightly.folder, step)
     nightly.matrix(base=base)
     done = nightly.builder("build", "--push", "--json", *CELL, *ELSEWHERE, env=NO_ENGINE)
@@ -114,7 +114,7 @@ def test_broken_promise_seen_by_the_builder_alone(nightly: Nightly, open_registr
 
 
 def test_attested_by_a_builder_alone(nightly: Nightly) -> None:
-    """What a remote builder tells of its builds would be lost on the way to the registry."""
+    """Broken: a remote builder's attestations are lost."""
     done = nightly.builder("build", "--push", *CELL, *ELSEWHERE, "--provenance=max", env=NO_ENGINE)
     assert done.returncode == 0, done.stderr
     found = attested(nightly)
@@ -123,7 +123,7 @@ def test_attested_by_a_builder_alone(nightly: Nightly) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--provenance",)])
 def test_builder_elsewhere_and_an_engine_here(nightly: Nightly, options: tuple[str, ...]) -> None:
-    """The image would stay on the builder, and what is checked here would be something else, or nothing."""
+    """Broken: the image stays on the builder, or another image is verified."""
     done = nightly.builder("build", "--json", *CELL, *options, env={"BUILDX_BUILDER": "elsewhere"})
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
@@ -134,7 +134,7 @@ def test_builder_elsewhere_and_an_engine_here(nightly: Nightly, options: tuple[s
 
 
 def test_builder_alone_and_no_push(nightly: Nightly) -> None:
-    """Images would be built that nobody could ever use."""
+    """Broken: images are built that nobody can use."""
     done = nightly.builder("build", *CELL, *ELSEWHERE, env=NO_ENGINE)
     assert (done.returncode, done.stdout) == (3, "")
     assert "does not answer" in done.stderr
@@ -142,7 +142,7 @@ def test_builder_alone_and_no_push(nightly: Nightly) -> None:
 
 @pytest.mark.parametrize("env", [{}, NO_ENGINE])
 def test_unknown_builder(nightly: Nightly, env: Mapping[str, str]) -> None:
-    """A mistyped builder would be an error of each cell, or of an engine that has nothing to do with it."""
+    """Broken: a mistyped builder is reported for each cell, or as an error of the engine."""
     done = nightly.builder("build", "--push", *CELL, "--builder", "no-such-builder", env=env)
     assert (done.returncode, done.stdout) == (3, "")
     assert "no-such-builder" in done.stderr
@@ -150,7 +150,7 @@ def test_unknown_builder(nightly: Nightly, env: Mapping[str, str]) -> None:
 
 
 def test_interrupted_while_the_builder_checks(nightly: Nightly, open_registry: Registry) -> None:
-    """Ctrl-C would leave checks running on the builder, or push what they had not passed."""
+    """Broken: Ctrl-C leaves checks running on the builder, or pushes an image that did not pass."""
     nightly.env = {**nightly.env, **NO_ENGINE}
     process = nightly.start("build", "--push", "--progress=plain", *CELL, *ELSEWHERE)
     assert process.stderr

@@ -1,4 +1,4 @@
-"""An image that was verified is neither built nor verified again, and one that was not is never taken for it."""
+"""A verified image is neither built nor verified again, and an unverified one never counts as verified."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAG = "3.13-slim"
 
 @pytest.fixture
 def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Nightly:
-    """A small project with a repository and a record of its own."""
+    """A small project with its own repository and records."""
     cache = {"BUILDER_CACHE_DIR": str(tmp_path / "cache")}
     made = Nightly(folder=tmp_path, repository=f"{open_registry.host}/{own_name(request)}", env=cache)
     made.lock()
@@ -30,7 +30,7 @@ def nightly(open_registry: Registry, tmp_path: Path, request: pytest.FixtureRequ
 
 
 def build(nightly: Nightly, *arguments: str) -> str:
-    """Build the one cell and return its outcome."""
+    """Build the only cell and return its outcome."""
     done = nightly.builder("build", *ONE, "--json", *arguments)
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
@@ -38,7 +38,7 @@ def build(nightly: Nightly, *arguments: str) -> str:
 
 
 def test_unchanged_image_is_left_alone(nightly: Nightly) -> None:
-    """Broken: every local build verifies again what has not changed, or a changed lock or --reverify is ignored."""
+    """Broken: every local build verifies unchanged images again, or ignores a changed lock or --reverify."""
     assert build(nightly) == "verified"
     assert build(nightly) == "up-to-date"
     assert build(nightly, "--reverify") == "verified"
@@ -47,7 +47,7 @@ def test_unchanged_image_is_left_alone(nightly: Nightly) -> None:
 
 
 def test_other_image_under_the_tag_is_not_trusted(nightly: Nightly) -> None:
-    """Broken: a record of one image vouches for another one that has the tag now."""
+    """Broken: a record of one image is used for another image that has its tag now."""
     assert build(nightly) == "verified"
     key = nightly.plan()[TAG]["key"]
     other = docker("image", "inspect", "--format", "{{.Id}}", nightly.plan()["3.13-slim"]["tags"][0])
@@ -62,7 +62,7 @@ def test_other_image_under_the_tag_is_not_trusted(nightly: Nightly) -> None:
 
 
 def test_unverified_image_is_not_pushed(nightly: Nightly) -> None:
-    """Broken: an image that was built with --no-verify is pushed as one that passed."""
+    """Broken: an image that was built with --no-verify is pushed."""
     assert build(nightly, "--no-verify") == "built"
     refused = nightly.builder("push", *ONE)
     assert refused.returncode == 4
@@ -73,7 +73,7 @@ def test_unverified_image_is_not_pushed(nightly: Nightly) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", '{"image": 1}', '{"image": "sha256:00", "checks": []}', "\udcff"])
 def test_broken_record_is_no_record(nightly: Nightly, content: str) -> None:
-    """Broken: a record that was cut off or edited ends in a traceback, or vouches for an image."""
+    """Broken: a damaged record causes a traceback, or counts as a verification."""
     assert build(nightly) == "verified"
     (record,) = Path(nightly.env["BUILDER_CACHE_DIR"], "verified").glob("*.json")
     record.write_text(content, encoding="utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""`builder rollback` when it is needed most: with a broken lock, no base registry, no engine and no matrix."""
+"""`builder rollback` when it matters most: with a broken lock, no base registry, no engine and no matrix."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def digest(nightly: Nightly) -> str | None:
 
 
 def test_rollback_needs_the_repository_alone(promoted_twice: Nightly) -> None:
-    """Broken: with a broken lock, or while a base registry is down, nobody can go back to the images that worked."""
+    """Broken: with a broken lock, or while a base registry is down, nobody can roll back."""
     new = digest(promoted_twice)
     (promoted_twice.folder / "uv.lock").write_text("this is not a lock [")
     dry = promoted_twice.builder("rollback", "--dry-run", env=NOTHING_ELSE)
@@ -63,7 +63,7 @@ def test_rollback_needs_the_repository_alone(promoted_twice: Nightly) -> None:
 
 
 def test_rollback_without_a_matrix(promoted_twice: Nightly) -> None:
-    """Broken: a broken matrix keeps a team from going back, although the repository can be named."""
+    """Broken: a broken matrix prevents a rollback, although the repository can be named."""
     new = digest(promoted_twice)
     (promoted_twice.folder / "matrix.toml").write_text("broken = [")
     refused = promoted_twice.builder("rollback", env=NOTHING_ELSE)

@@ -1,4 +1,4 @@
-"""`prebuilt-status`, the script in each image that says how far a job's lock has moved on since it was baked."""
+"""`prebuilt-status`, the script in each image that reports how far a job's lock has changed since the build."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CELLS = ("3.11-bookworm-slim", "3.13-alpine")  # coreutils and busybox
 
 
 def drifted(built: Built, folder: Path) -> Path:
-    """The example with a lock of its own that has another six, and no boto3."""
+    """The example with another version of six in its lock, and no boto3."""
     project = folder / "webshop"
     shutil.copytree(built.shop.folder, project)
     pyproject = project / "pyproject.toml"
@@ -39,7 +39,7 @@ def drifted(built: Built, folder: Path) -> Path:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_same_lock_is_the_same(built: Built, cell: str) -> None:
-    """A job on its own image is told of a difference that there is not, or a foreign user gets no answer at all."""
+    """Broken: a job on its own image is told of a difference, or another user gets no answer."""
     options = [*OFFLINE, "--user", "12345:12345"]
     script = "uv sync --frozen --offline --quiet; prebuilt-status --fail"  # with the project itself in the environment
     output = in_job(built.image(cell), script, checkout=built.shop.folder, options=options)
@@ -51,7 +51,7 @@ def test_same_lock_is_the_same(built: Built, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_drift_is_counted_fetched_and_gone(built: Built, tmp_path: Path, cell: str) -> None:
-    """A lock that moved on goes unnoticed, fails no job that asked for it, or costs more than its difference."""
+    """Broken: a changed lock goes unnoticed or does not fail --fail, or a job downloads more than the changes."""
     script = (
         "prebuilt-status --fail && exit 9 || echo status $?\n"
         "uv sync --frozen --no-install-project 2>&1 | grep -E '^(Prepared|Installed|Uninstalled| [-+~])'\n"
@@ -73,7 +73,7 @@ def test_drift_is_counted_fetched_and_gone(built: Built, tmp_path: Path, cell: s
 
 
 def test_requirements_file_is_compared_too(built: Built, builder: Builder, tmp_path: Path) -> None:
-    """A team with a requirements file is told of no drift, of a wrong one, or of none without a network."""
+    """Broken: with a requirements file, the script reports no difference, a wrong one, or needs a network."""
     lock = tmp_path / "requirements.txt"
 
     def compiled(*requirements: str) -> None:
@@ -104,7 +104,7 @@ def test_requirements_file_is_compared_too(built: Built, builder: Builder, tmp_p
 
 
 def test_old_image_fails_a_job_that_asks(built: Built) -> None:
-    """An image that no schedule renews any more stays in use for ever."""
+    """Broken: an image that no schedule renews stays in use."""
     script = (
         "touch -d @$(($(date +%s) - 10 * 86400)) /opt/uv/pylock.toml\n"
         "prebuilt-status --max-age 30 && echo young enough\n"
@@ -128,7 +128,7 @@ def test_old_image_fails_a_job_that_asks(built: Built) -> None:
     ],
 )
 def test_what_cannot_be_told_is_no_success(built: Built, command: str, says: str) -> None:
-    """A mistyped option, or a lock that is not there or not readable, passes for an image that is up to date."""
+    """Broken: a mistyped option, or a missing or unreadable lock, counts as an up-to-date image."""
     script = f"({command}) 2>&1 || echo exit $?"
     output = in_job(built.image("3.13-alpine"), script, checkout=built.shop.folder, options=OFFLINE).splitlines()
     assert output[-2] == f"prebuilt-status: {says}"

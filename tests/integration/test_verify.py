@@ -1,4 +1,4 @@
-"""`builder verify` finds each way in which an image can break its promise."""
+"""`builder verify` finds each kind of damage to an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CELL = "3.13-bookworm-slim"
 
 @dataclass(frozen=True)
 class Damage:
-    """Dockerfile lines that break an image, and the check that must notice."""
+    """Dockerfile lines that damage an image, and the check that must fail."""
 
     check: str
     lines: str
@@ -47,7 +47,7 @@ DAMAGES = {
 def test_damage_is_noticed(
     built: Built, builder: Builder, tmp_path: Path, what: str, request: pytest.FixtureRequest
 ) -> None:
-    """An image that lost a point of the contract does not pass the check of that point."""
+    """Broken: a damaged image passes the check for that damage."""
     damage = DAMAGES[what]
     image = f"damaged.example/{own_name(request)}:{damage.check}"
     (tmp_path / "ca.pem").write_bytes(built.shop.canary)
@@ -64,7 +64,7 @@ def test_damage_is_noticed(
 
 
 def test_verify_alone_without_a_project(built: Built, builder: Builder, tmp_path: Path) -> None:
-    """An image can be tried where no checkout is at hand; only what needs a project is left out, and says so."""
+    """Broken: an image cannot be verified without a checkout, or checks are skipped without saying so."""
     done = builder("verify", built.image("3.11-alpine"), "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     verdicts = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
@@ -74,14 +74,14 @@ def test_verify_alone_without_a_project(built: Built, builder: Builder, tmp_path
 
 
 def test_foreign_image_is_refused(built: Built, builder: Builder) -> None:
-    """An image that builder did not make gets a plain answer instead of nine strange failures."""
+    """Broken: an image of another tool gets nine failures instead of one clear error."""
     done = builder("verify", built.cells[0]["uv_image"], cwd=built.shop.folder)
     assert done.returncode in {1, 3}
     assert "Traceback" not in done.stderr
 
 
 def test_unknown_image(builder: Builder, tmp_path: Path) -> None:
-    """A mistyped image name is an error of the environment that names the image."""
+    """Broken: the error for a mistyped image does not name it."""
     done = builder("verify", "no-such-image:1", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert "no-such-image:1" in done.stderr

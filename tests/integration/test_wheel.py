@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_installed_elsewhere(tmp_path: Path) -> None:
-    """What is published lacks neither templates nor probes, and finds them without a checkout around it."""
+    """Broken: the wheel lacks templates or probes, or finds them only in a checkout."""
     folder = tmp_path / "site"
     argv = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
