@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
 
 from builder import http
 from builder.errors import LockError, RegistryError, listed
+
+if TYPE_CHECKING:
+    from pypi_simple import DistributionPackage, PyPISimple
 
 LANES = 8  # requests in parallel
 
@@ -55,6 +58,8 @@ def fetch_files(pins: Sequence[PinnedProject], indexes: Sequence[str]) -> list[t
     `indexes` are simple-API URLs in order of preference, with credentials if needed; if empty, the public index is
     asked. Raises LockError if no file of a project matches, RegistryError if an index does not answer.
     """
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple  # noqa: PLC0415 -- a quarter of the start of any command
+
     stopped = threading.Event()
     session = http.open_session(stopped=stopped)
     clients = [PyPISimple(endpoint=url, session=session) for url in (indexes or [PYPI_SIMPLE_ENDPOINT])]
@@ -70,6 +75,8 @@ def fetch_files(pins: Sequence[PinnedProject], indexes: Sequence[str]) -> list[t
 
 
 def _fetch_project_files(pin: PinnedProject, clients: Sequence[PyPISimple]) -> tuple[IndexedFile, ...]:
+    from pypi_simple import NoSuchProjectError  # noqa: PLC0415 -- see fetch_files
+
     for client in clients:
         try:
             page = client.get_project_page(pin.name)
