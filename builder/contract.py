@@ -29,7 +29,8 @@ VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 JOURNAL_TAG: Final = "builder-journal"
 STEP_CACHE_TAG: Final = "builder-cache"
 
-# Ids of the secrets that a build may mount: a CA bundle, and credentials of private indexes.
+# Where a build mounts its secrets, and their ids: a CA bundle, and credentials of private indexes.
+SECRETS: Final = "/run/secrets"
 CA_SECRET: Final = "ca"  # noqa: S105 - a name
 NETRC_SECRET: Final = "netrc"  # noqa: S105 - a name
 

@@ -114,7 +114,10 @@ def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | 
     With a repository it does not read the matrix either. Raises UsageError if no repository is known.
     """
     file = None if repository else _read_matrix_file(matrix)
-    target = ImageRef.from_str(repository).without_tag() if repository else _require_repository(file, "roll back")
+    if repository:
+        target = ImageRef.from_str(repository).without_tag()
+    else:
+        target = _require_repository(file, "roll back in", option="name one with --repository, ")
     registries = Registries(Mirrors(), insecure=file.insecure if file else ())
     return journal_of(target, branch_slug(branch) if branch else ""), registries
 
@@ -244,12 +247,12 @@ def _repository(named: str | None) -> ImageRef | None:
     return None
 
 
-def _require_repository(matrix: Matrix | None, purpose: str) -> ImageRef:
+def _require_repository(matrix: Matrix | None, purpose: str, *, option: str = "") -> ImageRef:
     repository = _repository(matrix.repository if matrix else None)
     if repository is None:
         raise UsageError(
             f"there is no repository to {purpose}",
-            hint='set one in the matrix (repository = "registry.example.com/acme/ci"), or set CI_REGISTRY_IMAGE',
+            hint=f'{option}set one in the matrix (repository = "registry.example.com/acme/ci"), or set CI_REGISTRY_IMAGE',
         )
     return repository
 

@@ -26,7 +26,7 @@ def ci_command() -> None:
     """Write the jobs and pipelines that GitLab reads, or adapt an existing .gitlab-ci.yml."""
 
 
-@ci_command.command("images")
+@ci_command.command("images", short_help="Write a hidden job for each image, for jobs to extend.")
 @cell_options
 @click.option("--pin", is_flag=True, help="Name the images by digest, so that no promotion changes them.")
 @click.option("--dotenv", "dotenv_path", type=PATH, metavar="FILE", help="Also write PREBUILT_<CELL>=<image> here.")
@@ -42,7 +42,7 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
     _write(output, jobs_yaml(images, default, pin=pin))
 
 
-@ci_command.command("pipeline")
+@ci_command.command("pipeline", short_help="Write a child pipeline that builds and promotes.")
 @cell_options
 @click.option("--job", "keywords", type=PATH, metavar="FILE", help="YAML that every job gets: image, tags, services, …")
 @click.option("--options", "building", default="", metavar="TEXT", help="More `builder build` options for each job.")
@@ -63,7 +63,7 @@ def pipeline_command(
     _write(output, pipeline_yaml(states, table, commands))
 
 
-@ci_command.command("adopt")
+@ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")
 @click.argument("file", type=PATH, default=".gitlab-ci.yml", metavar="[FILE]")
 @matrix_option
 @verbosity

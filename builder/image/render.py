@@ -18,7 +18,7 @@ from typing import Any
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, LABELS, NETRC_SECRET, SELECTION, VENV
+from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, LABELS, NETRC_SECRET, SECRETS, SELECTION, VENV
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
@@ -134,9 +134,9 @@ def _dockerfile(plan: ImagePlan) -> str:
         venv=VENV,
         cache=CACHE,
         selection=SELECTION,
-        ca=f"/run/secrets/{CA_SECRET}",
+        ca=f"{SECRETS}/{CA_SECRET}",
         ca_secret=CA_SECRET,
-        netrc=f"/run/secrets/{NETRC_SECRET}",
+        netrc=f"{SECRETS}/{NETRC_SECRET}",
         netrc_secret=NETRC_SECRET,
         sources=[package.name for package in plan.selection.packages if package.artifact != "wheel"],
     )
