@@ -252,7 +252,8 @@ def _require_repository(matrix: Matrix | None, purpose: str, *, option: str = ""
     if repository is None:
         raise UsageError(
             f"there is no repository to {purpose}",
-            hint=f'{option}set one in the matrix (repository = "registry.example.com/acme/ci"), or set CI_REGISTRY_IMAGE',
+            hint=f'{option}set one in the matrix (repository = "registry.example.com/acme/ci"), '
+            "or set CI_REGISTRY_IMAGE",
         )
     return repository
 
