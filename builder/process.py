@@ -112,6 +112,11 @@ class ProcessGroup:
         self._running: set[subprocess.Popen[str]] = set()
         self.stopped = threading.Event()
 
+    def raise_if_stopped(self) -> None:
+        """Raise InterruptedRun after `stop`."""
+        if self.stopped.is_set():
+            raise InterruptedRun("interrupted")
+
     def stop(self) -> None:
         """Send SIGTERM to every running process and its children, and prevent further starts."""
         self.stopped.set()
@@ -129,15 +134,13 @@ class ProcessGroup:
             for line in process.stderr or ():
                 on_line(line.rstrip("\n"))
             returncode = process.wait()
-        if self.stopped.is_set():
-            raise InterruptedRun("interrupted")
+        self.raise_if_stopped()
         return returncode
 
     @contextlib.contextmanager
     def _started(self, argv: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
         with self._lock:
-            if self.stopped.is_set():
-                raise InterruptedRun("interrupted")
+            self.raise_if_stopped()
             try:
                 # In a session of its own: Ctrl-C must reach it, and its children, through stop() alone.
                 process = subprocess.Popen(

@@ -75,3 +75,7 @@ class Recording:
     def stop(self) -> None:
         """Not used."""
         _unused()
+
+    def raise_if_stopped(self) -> None:
+        """Not used."""
+        _unused()

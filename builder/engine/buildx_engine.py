@@ -136,6 +136,10 @@ class BuildxEngine:
         """See `Engine.stop`."""
         self.buildx.processes.stop()
 
+    def raise_if_stopped(self) -> None:
+        """See `Engine.raise_if_stopped`."""
+        self.buildx.processes.raise_if_stopped()
+
 
 def _unpack(content: IO[bytes], folder: Path) -> None:
     with tarfile.open(fileobj=content) as tar:

@@ -21,7 +21,7 @@ from pydantic import Field
 from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.protocol import ContainerExit
-from builder.errors import EngineError, InterruptedRun
+from builder.errors import EngineError
 from builder.parse import Document, fields_or_raise
 
 _TIMEOUT: Final = 60  # seconds to wait for an answer of the daemon
@@ -118,6 +118,7 @@ class DockerEngine:
         """See `Engine.save`."""
         with self._engine_errors(), path.open("wb") as file:
             for chunk in self._client.api.get_image(image, chunk_size=1 << 20):
+                self.raise_if_stopped()
                 file.write(chunk)
 
     @contextlib.contextmanager
@@ -169,8 +170,7 @@ class DockerEngine:
                     return ContainerExit(exit_code=124, output=f"not done within {seconds:.0f} seconds")
                 # Separately, because the daemon does not keep the order between the two streams.
                 output = b"".join(container.logs(stdout=not err, stderr=err) for err in (True, False))
-            if self.buildx.processes.stopped.is_set():
-                raise InterruptedRun("interrupted")
+            self.raise_if_stopped()
             code = fields_or_raise(_Exit, status, _malformed()).status_code
             return ContainerExit(exit_code=code, output=output.decode(errors="replace"))
         finally:
@@ -181,8 +181,7 @@ class DockerEngine:
 
     def _start(self, container: Container) -> None:
         with self._lock:
-            if self.buildx.processes.stopped.is_set():
-                raise InterruptedRun("interrupted")
+            self.raise_if_stopped()
             self._containers.add(container)
         container.start()
 
@@ -194,6 +193,10 @@ class DockerEngine:
         for container in running:
             with contextlib.suppress(docker.errors.APIError, requests.RequestException):
                 container.kill()
+
+    def raise_if_stopped(self) -> None:
+        """See `Engine.raise_if_stopped`."""
+        self.buildx.processes.raise_if_stopped()
 
     @property
     def _client(self) -> docker.DockerClient:

@@ -61,3 +61,6 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Stop everything that runs, and prevent further starts."""
+
+    def raise_if_stopped(self) -> None:
+        """Raise InterruptedRun after `stop`, for work that takes seconds without the engine."""

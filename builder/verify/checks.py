@@ -212,7 +212,7 @@ def _no_secrets(subject: Subject) -> str:
             subject.engine.save(subject.image, saved)
         try:
             with ImageArchive(saved) as archive:
-                return search_image(archive, subject.inputs)
+                return search_image(archive, subject.inputs, subject.engine.raise_if_stopped)
         except LeakError as leak:
             raise Failed(str(leak)) from leak
 

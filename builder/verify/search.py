@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,8 +33,11 @@ class LeakError(Exception):
     """A secret is in the image; `str()` says which one, and where."""
 
 
-def search_image(archive: ImageArchive, inputs: BuildInputs) -> str:
-    """Search the image and the log; return a summary; raise LeakError at the first secret found."""
+def search_image(archive: ImageArchive, inputs: BuildInputs, raise_if_stopped: Callable[[], None]) -> str:
+    """Search the image and the log; return a summary; raise LeakError at the first secret found.
+
+    The function is called at each file, so that it can end the search.
+    """
     base, layers = archive.split(f"LABEL {LABELS}.")
     marks = secret_marks(inputs.secrets, _ca_bundles(archive, base))
     if not marks:
@@ -42,7 +45,7 @@ def search_image(archive: ImageArchive, inputs: BuildInputs) -> str:
     for place, content in _places(archive, inputs.log):
         if found := find_mark(marks, content):
             raise LeakError(f"{found} is in {place}")
-    count = _search_layers(archive, layers, marks)
+    count = _search_layers(archive, layers, marks, raise_if_stopped)
     places = f"{count} files of {len(layers)} layers, config, history and log"
     return f"searched {places} for {len(marks)} marks of {', '.join(inputs.secrets)}"
 
@@ -55,13 +58,16 @@ def _places(archive: ImageArchive, log: str) -> Iterator[tuple[str, bytes]]:
             yield "an attestation", statement
 
 
-def _search_layers(archive: ImageArchive, layers: Sequence[Layer], marks: Mapping[bytes, str]) -> int:
+def _search_layers(
+    archive: ImageArchive, layers: Sequence[Layer], marks: Mapping[bytes, str], raise_if_stopped: Callable[[], None]
+) -> int:
     """Search every file, name and link of the layers and return their number; raise LeakError at a secret."""
     count = 0
     recorded: set[str] = set()
     hits: dict[str, str] = {}
     for layer in layers:
         for entry, content in archive.entries(layer):
+            raise_if_stopped()
             count += 1
             if found := find_mark(marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
                 raise LeakError(f"{found} is in the name or link /{entry.name} of layer {layer.member}")
