@@ -87,7 +87,7 @@ def rollback_command(
     type=click.IntRange(0),
     default=30,
     show_default=True,
-    help="Keep a branch's images for this many days after its latest promotion, except with --branch: then 0.",
+    help="Keep a branch's images this many days after its latest promotion. The branch of --branch keeps none.",
 )
 @click.option(
     "--hours",

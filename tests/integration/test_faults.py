@@ -131,7 +131,7 @@ def test_engine_not_allowed(small: Path, builder: Builder, closed_socket: Path) 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("echo github.com/docker/buildx v0.9.1 0000000", "0.9, too old"),
+        ("echo github.com/docker/buildx v0.9.1 0000000", "0.9 is too old"),
         ("echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1", "has no buildx"),
     ],
 )
