@@ -13,7 +13,6 @@ from pathlib import Path
 from builder.engine.protocol import Engine
 from builder.errors import EngineError
 from builder.image.render import RenderedImage
-from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest
 from builder.parse import Document, MalformedError, parse_document
 from builder.verify.checks import CHECKS
@@ -21,9 +20,8 @@ from builder.verify.runner import VerifiedImage
 
 
 class _Record(Document):
-    """A record: the image's id in the engine, and the names of the checks that it passed."""
+    """The names of the checks that an image passed."""
 
-    image: DigestText
     checks: tuple[str, ...]
 
 
@@ -37,9 +35,9 @@ class EngineImage:
 
 def record_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> None:
     """Record that the cell's image in the engine was verified; ignore errors, which only make the next run slower."""
-    tag = str(verified.rendered.immutable_tag)
-    record = _Record(image=engine.find_image_id(tag), checks=tuple(check.name for check in verified.checks))
-    path = _path(verified.rendered, folder)
+    image = Digest.from_str(engine.find_image_id(str(verified.rendered.immutable_tag)))
+    record = _Record(checks=tuple(check.name for check in verified.checks))
+    path = _path(verified.rendered, image, folder)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,14 +50,13 @@ def record_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> No
 def find_verified(rendered: RenderedImage, engine: Engine, folder: Path) -> EngineImage | None:
     """Ask the engine for the cell's image; None if it is missing, or has no record of passing all current checks."""
     try:
-        record = parse_document(_Record, _path(rendered, folder).read_bytes())
-        image = engine.find_image_id(str(rendered.immutable_tag))
+        image = Digest.from_str(engine.find_image_id(str(rendered.immutable_tag)))
+        record = parse_document(_Record, _path(rendered, image, folder).read_bytes())
     except (OSError, MalformedError, EngineError):
         return None
-    if record.image != image or set(record.checks) != set(CHECKS):
-        return None
-    return EngineImage(rendered=rendered, digest=Digest.from_str(image))
+    return EngineImage(rendered=rendered, digest=image) if set(record.checks) == set(CHECKS) else None
 
 
-def _path(rendered: RenderedImage, folder: Path) -> Path:
-    return folder / f"{rendered.key}.json"
+def _path(rendered: RenderedImage, image: Digest, folder: Path) -> Path:
+    """One file for each image: two repositories have different images of one key."""
+    return folder / rendered.key / f"{image.hex}.json"
