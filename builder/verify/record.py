@@ -1,6 +1,6 @@
 """Records of the images that were verified on this machine, so that they need no second build or verification.
 
-A record is a small JSON file in the user's cache folder, named by key. It is valid for one image id, which the engine
+A record is a small JSON file in the user's cache folder, named by the key and by the image id, which the engine
 derives from the image's content.
 """
 
