@@ -36,6 +36,7 @@ _LONG: Final = (
     "test_component",
     "test_publish",
     "test_gitlab_files",
+    "test_reuse",
     "test_remote",
     "test_attestations",
     "test_branches",
@@ -47,6 +48,9 @@ _LONG: Final = (
     "test_verify",
     "test_job_logins",
 )
+
+# Modules that one worker runs, from the first test to the last: they share what takes long to set up, or a folder.
+_TOGETHER: Final = ("test_own_pipeline", "test_build")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +68,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the folder is."""
     node.workerinput["shared"] = str(node.config.stash[_SHARED].top)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker a new test when it has done its last, in the order of the collection."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    def scope_of(nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if Path(path).stem in _TOGETHER else nodeid
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope_of
+    return scheduler
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

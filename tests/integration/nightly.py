@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 from uv import find_uv_bin
 
 from tests.integration.conftest import builder_argv
-from tests.integration.registries import Registry
-from tests.shared import Shared
 
 PYPROJECT = """\
 [project]
@@ -93,77 +90,6 @@ class Nightly:
         done = self.builder("plan", "--json")
         assert done.returncode == 0, done.stderr
         return {cell["name"]: cell for cell in json.loads(done.stdout)["cells"]}
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """Images of the project that were built, verified and pushed once in this run, to be in any repository at once."""
-
-    shared: Shared
-    registry: Registry
-
-    @property
-    def repository(self) -> str:
-        """Where they are, in the registry as in the engine."""
-        return f"{self.registry.host}/seeds"
-
-    def publish(self, nightly: Nightly, *options: str, tags: Sequence[str] = TAGS, provenance: bool = False) -> None:
-        """Bring the project's repository where `builder build --push` would, with its present lock and these options.
-
-        The registry must be an open one. The tags are then moved by `builder promote`.
-        """
-        host, _, path = nightly.repository.partition("/")
-        for tag in tags:
-            found = self.of(nightly, tag, provenance=provenance)
-            self._copy(found, host, path, name=found)
-        done = nightly.builder("promote", *options)
-        assert done.returncode == 0, done.stderr
-
-    def of(self, nightly: Nightly, tag: str, *, provenance: bool = False) -> str:
-        """The immutable tag of the cell's image for the project's present lock."""
-        lock = (nightly.folder / "uv.lock").read_bytes()
-
-        def make(folder: Path) -> str:
-            for name in ("pyproject.toml", "uv.lock"):
-                (folder / name).write_bytes((nightly.folder / name).read_bytes())
-            made = Nightly(folder=folder, repository=self.repository, env={})
-            made.matrix()
-            argv = ["--only", f"python={tag.partition('-')[0]}", *(["--provenance"] if provenance else [])]
-            done = made.builder("build", "--push", "--promote", "none", "--json", *argv)
-            assert done.returncode == 0, done.stderr
-            (cell,) = json.loads(done.stdout)["cells"]
-            return str(cell["tags"][0].rpartition(":")[2])
-
-        kind = "attested" if provenance else "plain"
-        return self.shared.once(f"seed-{kind}-{tag}-{hashlib.sha256(lock).hexdigest()[:12]}", make)
-
-    def _copy(self, reference: str, host: str, path: str, *, name: str) -> None:
-        """Copy what a tag or digest names, with all that it refers to."""
-        accept = {"Accept": f"{INDEX}, {MANIFEST}"}
-        found = requests.get(f"http://{self.registry.host}/v2/seeds/manifests/{reference}", headers=accept, timeout=30)
-        found.raise_for_status()
-        table = found.json()
-        for entry in table.get("manifests", ()):
-            self._copy(entry["digest"], host, path, name=entry["digest"])
-        for blob in [*table.get("layers", ()), *([table["config"]] if "config" in table else [])]:
-            self._copy_blob(blob["digest"], host, path)
-        kind = {"Content-Type": found.headers["Content-Type"]}
-        url = f"http://{host}/v2/{path}/manifests/{name}"
-        requests.put(url, data=found.content, headers=kind, timeout=30).raise_for_status()
-
-    def _copy_blob(self, digest: str, host: str, path: str) -> None:
-        uploads = f"http://{host}/v2/{path}/blobs/uploads/"
-        begun = requests.post(uploads, params={"mount": digest, "from": "seeds"}, timeout=30)
-        if begun.status_code != 201:  # another registry
-            blob = requests.get(f"http://{self.registry.host}/v2/seeds/blobs/{digest}", timeout=30)
-            where = begun.headers["Location"]
-            requests.put(where, params={"digest": digest}, data=blob.content, timeout=30).raise_for_status()
-
-
-@pytest.fixture(scope="session", name="seeds")
-def published_once(open_registry: Registry, shared: Shared) -> Seeds:
-    """The project's images, for tests that begin where some are published already."""
-    return Seeds(shared=shared, registry=open_registry)
 
 
 def standing(host: str, path: str, tags: Sequence[str] = TAGS) -> dict[str, str | None]:

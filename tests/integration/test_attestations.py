@@ -14,8 +14,9 @@ import pytest
 import requests
 
 from tests.integration.conftest import docker, images_of, own_name, second_engine
-from tests.integration.nightly import INDEX, Nightly, Seeds, published_once, standing
+from tests.integration.nightly import INDEX, Nightly, standing
 from tests.integration.registries import Registry, an_open_registry
+from tests.integration.seeds import Seeds, published_once
 from tests.integration.test_faults import stand_in
 from tests.integration.test_publish import NO_ENGINE
 
@@ -133,7 +134,7 @@ def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str
 def test_nights_with_attestations(nightly: Nightly, open_registry: Registry, seeds: Seeds) -> None:
     """Broken: a command that reads or moves tags handles an index differently from an image."""
     path = nightly.repository.partition("/")[2]
-    seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
+    seeds.attested.publish(nightly, *CELL, tags=[TAG])
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     before = standing(open_registry.host, path)
     again = nightly.builder("build", "--push", *CELL, "--provenance=max", "--sbom", env=NO_ENGINE)
@@ -163,11 +164,11 @@ def test_nights_with_attestations(nightly: Nightly, open_registry: Registry, see
 def test_prune_takes_an_index_with_all_that_is_its_own(nightly: Nightly, seeds: Seeds) -> None:
     """Broken: prune leaves half of an index, or deletes what a kept tag needs."""
     host, _, path = nightly.repository.partition("/")
-    seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
+    seeds.attested.publish(nightly, *CELL, tags=[TAG])
     old = nightly.plan()["3.13-slim"]["tags"][0].rpartition(":")[2]
     gone = attested(nightly)
     nightly.lock(idna="3.11")
-    seeds.publish(nightly, *CELL, tags=[TAG], provenance=True)
+    seeds.attested.publish(nightly, *CELL, tags=[TAG])
     kept = attested(nightly)
     # Somebody names the old image's manifest, past its index, by a tag of their own.
     put = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}

@@ -10,8 +10,7 @@ import pytest
 
 from tests.integration.conftest import Built, docker, images_of
 
-# One worker runs them all: the others would wait for the images, and have something else to do.
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("example")]
+pytestmark = pytest.mark.integration
 
 CELLS = ("3.11-bookworm-slim", "3.11-alpine", "3.13-bookworm-slim", "3.13-alpine")
 SCHEMA = Path(__file__).parents[2] / "docs" / "output.schema.json"

@@ -13,8 +13,9 @@ import pytest
 
 from tests.integration.conftest import docker, images_of
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
-from tests.integration.nightly import Nightly, Seeds, published_once, standing
+from tests.integration.nightly import Nightly, standing
 from tests.integration.registries import an_open_registry
+from tests.integration.seeds import Seeds, published_once
 from tests.shared import Shared
 
 pytestmark = [pytest.mark.integration, runs_pipelines]

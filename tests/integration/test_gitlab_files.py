@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from tests.integration.conftest import own_name
-from tests.integration.nightly import TAGS, Nightly, Seeds, published_once, standing
+from tests.integration.nightly import TAGS, Nightly, standing
 from tests.integration.registries import Registry, an_open_registry
+from tests.integration.seeds import Seeds, published_once
 
 pytestmark = pytest.mark.integration
 

@@ -32,8 +32,7 @@ OTHERS = [
 ]
 NOTES = "- Everything, at last."
 
-# One worker runs them all: gitlab-ci-local keeps its state in the clone.
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("own-pipeline"), runs_pipelines]
+pytestmark = [pytest.mark.integration, runs_pipelines]
 
 # A runner whose jobs have the engine's socket, as .gitlab-ci.yml says how to set it up.
 _SOCKET = {"DOCKER_HOST": "unix:///var/run/docker.sock", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": ""}

@@ -13,8 +13,9 @@ import requests
 
 from tests.integration.conftest import docker, own_name, second_engine
 from tests.integration.faults import between
-from tests.integration.nightly import SLIM, TAGS, Nightly, Seeds, published_once, put_foreign, standing
+from tests.integration.nightly import SLIM, TAGS, Nightly, put_foreign, standing
 from tests.integration.registries import Registry, a_guarded_registry, a_keeping_registry, an_open_registry
+from tests.integration.seeds import Seeds, published_once
 from tests.integration.test_faults import stand_in
 
 pytestmark = pytest.mark.integration

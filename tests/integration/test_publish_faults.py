@@ -12,8 +12,9 @@ import pytest
 
 from tests.integration.conftest import docker, own_name
 from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, Hold, between
-from tests.integration.nightly import TAGS, Nightly, Seeds, published_once, put_foreign, standing
+from tests.integration.nightly import TAGS, Nightly, put_foreign, standing
 from tests.integration.registries import Registry, an_open_registry, asking_for_tokens
+from tests.integration.seeds import Seeds, published_once
 from tests.integration.test_publish import NO_ENGINE
 
 pytestmark = pytest.mark.integration
@@ -60,7 +61,7 @@ class Case:
 def relabel(nightly: Nightly, seeds: Seeds) -> None:
     """Tag the engine's images of the current lock as if they had been built for this repository."""
     for name in TAGS:
-        key = seeds.of(nightly, name)
+        key = seeds.find(nightly, name)
         for tag in (key, name):
             docker("tag", f"{seeds.repository}:{key}", f"{nightly.repository}:{tag}")
 

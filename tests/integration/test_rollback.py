@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import own_name
-from tests.integration.nightly import Nightly, Seeds, published_once, standing
+from tests.integration.nightly import Nightly, standing
 from tests.integration.registries import Registry, an_open_registry
+from tests.integration.seeds import Seeds, published_once
 
 pytestmark = pytest.mark.integration
 
