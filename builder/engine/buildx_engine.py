@@ -181,6 +181,8 @@ class _Step:
             return ContainerExit(exit_code=0, output=output)
         codes = [int(match["code"]) for error in self.errors if (match := _EXIT_CODE.search(error))]
         if not codes:
-            reasons = self.errors or [line for line in self.messages if line.strip()][-1:]
+            # buildx may print a stack trace after its error.
+            last = [line for line in self.messages if line.strip()][-1:]
+            reasons = self.errors or [line for line in self.messages if line.startswith("ERROR: ")] or last
             raise EngineError(f"the builder cannot run a check: {[*reasons, f'exit code {returncode}'][0]}")
         return ContainerExit(exit_code=codes[0], output=output)
