@@ -36,7 +36,7 @@ class _Guard:
         self._is_added = False
 
     def turn_on(self) -> None:
-        """Listen from now on; no earlier, because in Python 3.11 threads that are traced and audited may fail to start."""
+        """Listen from now on; no earlier, because traced and audited threads of Python 3.11 may fail to start."""
         if not self._is_added:
             sys.addaudithook(self._hear)
         self.is_on = self._is_added = True
