@@ -114,8 +114,13 @@ def subjects(statement: Mapping[str, Any]) -> set[str]:
 def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str) -> None:
     """Broken: a provenance is about an image that nobody can pull, or an attested image cannot be pulled."""
     nightly.matrix(extra=f'compression = "{compression}"')
-    assert nightly.outcomes(*CELL, "--provenance", "max") == {"3.13-slim": "pushed"}
-    found = attested(nightly)
+    # A cell of its own: BuildKit does not always tell the layers of steps that another build runs at the same time.
+    matrix = nightly.folder / "matrix.toml"
+    base = f"told-{compression}"
+    matrix.write_text(matrix.read_text().replace('"slim"', f'"{base}"').replace("[bases.slim]", f"[bases.{base}]"))
+    tag = f"3.13-{base}"
+    assert nightly.outcomes(*CELL, "--provenance", "max") == {tag: "pushed"}
+    found = attested(nightly, tag)
     statement = provenance(found)
     assert subjects(statement) == {found.digest}
     layers = {layer["digest"]: layer for layer in found.image["layers"]}
@@ -124,7 +129,7 @@ def test_provenance_is_about_the_pushed_image(nightly: Nightly, compression: str
     named = {layer["digest"]: layer for step in told.values() for stack in step for layer in stack}
     assert set(layers) <= set(named)
     assert all(named[digest] == layer for digest, layer in layers.items())
-    image = f"{nightly.repository}:3.13-slim"
+    image = f"{nightly.repository}:{tag}"
     with second_engine(megabytes=2000) as address:
         docker("--host", address, "pull", "--quiet", image)
         done = nightly.builder("verify", image, env={"DOCKER_HOST": address})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import docker, own_name
+from tests.integration.conftest import docker, images_of, own_name
 from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, Hold, between
 from tests.integration.nightly import TAGS, Nightly, put_foreign, standing
 from tests.integration.registries import Registry, an_open_registry, asking_for_tokens
@@ -81,9 +81,7 @@ def case(seeds: Seeds, open_registry: Registry, tmp_path: Path, request: pytest.
         yield Case(
             nightly=nightly, proxy=proxy, registry=open_registry, path=path, old=standing(open_registry.host, path)
         )
-        for line in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split():
-            if line.startswith(nightly.repository):
-                docker("image", "rm", "--force", line)
+        docker("image", "rm", "--force", *(f"{nightly.repository}:{each}" for each in images_of(nightly.repository)))
 
 
 PASSING: dict[str, tuple[str, str, Action]] = {

@@ -33,7 +33,13 @@ class _Guard:
 
     def __init__(self) -> None:
         self.is_on = False
-        sys.addaudithook(self._hear)
+        self._is_added = False
+
+    def turn_on(self) -> None:
+        """Listen from now on. An earlier hook could keep traced threads from starting, in Python 3.11."""
+        if not self._is_added:
+            sys.addaudithook(self._hear)
+        self.is_on = self._is_added = True
 
     def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
         if self.is_on and event in _FORBIDDEN:
@@ -47,6 +53,6 @@ _guard = _Guard()
 @pytest.fixture(autouse=True)
 def _no_processes_or_sockets(clean_environment: None) -> Iterator[None]:
     """Fail a test that starts a process or opens a socket."""
-    _guard.is_on = True
+    _guard.turn_on()
     yield
     _guard.is_on = False
