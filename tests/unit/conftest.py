@@ -36,7 +36,7 @@ class _Guard:
         self._is_added = False
 
     def turn_on(self) -> None:
-        """Listen from now on; no earlier, because traced and audited threads of Python 3.11 may fail to start."""
+        """Listen from now on. An earlier hook could keep traced threads from starting, in Python 3.11."""
         if not self._is_added:
             sys.addaudithook(self._hear)
         self.is_on = self._is_added = True
