@@ -13,6 +13,7 @@ import shlex
 import shutil
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,10 +48,15 @@ def engine_for_push(buildx: Buildx) -> Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class _Build:
-    """A built image: its archive in the OCI layout, and its platform."""
+    """A built image: its archive in the OCI layout, its platform, and the turn that its checks take.
+
+    BuildKit loads an image once for all builds that want it at the same time, from the first of them, and fails the
+    others when that one is done.
+    """
 
     path: Path
     platform: str
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(kw_only=True)
@@ -114,8 +120,8 @@ class BuildxEngine:
         self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
     ) -> ContainerExit:
         """See `Engine.run`."""
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=volume) as scratch:
+        with self._find(image).turn, tempfile.TemporaryDirectory(dir=volume) as scratch:
+            started = time.monotonic()
             dockerfile = Path(scratch, "Dockerfile")
             with ImageArchive(self._find(image).path) as archive:
                 context = f"oci-layout://{volume}/image@{archive.entry['digest']}"
