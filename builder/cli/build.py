@@ -178,7 +178,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         raise UsageError("--push with --no-verify", hint="builder pushes only verified images; omit one of the two")
     check_provenance(options.provenance)
     project = read_project(request)
-    options.settings(project)  # report errors in the environment before the first request
+    settings = options.settings(project)  # reports errors in the environment before the first request
     if options.push:
         require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
@@ -188,11 +188,17 @@ def build_command(request: Request, /, **flags: Any) -> None:
         done = _dry_run(rendered, registries, options)
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
-    report(_build(rendered, project, registries, buildx, options), as_json=options.as_json, pushed=options.push)
+    done = _build(rendered, project, settings, registries, buildx, options)
+    report(done, as_json=options.as_json, pushed=options.push)
 
 
 def _build(
-    rendered: tuple[RenderedImage, ...], project: Project, registries: Registries, buildx: Buildx, options: BuildOptions
+    rendered: tuple[RenderedImage, ...],
+    project: Project,
+    settings: BuildSettings,
+    registries: Registries,
+    buildx: Buildx,
+    options: BuildOptions,
 ) -> Publication:
     """Make the cells, and with --push publish them; if every cell is up to date, no engine is needed."""
     publisher = RegistryPublisher(registries=registries, compression=project.matrix.compression)
@@ -202,7 +208,7 @@ def _build(
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
             context = RunContext(
                 engine=engine_for_push(buildx) if options.push else DockerEngine(buildx=buildx),
-                settings=options.settings(project),
+                settings=settings,
                 checkout=checkout,
                 on_event=display.show,
                 publisher=publisher if options.push else None,

@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import Field
 
-from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH
+from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH, STEP_CACHE_TAG
 from builder.engine.buildx import BuildRequest, Provenance
 from builder.engine.protocol import Engine
 from builder.errors import BuildError, EngineError, UsageError
@@ -132,7 +132,7 @@ def _new_log(path: Path) -> Path:
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
     plan = rendered.plan
-    cache = str(plan.repository.with_tag(f"builder-cache-{plan.cell.name}"))
+    cache = str(plan.repository.with_tag(f"{STEP_CACHE_TAG}-{plan.cell.name}"))
     located = {str(ref): settings.mirrors.locate(ref) for ref in (plan.base, plan.uv)}
     return BuildRequest(
         context=context,
