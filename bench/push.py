@@ -19,10 +19,11 @@ from bench.servers import Registry, empty_engine, registry
 from bench.subject import Subject, remove_images, subject
 from builder.errors import BuilderError
 from builder.image.build import build
+from builder.layer.plan import Compression
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
 from builder.process import run
-from builder.release.publish import Compression, push
+from builder.release.publish import push
 from builder.verify.runner import verify
 from builder.verify.search import BuildInputs
 
@@ -153,7 +154,7 @@ def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed
         inputs = BuildInputs(secrets=made.settings.secrets)
         verified = verify(built, made.engine, checkout=made.checkout, inputs=inputs)
         started = time.monotonic()
-        push(verified, made.engine, registries, compression)
+        push(verified, verified.content, registries, compression)
         seconds = time.monotonic() - started
     finally:
         remove_images(str(repository))

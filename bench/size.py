@@ -12,7 +12,7 @@ from typing import IO, Final
 from bench.figures import judged, table
 from bench.subject import Subject, replaced, subject
 from builder.contract import CACHE, LABELS
-from builder.oci.archive import ImageArchive, Layer
+from builder.oci.archive import ArchiveLayer, ImageArchive
 
 GOAL: Final = 1.03  # times the size of the environment alone
 
@@ -84,7 +84,7 @@ def _measure(made: Subject, name: str, alter: Callable[[str], str], scratch: Pat
     return Bytes(above_base=sum(sizes), environment=sizes[-1])
 
 
-def _compressed(saved: Path, layer: Layer) -> int:
+def _compressed(saved: Path, layer: ArchiveLayer) -> int:
     """The layer's compressed size: as stored, or compressed here with gzip if the engine stores layers uncompressed."""
     with tarfile.open(saved) as tar:
         content = tar.extractfile(layer.member)

@@ -8,6 +8,7 @@ from typing import Final
 VENV: Final = "/opt/uv/venv"
 CACHE: Final = "/opt/uv/cache"
 SELECTION: Final = "/opt/uv/pylock.toml"
+STATUS: Final = "/usr/local/bin/prebuilt-status"
 
 # Where a runner mounts a job's files, and the folders that verification creates there.
 BUILDS: Final = "/builds"
@@ -26,6 +27,11 @@ KEY_LENGTH: Final = 12
 VERIFY_LABEL: Final = LABELS
 VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 
+# Annotations of a layer in a manifest: its key (see `builder.layer.plan`), and the digest of its tar, uncompressed.
+LAYER_KEY: Final = f"{LABELS}.layer"
+LAYER_DIFF_ID: Final = f"{LABELS}.diff-id"
+LAYERS_NAME: Final = "layers"  # the repository of layers, below that of the images
+
 JOURNAL_TAG: Final = "builder-journal"
 STEP_CACHE_TAG: Final = "builder-cache"
 
@@ -37,6 +43,8 @@ NETRC_SECRET: Final = "netrc"  # noqa: S105 - a name
 # Media types of the OCI image specification (media-types.md), and Docker's older ones.
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
+LAYER_ARTIFACT: Final = "application/vnd.gitlab.prebuilt.layer"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 INDEX_TYPES: Final = (INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json")

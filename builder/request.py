@@ -17,9 +17,10 @@ from typing import Final
 
 from packaging.utils import canonicalize_name
 
-from builder.contract import CA_SECRET, NETRC_SECRET
+from builder.contract import CA_SECRET, LAYERS_NAME, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import LockError, UsageError
+from builder.layer.find import LayerRepositories
 from builder.lock.model import Lock
 from builder.lock.project import default_python, project_name
 from builder.lock.read import read_lock
@@ -130,6 +131,20 @@ def open_registries(matrix: Matrix, mirrors: Mirrors, *, stopped: threading.Even
 def published_repository(matrix: Matrix) -> ImageRef | None:
     """The repository to push to: the matrix's, else $CI_REGISTRY_IMAGE/ci; None if neither is set."""
     return _repository(matrix.repository)
+
+
+def layer_repositories(matrix: Matrix) -> LayerRepositories | None:
+    """Where layers are in registries; None if the images have no repository there."""
+    images = published_repository(matrix)
+    if images is None:
+        return None
+    named = matrix.layers or f"{images.name}/{LAYERS_NAME}"
+    return LayerRepositories(images=images, layers=ImageRef.from_str(named), branch=matrix.branch)
+
+
+def layer_folder() -> Path:
+    """Where layers are kept between runs."""
+    return cache_folder() / "layers"
 
 
 def require_repository(purpose: str, matrix: Matrix) -> ImageRef:

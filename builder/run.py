@@ -12,10 +12,13 @@ from typing import Final, Literal
 
 from builder.engine.protocol import Engine
 from builder.errors import BuilderError, BuildError, InterruptedRun, PublishError, listed
-from builder.image.build import BuildSettings, BuiltImage, build
+from builder.image.build import BuildSettings, build
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
+from builder.layer.assemble import AssembledImage
+from builder.layer.build import LayeredBuild
 from builder.lock.select import select
+from builder.oci.manifest import digest_of
 from builder.oci.registry import Registries
 from builder.release.journal import Promotion, journal_of
 from builder.release.promote import PlannedImage, Promotable, plan_moves
@@ -24,7 +27,7 @@ from builder.release.state import RegistryState
 from builder.request import Project, today
 from builder.verify.checkout import Checkout
 from builder.verify.record import EngineImage, find_verified, record_verified
-from builder.verify.runner import Check, FailedVerification, VerifiedImage, verify
+from builder.verify.runner import Built, Check, FailedVerification, VerifiedImage, verify
 from builder.verify.search import BuildInputs
 
 Outcome = Literal[
@@ -53,7 +56,7 @@ class CellResult:
     outcome: Outcome
     seconds: float = 0.0
     log: Path | None = None
-    built: BuiltImage | None = None
+    built: Built | None = None
     verified: VerifiedImage | EngineImage | None = None
     checks: tuple[Check, ...] = ()
     published: Promotable | PlannedImage | None = None
@@ -78,6 +81,7 @@ class RunContext:
     engine: Engine
     records: Path
     settings: BuildSettings
+    layered: LayeredBuild
     checkout: Checkout | None
     on_event: Callable[[ProgressEvent], None]
     publisher: Publisher | None = None
@@ -171,13 +175,14 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
     if result.verified:
         return result
     cell = result.rendered.plan.cell.name
-    built = build(
-        result.rendered,
-        context.engine,
-        context.settings,
-        scratch,
-        on_step=lambda text: context.on_event(ProgressEvent(cell=cell, stage="build", text=text)),
-    )
+
+    def on_step(text: str) -> None:
+        context.on_event(ProgressEvent(cell=cell, stage="build", text=text))
+
+    if context.settings.attested:  # only BuildKit attests, and only what it builds as a whole
+        built: Built = build(result.rendered, context.engine, context.settings, scratch, on_step=on_step)
+    else:
+        built = context.layered.build(result.rendered, context.engine, scratch, on_step=on_step)
     return replace(result, built=built, outcome="built")
 
 
@@ -185,14 +190,14 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if context.checkout is None or result.built is None or result.verified:
         return result
     cell = result.rendered.plan.cell.name
-    log = context.settings.log_of(result.rendered).read_text(encoding="utf-8")
+    log = context.settings.log_of(result.rendered)
     verified = verify(
         result.built,
         context.engine,
         checkout=context.checkout,
         inputs=BuildInputs(
             secrets=context.settings.secrets,
-            log=log,
+            log=log.read_text(encoding="utf-8") if result.built.made else "",
             selection={package.name: package.version for package in result.rendered.plan.selection.packages},
         ),
         on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
@@ -207,12 +212,26 @@ def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
     return result
 
 
-def _push(result: CellResult, context: RunContext, _: Path) -> CellResult:
+def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar
     context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=tag))
-    return replace(result, published=context.publisher.push(result.verified, context.engine), outcome="pushed")
+    if isinstance(result.verified, EngineImage):
+        content = _content(result.verified, context.engine, context.layered, scratch)
+    else:
+        content = result.verified.content
+    return replace(result, published=context.publisher.push(result.verified, content), outcome="pushed")
+
+
+def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:
+    """The image as it was assembled, if its layers are still on this machine; else the engine saves it."""
+    assembled = layered.find(image.rendered)
+    if assembled and image.digest in {assembled.digest, digest_of(assembled.config_bytes)}:
+        return assembled
+    saved = scratch / "image.tar"
+    engine.save(str(image.rendered.immutable_tag), saved)
+    return saved
 
 
 # Each stage, after the outcome of a cell in which it fails.
@@ -241,7 +260,9 @@ def build_and_publish(
     return Publication(results=results, promotion=promotion)
 
 
-def push_verified(states: Sequence[RegistryState], engine: Engine, records: Path, publisher: Publisher) -> Publication:
+def push_verified(
+    states: Sequence[RegistryState], engine: Engine, records: Path, layered: LayeredBuild, publisher: Publisher
+) -> Publication:
     """Push the images that an earlier run built and verified, and move the tags of all cells.
 
     Raises PublishError if a cell is neither in the registry nor, verified, in the engine.
@@ -251,7 +272,8 @@ def push_verified(states: Sequence[RegistryState], engine: Engine, records: Path
         if state.image is not None:
             results.append(_registered(state))
         elif image := find_verified(state.rendered, engine, records):
-            published = publisher.push(image, engine)
+            with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+                published = publisher.push(image, _content(image, engine, layered, Path(scratch)))
             results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
         else:
             missing.append(state.rendered.immutable_tag.familiar)

@@ -11,6 +11,8 @@ from typing import IO, NoReturn
 
 from builder.engine.buildx import BuildRequest
 from builder.engine.protocol import ContainerExit
+from builder.oci.loopback import Content
+from builder.oci.reference import ImageRef
 from tests import archives
 
 DIGEST = "sha256:" + "d1" * 32
@@ -38,6 +40,7 @@ class Recording:
         for line in self.lines:
             on_line(line)
         if not self.exit_code:
+            assert request.metadata
             request.metadata.write_text(json.dumps({"containerimage.digest": DIGEST}), encoding="utf-8")
         return self.exit_code
 
@@ -51,6 +54,10 @@ class Recording:
         _unused()
 
     def check_attestations(self) -> None:
+        """Not used."""
+        _unused()
+
+    def load(self, content: Content, tag: ImageRef, platform: str) -> None:
         """Not used."""
         _unused()
 

@@ -24,6 +24,10 @@ from builder.engine.docker import DockerEngine
 from builder.errors import RegistryError, UsageError
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
+from builder.layer.build import LayeredBuild
+from builder.layer.buildkit import BuildKitMaker
+from builder.layer.make import LayerFactory
+from builder.layer.store import LayerStore
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import fetch_explanations, fetch_states
@@ -32,6 +36,8 @@ from builder.request import (
     Request,
     check_provenance,
     default_log_folder,
+    layer_folder,
+    layer_repositories,
     open_registries,
     proxy_arguments,
     published_repository,
@@ -201,14 +207,19 @@ def _build(
     options: BuildOptions,
 ) -> Publication:
     """Make the cells, and with --push publish them; if every cell is up to date, no engine is needed."""
-    publisher = RegistryPublisher(registries=registries, compression=project.matrix.compression)
+    repositories = layer_repositories(project.matrix)
+    publisher = RegistryPublisher(
+        registries=registries, compression=project.matrix.compression, repositories=repositories
+    )
     checkout = None if options.no_verify else Checkout.of(project.lock)
+    layered = layered_build(project, settings, registries, buildx, publishes=options.push)
     with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
 
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
             context = RunContext(
                 engine=engine_for_push(buildx) if options.push else DockerEngine(buildx=buildx),
                 settings=settings,
+                layered=layered,
                 checkout=checkout,
                 on_event=display.show,
                 publisher=publisher if options.push else None,
@@ -220,6 +231,22 @@ def _build(
         if not options.push:
             return Publication(results=make(rendered))
         return build_and_publish(fetch_states(rendered, registries), make, publisher, promote=options.promote)
+
+
+def layered_build(
+    project: Project, settings: BuildSettings, registries: Registries, buildx: Buildx, *, publishes: bool
+) -> LayeredBuild:
+    """How this project's images are built of layers."""
+    store = LayerStore(folder=layer_folder())
+    store.sweep()
+    return LayeredBuild(
+        factory=LayerFactory(
+            maker=BuildKitMaker(buildx=buildx, mirrors=project.mirrors), settings=settings,
+            compression=project.matrix.compression, raise_if_stopped=buildx.processes.raise_if_stopped,
+        ),
+        registries=registries, store=store, repositories=layer_repositories(project.matrix),
+        most=project.matrix.max_layers, publishes=publishes,
+    )  # fmt: skip
 
 
 def _dry_run(rendered: tuple[RenderedImage, ...], registries: Registries, options: BuildOptions) -> Publication:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from builder.cli.build import layered_build
 from builder.cli.options import branch_option, cell_options, dry_run_option, json_option, matrix_option
 from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
+from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.oci.registry import Registries
 from builder.release.promote import fetch_rollback
@@ -21,6 +23,8 @@ from builder.release.state import RegistryState, fetch_states
 from builder.request import (
     Project,
     Request,
+    default_log_folder,
+    layer_repositories,
     open_registries,
     read_journal_tag,
     read_project,
@@ -39,7 +43,10 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
     engine = DockerEngine()
     project, registries, states = _read_states(request, "push to", engine)
     publisher = _publisher(project, registries, dry_run=dry_run)
-    _report(push_verified(states, engine, record_folder(), publisher), project, dry_run=dry_run, as_json=as_json)
+    settings = BuildSettings(mirrors=project.mirrors, secrets={}, logs=default_log_folder())
+    layered = layered_build(project, settings, registries, engine.buildx, publishes=True)
+    done = push_verified(states, engine, record_folder(), layered, publisher)
+    _report(done, project, dry_run=dry_run, as_json=as_json)
 
 
 @click.command("promote")
@@ -133,7 +140,11 @@ def _read_states(
 def _publisher(project: Project, registries: Registries, *, dry_run: bool) -> Publisher:
     if dry_run:
         return DryRunPublisher()
-    return RegistryPublisher(registries=registries, compression=project.matrix.compression)
+    return RegistryPublisher(
+        registries=registries,
+        compression=project.matrix.compression,
+        repositories=layer_repositories(project.matrix),
+    )
 
 
 def _report(done: Publication, project: Project, *, dry_run: bool, as_json: bool) -> None:

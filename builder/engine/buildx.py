@@ -20,22 +20,25 @@ Provenance = Literal["min", "max"]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """The options of a build. `contexts` maps images named in the Dockerfile to where they are fetched from."""
+    """The options of a build. `contexts` maps images named in the Dockerfile to where they are fetched from.
+
+    Without a tag it makes files, not an image.
+    """
 
     context: Path
-    tag: str
     platform: str
-    metadata: Path
-    labels: Mapping[str, str]
     contexts: Mapping[str, str]
     secrets: Mapping[str, Path]
     build_args: Sequence[str]  # names; the values are in the environment
-    cache_from: str | None  # the reference of a registry cache to read
-    cache_to: str | None  # the reference of a registry cache to write
-    provenance: Provenance | None
-    sbom: str | None  # the image of the SBOM generator
-    no_cache: bool
-    pull: bool
+    no_cache: bool = False
+    pull: bool = False
+    tag: str | None = None
+    metadata: Path | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cache_from: str | None = None  # the reference of a registry cache to read
+    cache_to: str | None = None  # the reference of a registry cache to write
+    provenance: Provenance | None = None
+    sbom: str | None = None  # the image of the SBOM generator
 
     @property
     def attested(self) -> bool:
@@ -95,12 +98,12 @@ class Buildx:
         """
         options = [
             "--platform", request.platform,
-            "--metadata-file", str(request.metadata),
+            *(["--metadata-file", str(request.metadata)] if request.metadata else []),
             *output,
             # Off unless requested: GitLab's registry rejects some attestations; every registry accepts plain manifests.
             f"--provenance={f'mode={request.provenance}' if request.provenance else 'false'}",
             f"--sbom={f'generator={request.sbom}' if request.sbom else 'false'}",
-            "--tag", request.tag,
+            *(["--tag", request.tag] if request.tag else []),
             *(["--no-cache"] if request.no_cache else []),
             *(["--pull"] if request.pull else []),
         ]  # fmt: skip

@@ -26,6 +26,9 @@ from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.engine.protocol import ContainerExit, Engine
 from builder.errors import EngineError
 from builder.oci.archive import ImageArchive
+from builder.oci.layout import write_archive
+from builder.oci.loopback import Content
+from builder.oci.reference import ImageRef
 
 _EXIT_CODE: Final = re.compile(r"did not complete successfully: exit code: (?P<code>\d+)")
 
@@ -78,11 +81,18 @@ class BuildxEngine:
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """See `Engine.build`."""
-        path = Path(self._folder.name, f"{request.tag.rpartition(':')[2]}.tar")
+        tag = str(request.tag)
+        path = Path(self._folder.name, f"{tag.rpartition(':')[2]}.tar")
         returncode = self.buildx.build(request, ["--output", f"type=oci,dest={path}"], on_line=on_line)
         if not returncode:
-            self._images[request.tag] = _Build(path=path, platform=request.platform)
+            self._images[tag] = _Build(path=path, platform=request.platform)
         return returncode
+
+    def load(self, content: Content, tag: ImageRef, platform: str) -> None:
+        """See `Engine.load`."""
+        path = Path(self._folder.name, f"{tag.tag}.tar")
+        write_archive(content, tag, path)
+        self._images[str(tag)] = _Build(path=path, platform=platform)
 
     def tag(self, image: str, name: str) -> None:
         """See `Engine.tag`."""

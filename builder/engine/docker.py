@@ -22,8 +22,12 @@ from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.protocol import ContainerExit
 from builder.errors import EngineError
+from builder.oci.layout import write_archive
+from builder.oci.loopback import Content, serve
+from builder.oci.reference import ImageRef
 from builder.parse import Document, fields_or_raise
 
+_SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
 _TIMEOUT: Final = 60  # seconds to wait for an answer of the daemon
 
 
@@ -96,6 +100,34 @@ class DockerEngine:
                 with self._engine_errors(), saved.open("rb") as file:
                     self._client.images.load(file)
             return returncode
+
+    def load(self, content: Content, tag: ImageRef, platform: str) -> None:
+        """See `Engine.load`. An engine that does not reach this process's port, as in another machine, gets it all."""
+        if _host().startswith(_SOCKET):
+            with serve(content) as source:
+                reason = self._pull(source, platform)
+                if not reason:
+                    self.tag(source, str(tag))
+                    with contextlib.suppress(docker.errors.APIError):
+                        self._client.api.remove_image(source, noprune=True)
+                    return
+        with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+            saved = Path(scratch, "image.tar")
+            write_archive(content, tag, saved)
+            with self._engine_errors(), saved.open("rb") as file:
+                self._client.images.load(file)
+
+    def _pull(self, source: str, platform: str) -> str:
+        """Pull an image; return the reason if that fails, or an empty text."""
+        name, _, digest = source.partition("@")
+        try:
+            for line in self._client.api.pull(name, tag=digest, platform=platform, stream=True, decode=True):
+                self.raise_if_stopped()
+                if "error" in line:
+                    return str(line["error"])
+        except docker.errors.APIError as error:
+            return str(error.explanation or error)
+        return ""
 
     def tag(self, image: str, name: str) -> None:
         """See `Engine.tag`."""

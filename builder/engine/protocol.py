@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from builder.engine.buildx import BuildRequest
+from builder.oci.loopback import Content
+from builder.oci.reference import ImageRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class Engine(Protocol):
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """Build into the engine's image store; pass each line of progress (JSON) to `on_line`; return the exit code."""
+
+    def load(self, content: Content, tag: ImageRef, platform: str) -> None:
+        """Take an image into the store under a tag; an engine that can asks only for the blobs that it lacks."""
 
     def tag(self, image: str, name: str) -> None:
         """Give an image, named by tag or id, another tag."""

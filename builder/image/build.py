@@ -86,6 +86,11 @@ class BuiltImage:
     size: int
     seconds: float
 
+    @property
+    def made(self) -> bool:
+        """Whether this run made some of it, and wrote a log: always."""
+        return True
+
 
 def build(
     rendered: RenderedImage, engine: Engine, settings: BuildSettings, folder: Path, *, on_step: Callable[[str], None]
@@ -95,7 +100,7 @@ def build(
     Raises BuildError with the last output of the failed step and the log's path.
     """
     started = time.monotonic()
-    log = _new_log(settings.log_of(rendered))
+    log = new_log(settings.log_of(rendered))
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch, log.open("w", encoding="utf-8") as file:
         context, metadata = Path(scratch, "context"), Path(scratch, "metadata.json")
         context.mkdir()
@@ -104,7 +109,7 @@ def build(
         returncode = engine.build(_request(rendered, settings, context, metadata), on_line=progress.read)
         progress.finish()
         if returncode:
-            raise _failure(rendered, progress, returncode, log)
+            raise failure_of(rendered, progress, returncode, log)
         digest = parse_or_raise(_Metadata, metadata.read_bytes(), _MALFORMED).digest
     archive = folder / f"{rendered.plan.cell.name}.tar"
     engine.save(str(rendered.immutable_tag), archive)
@@ -119,7 +124,8 @@ def build(
     )
 
 
-def _new_log(path: Path) -> Path:
+def new_log(path: Path) -> Path:
+    """Create an empty log and return its path; raise UsageError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("", encoding="utf-8")
@@ -153,7 +159,8 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
     )
 
 
-def _failure(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
+def failure_of(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
+    """The error of a failed build: the last output of the failed step, advice where the failure is known, the log."""
     reason = redact(progress.failure_text() or f"docker buildx build failed with exit code {returncode}")
     hints = [advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason, re.IGNORECASE)]
     hint = "\n  ".join([*hints, f"log: {log}"])

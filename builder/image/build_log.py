@@ -10,6 +10,10 @@ from typing import IO, Final
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.process import redact
 
+# What make_layers.py prints before the steps' own output, and when one failed.
+_TITLE: Final = "builder: "
+_FAILED: Final = "builder: failed: "
+
 # BuildKit repeats the whole script of a RUN before its exit code.
 _SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re.DOTALL)
 
@@ -27,6 +31,7 @@ class BuildLog:
     tails: dict[str, list[str]] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)  # of buildx itself
+    titles: dict[str, str] = field(default_factory=dict)
     progress: ProgressReader = field(default_factory=ProgressReader)
 
     def read(self, line: str) -> None:
@@ -61,10 +66,16 @@ class BuildLog:
 
     def _read_line(self, digest: str, text: str) -> None:
         self._write(f"    {text}")
-        if text.strip():
+        if text.startswith(_FAILED):
+            return
+        if text.startswith(_TITLE):
+            self.titles[digest] = text.removeprefix(_TITLE)
+            self.tails[digest] = []
+            self.on_step(self.titles[digest])
+        elif text.strip():
             self.tails.setdefault(digest, []).append(text)
         summary = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (package|file)s?", text)
-        if summary and _step_name(self.names.get(digest, ""), self.packages):
+        if summary and (digest in self.titles or _step_name(self.names.get(digest, ""), self.packages)):
             self.on_step(text.partition(" in ")[0].lower())
 
     def finish(self) -> None:
@@ -76,7 +87,7 @@ class BuildLog:
         """The last lines of the failed step, or else of buildx's own messages; empty if there are none."""
         for digest, error in self.failed:
             tail = "\n    ".join(self.tails.get(digest, [])[-8:])
-            step = _step_name(self.names[digest], self.packages) or self.names[digest]
+            step = self.titles.get(digest) or _step_name(self.names[digest], self.packages) or self.names[digest]
             return f"{step} failed: {error}" + (f"\n    {tail}" if tail else "")
         return "\n    ".join(line for line in self.messages[-8:] if line.strip())
 
@@ -88,6 +99,7 @@ class BuildLog:
 def _step_name(vertex: str, packages: int) -> str:
     """The step that a vertex belongs to, for users; empty for internal ones."""
     steps = {
+        "make_layers.py": "",  # it prints the titles of its own steps
         "pylock.toml": f"install {packages} packages",
         "RUN --mount": "install system packages",
         "RUN <<": "compile the standard library",

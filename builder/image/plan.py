@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from builder.contract import CACHE, CELL_LABEL, LABELS, VENV
 from builder.lock.model import Selection
 from builder.matrix.model import Cell, Matrix
 from builder.oci.reference import Digest, ImageRef
@@ -30,6 +31,29 @@ class ImagePlan:
     moving_tags: tuple[str, ...]
     branch: str
     refresh_period: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
+        return {
+            "UV_PROJECT_ENVIRONMENT": VENV,
+            "UV_CACHE_DIR": CACHE,
+            "UV_PYTHON": f"{VENV}/bin/python",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_LINK_MODE": self.link_mode,
+            "VIRTUAL_ENV": VENV,
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the Dockerfile sets."""
+        return {
+            CELL_LABEL: self.cell.name,
+            f"{LABELS}.platform": str(self.cell.platform),
+            f"{LABELS}.uv": str(self.uv.tag),
+            "org.opencontainers.image.base.name": str(self.base.with_tag(str(self.base.tag))),
+            "org.opencontainers.image.base.digest": str(self.base.digest),
+        }
 
 
 def plan_image(

@@ -10,24 +10,30 @@ import hashlib
 import json
 import shlex
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, LABELS, NETRC_SECRET, SECRETS, SELECTION, VENV
+from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, VENV
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
 from builder.oci.reference import ImageRef
 
+RECIPE_NAME: Final = "make_layers.py"  # in each layer's key, and in each image's
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedImage:
-    """A build context: pairs of relative path and content, sorted by path; `key` is the SHA-256 of them all."""
+    """A build context: pairs of relative path and content, sorted by path.
+
+    `key` is the SHA-256 of them all, and of the program that makes layers.
+    """
 
     plan: ImagePlan
     files: tuple[tuple[str, bytes], ...]
@@ -73,32 +79,28 @@ class RenderedImage:
 def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
-    files["pylock.toml"] = _pylock(plan.selection)
-    for number, system in enumerate(plan.selection.build_systems):
-        files |= _build_system(f"build-system-{number}", system)
-    if plan.selection.uv_settings:
-        files["uv.toml"] = tomli_w.dumps(plan.selection.uv_settings).encode()
-    if plan.selection.build_systems:
-        files["requires.py"] = (_template_folder() / "requires.py").read_bytes()
+    files["pylock.toml"] = pylock(plan.selection.packages)
+    files |= build_system_files(plan.selection) | uv_settings_files(plan.selection)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
 
 def _key(files: tuple[tuple[str, bytes], ...]) -> str:
     hashed = hashlib.sha256()
-    for name, content in files:
+    for name, content in (*files, (RECIPE_NAME, template_bytes(RECIPE_NAME))):
         hashed.update(f"{name}\0{len(content)}\0".encode())
         hashed.update(content)
     return hashed.hexdigest()
 
 
-def _pylock(selection: Selection) -> bytes:
-    packages = [_pylock_package(package) for package in selection.packages]
-    table = {"lock-version": "1.0", "created-by": "builder", "packages": packages}
+def pylock(packages: Iterable[SelectedPackage]) -> bytes:
+    """Render a lock (PEP 751) with exactly these packages."""
+    table = {"lock-version": "1.0", "created-by": "builder", "packages": [pylock_package(each) for each in packages]}
     return tomli_w.dumps(table).encode()
 
 
-def _pylock_package(package: SelectedPackage) -> dict[str, Any]:
+def pylock_package(package: SelectedPackage) -> dict[str, Any]:
+    """The package's entry in a lock (PEP 751)."""
     entry: dict[str, Any] = {"name": package.name}
     if package.version:
         entry["version"] = package.version
@@ -110,6 +112,19 @@ def _pylock_package(package: SelectedPackage) -> dict[str, Any]:
     else:
         entry[package.artifact] = source
     return entry
+
+
+def build_system_files(selection: Selection) -> dict[str, bytes]:
+    """The files with which the cache is filled for the build systems of local packages."""
+    files = {"requires.py": template_bytes("requires.py")} if selection.build_systems else {}
+    for number, system in enumerate(selection.build_systems):
+        files |= _build_system(f"build-system-{number}", system)
+    return files
+
+
+def uv_settings_files(selection: Selection) -> dict[str, bytes]:
+    """The `uv.toml` that names indexes; none if the selection has no such settings."""
+    return {"uv.toml": tomli_w.dumps(selection.uv_settings).encode()} if selection.uv_settings else {}
 
 
 def _build_system(folder: str, system: BuildSystem) -> dict[str, bytes]:
@@ -126,34 +141,49 @@ def _build_system(folder: str, system: BuildSystem) -> dict[str, bytes]:
 
 
 def _dockerfile(plan: ImagePlan) -> str:
-    template = _templates().get_template(f"{plan.cell.family}.Dockerfile.j2")
-    return template.render(
-        plan=plan,
-        cell=plan.cell,
-        labels=LABELS,
-        venv=VENV,
-        cache=CACHE,
-        selection=SELECTION,
-        ca=f"{SECRETS}/{CA_SECRET}",
-        ca_secret=CA_SECRET,
-        netrc=f"{SECRETS}/{NETRC_SECRET}",
-        netrc_secret=NETRC_SECRET,
-        sources=[package.name for package in plan.selection.packages if package.artifact != "wheel"],
+    return render_template("image.Dockerfile.j2", plan)
+
+
+def render_template(name: str, plan: ImagePlan, **values: object) -> str:
+    """Render a template of `dockerfiles/` for a plan; `values` are what it needs besides."""
+    packages = plan.selection.packages
+    return (
+        _templates()
+        .get_template(name)
+        .render(
+            plan=plan,
+            cell=plan.cell,
+            environment=plan.environment,
+            venv=VENV,
+            cache=CACHE,
+            selection=SELECTION,
+            ca=f"{SECRETS}/{CA_SECRET}",
+            ca_secret=CA_SECRET,
+            netrc=f"{SECRETS}/{NETRC_SECRET}",
+            netrc_secret=NETRC_SECRET,
+            sources=[package.name for package in packages if package.artifact != "wheel"],
+            has_pip=any(package.name == "pip" for package in packages),
+            **values,
+        )
     )
 
 
 def _status_script(plan: ImagePlan) -> str:
-    template = _templates().get_template("prebuilt-status.j2")
-    return template.render(plan=plan, cell=plan.cell, selection=SELECTION)
+    return render_template("prebuilt-status.j2", plan)
 
 
 @lru_cache(maxsize=1)
 def template_digest() -> str:
     """The first digits of a SHA-256 over all templates and the scripts that are copied into contexts."""
     hashed = hashlib.sha256()
-    for path in [*sorted(_template_folder().glob("*.j2")), _template_folder() / "requires.py"]:
+    for path in sorted(path for path in _template_folder().rglob("*") if path.suffix in {".j2", ".py"}):
         hashed.update(path.name.encode() + b"\0" + path.read_bytes())
     return hashed.hexdigest()[:KEY_LENGTH]
+
+
+def template_bytes(name: str) -> bytes:
+    """The content of a file of `dockerfiles/` that is no template."""
+    return (_template_folder() / name).read_bytes()
 
 
 def _template_folder() -> Path:

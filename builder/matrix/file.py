@@ -87,6 +87,8 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         refresh=file.refresh,
         compression=file.compression,
         cache=file.cache,
+        layers=file.layers,
+        max_layers=file.max_layers,
         insecure=file.insecure,
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),

@@ -79,6 +79,8 @@ class Matrix:
     refresh: str
     compression: Literal["gzip", "zstd"]
     cache: Literal["none", "registry"]
+    layers: str | None
+    max_layers: int
     insecure: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors

@@ -170,6 +170,12 @@ class MatrixFile(_Table):
     cache: Literal["none", "registry"] = Field(
         "none", description="Where to cache build steps besides the engine: registry helps runners that start empty"
     )
+    layers: Annotated[str, AfterValidator(_repository)] | None = Field(
+        None, description="Where to store layers that images share; by default the images' repository and /layers"
+    )
+    max_layers: int = Field(
+        100, alias="max-layers", ge=10, le=120, description="How many layers an image may have above those of its base"
+    )
     insecure: tuple[str, ...] = Field(
         (), description="Registries to contact over plain HTTP; for those on this machine it is always used"
     )

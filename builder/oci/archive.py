@@ -46,7 +46,7 @@ class _DockerEntry(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class ArchiveLayer:
     """A layer in the archive. `size` is in bytes, as stored: compressed unless `compression` is None."""
 
     member: str
@@ -120,7 +120,7 @@ class ImageArchive:
         """The history in the config, oldest entry first."""
         return self.config.history or ()
 
-    def split(self, marker: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    def split(self, marker: str) -> tuple[tuple[ArchiveLayer, ...], tuple[ArchiveLayer, ...]]:
         """Split the layers at the first history entry whose `created_by` contains the marker.
 
         Returns the layers before it and those after it. If no entry contains the marker, or the history does not match
@@ -134,24 +134,24 @@ class ImageArchive:
             below += not entry.empty_layer
         return (), self.layers
 
-    def files(self, layer: Layer) -> Iterator[tuple[str, bytes]]:
+    def files(self, layer: ArchiveLayer) -> Iterator[tuple[str, bytes]]:
         """Yield the name and content of each regular file of a layer, in the layer's order."""
         for entry, content in self.entries(layer):
             if entry.isreg():
                 yield entry.name, content
 
-    def entries(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    def entries(self, layer: ArchiveLayer) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         """Yield each entry of a layer with its content, which is empty unless it is a regular file."""
         with _layer_errors(layer), self.open_plain(layer) as plain, tarfile.open(fileobj=plain, mode="r|") as layer_tar:
             for entry in layer_tar:
                 content = layer_tar.extractfile(entry) if entry.isreg() else None
                 yield entry, content.read() if content else b""
 
-    def open_raw(self, layer: Layer) -> IO[bytes]:
+    def open_raw(self, layer: ArchiveLayer) -> IO[bytes]:
         """Open a layer as it is stored."""
         return self._open(layer.member)
 
-    def open_plain(self, layer: Layer) -> IO[bytes]:
+    def open_plain(self, layer: ArchiveLayer) -> IO[bytes]:
         """Open a layer's tar, decompressed."""
         raw = self._open(layer.member)
         if layer.compression == "gzip":
@@ -160,11 +160,11 @@ class ImageArchive:
             return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         return raw
 
-    def _layer(self, member: str) -> Layer:
+    def _layer(self, member: str) -> ArchiveLayer:
         with self._open(member) as raw:
             start = raw.read(4)
         compression = next((name for name, magic in _MAGICS.items() if start.startswith(magic)), None)
-        return Layer(member=member, size=self._tar.getmember(member).size, compression=compression)
+        return ArchiveLayer(member=member, size=self._tar.getmember(member).size, compression=compression)
 
     def _open(self, name: str) -> IO[bytes]:
         file = self._tar.extractfile(name) if name in self._names else None
@@ -215,7 +215,7 @@ class ImageArchive:
 
 
 @contextlib.contextmanager
-def _layer_errors(layer: Layer) -> Iterator[None]:
+def _layer_errors(layer: ArchiveLayer) -> Iterator[None]:
     """Turn what the tar and compression libraries raise into EngineError."""
     try:
         yield

@@ -29,6 +29,13 @@ def _digest_text(text: str) -> str:
 DigestText = Annotated[str, AfterValidator(_digest_text)]
 
 
+class PlatformBody(Document):
+    """The platform of an index's entry (image-index.md)."""
+
+    os: str = ""
+    architecture: str = ""
+
+
 class Descriptor(Document):
     """A reference from a manifest or index to other content (descriptor.md); `size` is in bytes."""
 
@@ -36,6 +43,7 @@ class Descriptor(Document):
     size: int = Field(ge=0)
     media_type: str = Field("", alias="mediaType")
     annotations: dict[str, str] | None = None
+    platform: PlatformBody | None = None
 
     @property
     def is_attestation(self) -> bool:

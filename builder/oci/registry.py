@@ -6,6 +6,7 @@ registry clients for Python (oras, dxf) return parsed manifests, but a digest is
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import IO, TypeVar
@@ -42,6 +43,11 @@ class Registries:
     ) -> None:
         self.mirrors = mirrors
         self._transport = Transport(insecure=insecure, stopped=stopped or threading.Event())
+
+    @property
+    def stopped(self) -> threading.Event:
+        """Ends every request when it is set."""
+        return self._transport.stopped
 
     def resolve_all(self, refs: Iterable[ImageRef]) -> dict[ImageRef, Digest]:
         """Fetch the digest of each reference; one request each, several at a time."""
@@ -128,6 +134,17 @@ class Registries:
             raise RegistryError(f"{ref.registry} sent other content for {digest} of {ref.name}")
         return response.content
 
+    def download_blob(self, ref: ImageRef, digest: Digest, file: IO[bytes]) -> None:
+        """Write a blob to an empty file; its bytes must match the digest."""
+        target = Target(ref=ref, original=ref)
+        check_response(self._transport.download(target, f"blobs/{digest}", file), target, "read")
+        file.seek(0)
+        hashed = hashlib.new(digest.algorithm)
+        while chunk := file.read(1 << 20):
+            hashed.update(chunk)
+        if hashed.hexdigest() != digest.hex:
+            raise RegistryError(f"{ref.registry} sent other content for {digest} of {ref.name}")
+
     def fetch_config(self, ref: ImageRef, manifest: Manifest) -> ImageConfig:
         """Fetch the config that a manifest names; an empty one if it names none."""
         if manifest.body.config is None:
@@ -136,16 +153,26 @@ class Registries:
         fault = RegistryError(f"{digest} of {ref.name} is not an image config")
         return parse_or_raise(ImageConfig, self.fetch_blob(ref, digest), fault)
 
-    def put_blob(self, ref: ImageRef, digest: Digest, opened: Callable[[], IO[bytes]]) -> None:
-        """Upload a blob unless the repository has it; `opened` opens its content again for each attempt."""
+    def put_blob(
+        self, ref: ImageRef, digest: Digest, opened: Callable[[], IO[bytes]], *, source: ImageRef | None = None
+    ) -> None:
+        """Put a blob into a repository unless it is there; `opened` opens its content again for each attempt.
+
+        If `source` is another repository of that registry which has the blob, the registry is asked to mount it.
+        """
         if self.has_blob(ref, digest):
             return
-        target = Target(ref=ref, original=ref)
+        mounts = source and source.registry == ref.registry and source.repository != ref.repository
+        target = Target(ref=ref, original=ref, source=source.repository if source and mounts else None)
         check_response(self._transport.retry(target, lambda: self._upload(target, digest, opened)), target, "write")
 
     def _upload(self, target: Target, digest: Digest, opened: Callable[[], IO[bytes]]) -> requests.Response:
-        """Upload a blob once: POST, then PUT (distribution specification, "Pushing a blob monolithically")."""
-        session = self._transport.send_once("POST", target, "blobs/uploads/", action="push")
+        """Mount or upload a blob once (distribution specification, "Mounting a blob", "Pushing a blob monolithically").
+
+        A registry that does not mount begins an upload instead.
+        """
+        path = f"blobs/uploads/?mount={digest}&from={target.source}" if target.source else "blobs/uploads/"
+        session = self._transport.send_once("POST", target, path, action="push")
         if session.status_code != requests.codes.accepted:
             return session
         if "Location" not in session.headers:

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, NamedTuple
 from urllib.parse import urljoin
 
 import requests
@@ -30,10 +30,14 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The reference that a request is about. With a mirror, `original` is the reference before the replacement."""
+    """The reference that a request is about. With a mirror, `original` is the reference before the replacement.
+
+    `source` is another repository of the registry, which the request reads from.
+    """
 
     ref: ImageRef
     original: ImageRef
+    source: str | None = None
 
     def __str__(self) -> str:
         return str(self.original) if self.ref == self.original else f"{self.original} (mirror: {self.ref})"
@@ -91,6 +95,15 @@ class _ErrorAnswer(Document):
     errors: tuple[_ErrorEntry, ...]
 
 
+class _Access(NamedTuple):
+    """What a token is for: the actions on a repository, and the reading of a second one."""
+
+    registry: str
+    repository: str
+    actions: str
+    source: str | None = None
+
+
 class Transport:
     """Sends requests to registries, over one connection pool, with a token per repository and kind of access.
 
@@ -101,7 +114,7 @@ class Transport:
         self.stopped = stopped
         self._insecure = frozenset(insecure)
         self._session = http.open_session(retries=0, stopped=stopped)  # `retry` repeats requests
-        self._authorization: dict[tuple[str, str, str], str] = {}
+        self._authorization: dict[_Access, str] = {}
 
     def retry(self, target: Target, attempt: Callable[[], requests.Response]) -> requests.Response:
         """Repeat an attempt that failed for a temporary reason, up to four times.
@@ -152,17 +165,19 @@ class Transport:
         action: Action = "pull",
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
+        stream: bool = False,
     ) -> requests.Response:
         """Send a request once, or again with a new token if the registry demands one. `path` may be a whole URL."""
         url = join_url(f"{self._origin(target.ref.registry)}/v2/{target.ref.repository}/", path, target)
-        access = (target.ref.registry, target.ref.repository, "pull" if action == "pull" else f"pull,{action}")
+        actions = "pull" if action == "pull" else f"pull,{action}"
+        access = _Access(target.ref.registry, target.ref.repository, actions, target.source)
         if self.stopped.is_set():
             raise InterruptedRun("interrupted")
         try:
-            response = self._send_authorized(method, url, access, headers, body())
+            response = self._send_authorized(method, url, access, headers, body(), stream=stream)
             if response.status_code == requests.codes.unauthorized:
                 self._authorization[access] = self._authorize(response, access)
-                response = self._send_authorized(method, url, access, headers, body())
+                response = self._send_authorized(method, url, access, headers, body(), stream=stream)
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the certificate of {target.ref.registry} is not trusted ({target}): {http.failure_reason(error)}",
@@ -174,14 +189,33 @@ class Transport:
             raise _ConnectionLostError(http.failure_reason(error)) from error
         return response
 
+    def download(self, target: Target, path: str, file: IO[bytes]) -> requests.Response:
+        """Write the body of an answer to an empty file; repeat the request if it fails for a temporary reason."""
+        return self.retry(target, lambda: self._download_once(target, path, file))
+
+    def _download_once(self, target: Target, path: str, file: IO[bytes]) -> requests.Response:
+        file.seek(0)
+        file.truncate()
+        with self.send_once("GET", target, path, stream=True) as response:
+            try:
+                for chunk in response.iter_content(_CHUNK) if response.ok else ():
+                    if self.stopped.is_set():
+                        raise InterruptedRun("interrupted")
+                    file.write(chunk)
+                file.flush()
+            except requests.RequestException as error:
+                raise _ConnectionLostError(http.failure_reason(error)) from error
+            return response
+
     def _send_authorized(
-        self, method: str, url: str, access: tuple[str, str, str], headers: Mapping[str, str] | None, body: Any
-    ) -> requests.Response:
+        self, method: str, url: str, access: _Access, headers: Mapping[str, str] | None, body: Any,
+        *, stream: bool,
+    ) -> requests.Response:  # fmt: skip
         sent = {"Accept": ", ".join(MANIFEST_TYPES), **(headers or {})}
-        if access in self._authorization and url.startswith(f"{self._origin(access[0])}/"):
+        if access in self._authorization and url.startswith(f"{self._origin(access.registry)}/"):
             sent["Authorization"] = self._authorization[access]
         try:
-            return self._session.request(method, url, headers=sent, data=body, auth=_keep_authorization)
+            return self._session.request(method, url, headers=sent, data=body, auth=_keep_authorization, stream=stream)
         finally:
             if isinstance(body, Upload):
                 body.close()
@@ -192,9 +226,9 @@ class Transport:
         plain = registry in self._insecure or name in {"localhost", "127.0.0.1", "[::1]"}
         return f"{'http' if plain else 'https'}://{host}"
 
-    def _authorize(self, response: requests.Response, access: tuple[str, str, str]) -> str:
+    def _authorize(self, response: requests.Response, access: _Access) -> str:
         """Return the Authorization header that the registry's challenge demands; fetch a token if it demands one."""
-        registry, repository, actions = access
+        registry, repository, actions, source = access
         challenge = response.headers.get("WWW-Authenticate", "")
         credentials = credentials_for(registry)
         login = f"docker login {registry}"
@@ -205,7 +239,8 @@ class Transport:
         parameters = {match["key"]: match["value"] for match in _CHALLENGE.finditer(challenge)}
         if "realm" not in parameters:
             raise RegistryError(f"{registry} denies access without a challenge ({response.status_code})")
-        query = {"service": parameters.get("service", ""), "scope": f"repository:{repository}:{actions}"}
+        scopes = [f"repository:{repository}:{actions}", *([f"repository:{source}:pull"] if source else [])]
+        query = {"service": parameters.get("service", ""), "scope": scopes}
         answer = self._session.get(parameters["realm"], params=query, auth=credentials)
         if not answer.ok:
             raise RegistryError(

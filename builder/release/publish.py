@@ -1,6 +1,8 @@
 """Pushes a verified image, which becomes a `PublishedImage`: its layers, its manifest and its immutable tag.
 
-The tag of an image with attestations names an index; the manifests in it are uploaded first, by digest.
+An image of layers needs only those that the repository lacks; the others are mounted from where they are, or already
+there. One that the engine saved is read from its archive; if it has attestations, its tag names an index, and the
+manifests in it are uploaded first, by digest.
 
 builder uploads the layers itself instead of leaving that to the engine: with its own credentials, CA bundle and
 retries, and with the compression from the matrix, whatever image store the engine has.
@@ -13,19 +15,30 @@ import hashlib
 import io
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final
 
 import zstandard
 
-from builder.contract import CONFIG_TYPE, INDEX_TYPE, KEY_LABEL, LAYER_TYPE, MANIFEST_TYPE
-from builder.engine.protocol import Engine
+from builder.contract import (
+    CONFIG_TYPE,
+    EMPTY_TYPE,
+    INDEX_TYPE,
+    KEY_LABEL,
+    LAYER_ARTIFACT,
+    LAYER_KEY,
+    LAYER_TYPE,
+    MANIFEST_TYPE,
+)
 from builder.errors import PublishError, RegistryError
 from builder.image.render import RenderedImage
-from builder.oci.archive import ImageArchive, Layer
+from builder.layer.assemble import AssembledImage
+from builder.layer.find import LayerRepositories
+from builder.layer.plan import Compression
+from builder.oci.archive import ArchiveLayer, ImageArchive
 from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
@@ -33,7 +46,7 @@ from builder.release.state import fetch_image_config
 from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
-Compression = Literal["gzip", "zstd"]
+EMPTY_CONFIG: Final = b"{}"
 _ZSTD_LEVEL: Final = 3  # 5 to 25 % smaller than gzip, and much faster in both directions
 _GZIP_LEVEL: Final = 6
 
@@ -68,17 +81,72 @@ class _Blob:
         return {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
 
 
-def push(image: Publishable, engine: Engine, registries: Registries, compression: Compression) -> PublishedImage:
+Content = AssembledImage | Path
+
+
+def push(image: Publishable, content: Content, registries: Registries, compression: Compression) -> PublishedImage:
     """Upload the image, and its immutable tag last; an immutable tag that exists is never moved.
 
-    If another machine has pushed an image with the same key in the meantime, that image is used. Raises PublishError if
-    the tag names an image with another key, and RegistryError if the registry fails.
+    `content` is the image as it was assembled, or the path of the archive in which the engine saved it. If another
+    machine has pushed an image with the same key in the meantime, that image is used. Raises PublishError if the tag
+    names an image with another key, and RegistryError if the registry fails.
     """
     ref = image.rendered.immutable_tag
-    with (
-        tempfile.TemporaryDirectory(prefix="builder-") as scratch,
-        ImageArchive(_saved(image, engine, Path(scratch))) as archive,
-    ):
+    if isinstance(content, AssembledImage):
+        put_blobs(content, ref, registries)
+        manifest = content.manifest
+    else:
+        manifest = _push_archive(content, ref, registries, compression)
+    return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
+
+
+def put_blobs(image: AssembledImage, ref: ImageRef, registries: Registries) -> None:
+    """Upload or mount the blobs of an image that the repository lacks, several at a time."""
+    digests = list(dict.fromkeys(layer.digest for layer in image.manifest.body.layers))
+
+    def put(text: str) -> None:
+        digest = Digest.from_str(text)
+        registries.put_blob(ref, digest, lambda: image.open_blob(digest), source=image.blobs.origins.get(text))
+
+    registries.map(put, digests)
+    registries.put_blob(ref, digest_of(image.config_bytes), lambda: io.BytesIO(image.config_bytes))
+
+
+def put_layers(image: AssembledImage, repositories: LayerRepositories, registries: Registries) -> None:
+    """Give the layers that this run made tags of their own, by which other cells and projects find them."""
+    descriptors = {layer.digest: layer for layer in image.manifest.body.layers}
+    keys = {(each.annotations or {}).get(LAYER_KEY): text for text, each in descriptors.items()}
+    entries: list[Mapping[str, Any]] = [
+        layer for layer in image.manifest.table["layers"] if layer["digest"] in {keys[made.key] for made in image.made}
+    ]
+
+    def put(entry: Mapping[str, Any]) -> None:
+        tag = repositories.tag(entry["annotations"][LAYER_KEY])
+        digest = Digest.from_str(entry["digest"])
+        registries.put_blob(tag, digest, lambda: image.open_blob(digest), source=repositories.images)
+        registries.put_manifest(tag, layer_manifest(entry))
+
+    if entries:
+        registries.put_blob(repositories.layers, digest_of(EMPTY_CONFIG), lambda: io.BytesIO(EMPTY_CONFIG))
+        registries.map(put, entries)
+
+
+def layer_manifest(entry: Mapping[str, Any]) -> Manifest:
+    """A manifest of one layer, which keeps it in the registry ("Guidelines for Artifact Usage" in manifest.md)."""
+    return Manifest.of(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": LAYER_ARTIFACT,
+            "config": {"mediaType": EMPTY_TYPE, **descriptor(EMPTY_CONFIG)},
+            "layers": [entry],
+        }
+    )
+
+
+def _push_archive(path: Path, ref: ImageRef, registries: Registries, compression: Compression) -> Manifest:
+    """Upload what an archive has; return the manifest or index that gets the tag."""
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch, ImageArchive(path) as archive:
         config = _blob_of(archive.config_bytes, CONFIG_TYPE)
         layers = [
             _layer(archive, layer, compression, Path(scratch, f"layer-{n}")) for n, layer in enumerate(archive.layers)
@@ -88,16 +156,7 @@ def push(image: Publishable, engine: Engine, registries: Registries, compression
         manifest = _manifest(config, layers)
         if archive.attestations:
             manifest = _push_attestations(archive, manifest, layers, ref, registries)
-    return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
-
-
-def _saved(image: Publishable, engine: Engine, scratch: Path) -> Path:
-    """The path of the saved image; an image of an earlier run is saved now."""
-    if isinstance(image, VerifiedImage):
-        return image.built.archive
-    saved = scratch / "image.tar"
-    engine.save(str(image.rendered.immutable_tag), saved)
-    return saved
+    return manifest
 
 
 def _push_attestations(
@@ -155,7 +214,7 @@ def _blob_of(content: bytes, media_type: str) -> _Blob:
     )
 
 
-def _layer(archive: ImageArchive, layer: Layer, compression: Compression, path: Path) -> _Blob:
+def _layer(archive: ImageArchive, layer: ArchiveLayer, compression: Compression, path: Path) -> _Blob:
     """The layer with the requested compression: as stored in the archive if it has that, else compressed again."""
     is_compressed = layer.compression == compression
     with archive.open_raw(layer) if is_compressed else archive.open_plain(layer) as content, path.open("wb") as out:

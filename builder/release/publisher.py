@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Protocol
 
-from builder.engine.protocol import Engine
+from builder.layer.assemble import AssembledImage
+from builder.layer.find import LayerRepositories
+from builder.layer.plan import Compression
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.process import uninterrupted
 from builder.release.journal import Move, Promotion
 from builder.release.promote import PlannedImage, promote
-from builder.release.publish import Compression, Publishable, PublishedImage, push
+from builder.release.publish import Content, Publishable, PublishedImage, push, put_layers
 
 
 class Publisher(Protocol):
     """Publishes verified images, and moves the tags that jobs use."""
 
-    def push(self, image: Publishable, engine: Engine) -> PublishedImage | PlannedImage:
-        """Upload an image and its immutable tag."""
+    def push(self, image: Publishable, content: Content) -> PublishedImage | PlannedImage:
+        """Upload an image, its immutable tag, and the layers that other images may use."""
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
         """Move tags, all or none, and record it in the journal."""
@@ -32,10 +34,14 @@ class RegistryPublisher:
 
     registries: Registries
     compression: Compression
+    repositories: LayerRepositories | None = None
 
-    def push(self, image: Publishable, engine: Engine) -> PublishedImage:
+    def push(self, image: Publishable, content: Content) -> PublishedImage:
         """See `Publisher.push`."""
-        return push(image, engine, self.registries, self.compression)
+        published = push(image, content, self.registries, self.compression)
+        if self.repositories and isinstance(content, AssembledImage):
+            put_layers(content, self.repositories, self.registries)
+        return published
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
         """See `Publisher.move`. Ctrl-C takes effect afterwards: the moves take a second or two."""
@@ -47,7 +53,7 @@ class RegistryPublisher:
 class DryRunPublisher:
     """Publishes nothing; returns what a real run would publish. See `Publisher`."""
 
-    def push(self, image: Publishable, engine: Engine) -> PlannedImage:  # noqa: ARG002
+    def push(self, image: Publishable, content: Content) -> PlannedImage:  # noqa: ARG002
         """See `Publisher.push`."""
         return PlannedImage(rendered=image.rendered)
 

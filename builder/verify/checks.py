@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from builder.contract import BUILDS, PROBES, SELECTION, VENV
+from builder.layer.assemble import AssembledImage
 from builder.lock.project import has_overrides
 from builder.oci.archive import ImageArchive
 from builder.parse import Document, MalformedError, parse_value
 from builder.verify.job import ScriptResult, Subject, run_scripts
-from builder.verify.search import LeakError, search_image
+from builder.verify.search import LeakError, search_assembled, search_image
 
 _Value = TypeVar("_Value")
 _UNKNOWN_USER: Final = "12345:12345"  # in no passwd file
@@ -206,15 +207,21 @@ def _no_secrets(subject: Subject) -> str:
     """9: no build secret is in a layer, the history, the config, an attestation or the build log."""
     if not subject.inputs.secrets:
         return "the build had no secrets"
+    try:
+        if isinstance(subject.content, AssembledImage):
+            return search_assembled(subject.content, subject.inputs)
+        return _search_saved(subject, subject.content)
+    except LeakError as leak:
+        raise Failed(str(leak)) from leak
+
+
+def _search_saved(subject: Subject, saved: Path | None) -> str:
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
-        saved = subject.archive or Path(scratch, "image.tar")
-        if subject.archive is None:
-            subject.engine.save(subject.image, saved)
-        try:
-            with ImageArchive(saved) as archive:
-                return search_image(archive, subject.inputs, subject.engine.raise_if_stopped)
-        except LeakError as leak:
-            raise Failed(str(leak)) from leak
+        path = saved or Path(scratch, "image.tar")
+        if saved is None:
+            subject.engine.save(subject.image, path)
+        with ImageArchive(path) as archive:
+            return search_image(archive, subject.inputs, subject.engine.raise_if_stopped)
 
 
 OTHERS: Final[Mapping[str, Callable[[Subject], str]]] = {"any-user": _any_user, "no-secrets": _no_secrets}

@@ -12,6 +12,7 @@ from typing import Final
 
 from builder.contract import BUILDS, PROJECT
 from builder.engine.protocol import Engine
+from builder.layer.assemble import AssembledImage
 from builder.verify.checkout import Checkout
 from builder.verify.search import BuildInputs
 
@@ -20,7 +21,7 @@ SECONDS: Final = 600  # a job that takes longer fails
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The image that is verified, in the engine and, unless `archive` is None, saved.
+    """The image that is verified, in the engine; `content` is the image as it was assembled, or saved to an archive.
 
     `selection` maps its packages to versions, or to None if any version will do.
     """
@@ -31,7 +32,7 @@ class Subject:
     checkout: Checkout | None
     inputs: BuildInputs
     selection: Mapping[str, str | None]
-    archive: Path | None
+    content: AssembledImage | Path | None
 
     @property
     def sync(self) -> str | None:

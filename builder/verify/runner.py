@@ -1,4 +1,4 @@
-"""Verifies a `BuiltImage`, which becomes a `VerifiedImage`, with checks that run as a CI runner runs jobs.
+"""Verifies a built image, which becomes a `VerifiedImage`, with checks that run as a CI runner runs jobs.
 
 Checks run in new containers, with `sh -c`, without a network, with the checkout on a volume below /builds.
 """
@@ -20,12 +20,14 @@ from builder.engine.protocol import Engine
 from builder.errors import VerifyError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
+from builder.layer.assemble import AssembledImage
 from builder.parse import Document, MalformedError, parse_toml
 from builder.verify.checkout import Checkout, checkout_tar
 from builder.verify.checks import CHECKS, GROUPS, OTHERS, SCRIPTS, Failed
 from builder.verify.job import SECONDS, Subject, run_scripts
 from builder.verify.search import BuildInputs
 
+Built = BuiltImage | AssembledImage
 Verdict = Literal["passed", "failed", "skipped"]
 
 _LANES: Final = 3  # groups of checks at a time: they compute and wait for the engine by turns
@@ -56,7 +58,7 @@ class Check:
 class VerifiedImage:
     """An image that passed every check in this run. Only `verify` constructs it."""
 
-    built: BuiltImage
+    built: Built
     checks: tuple[Check, ...]
 
     def __post_init__(self) -> None:
@@ -69,11 +71,16 @@ class VerifiedImage:
         """The rendered image that it was built from."""
         return self.built.rendered
 
+    @property
+    def content(self) -> AssembledImage | Path:
+        """The image as it was assembled, or the archive in which the engine saved it."""
+        return _content(self.built)
+
 
 class FailedVerification(VerifyError):  # noqa: N818 - a verdict
     """An image failed checks; `checks` has the results of all checks."""
 
-    def __init__(self, built: BuiltImage, checks: tuple[Check, ...]) -> None:
+    def __init__(self, built: Built, checks: tuple[Check, ...]) -> None:
         evidence = "; ".join(f"{check.name}: {check.evidence}" for check in failed_checks(checks))
         super().__init__(
             f"{built.rendered.plan.cell.name}: failed verification: {evidence}",
@@ -84,7 +91,7 @@ class FailedVerification(VerifyError):  # noqa: N818 - a verdict
 
 
 def verify(
-    built: BuiltImage,
+    built: Built,
     engine: Engine,
     *,
     checkout: Checkout,
@@ -97,12 +104,16 @@ def verify(
         engine,
         checkout=checkout,
         inputs=inputs,
-        archive=built.archive,
+        content=_content(built),
         on_check=on_check,
     )
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)
+
+
+def _content(built: Built) -> AssembledImage | Path:
+    return built if isinstance(built, AssembledImage) else built.archive
 
 
 def failed_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
@@ -116,16 +127,16 @@ def run_checks(
     *,
     checkout: Checkout | None,
     inputs: BuildInputs,
-    archive: Path | None = None,
+    content: AssembledImage | Path | None = None,
     only: Collection[str] = (),
     on_check: Callable[[str], None] = lambda _: None,
 ) -> tuple[Check, ...]:
     """Run the checks, all or only the named ones, on an image in the engine's store, several at a time.
 
-    `archive` is the saved image, if there is one already. If `inputs` has no selection, that recorded in the image
-    applies; VerifyError is raised if the image has none.
+    `content` is the image as it was assembled or saved, if it was. If `inputs` has no selection, that recorded in the
+    image applies; VerifyError is raised if the image has none.
     """
-    with checkout_tar(checkout) as content, engine.volume(image, BUILDS, content) as volume:
+    with checkout_tar(checkout) as files, engine.volume(image, BUILDS, files) as volume:
         selection = inputs.selection if inputs.selection is not None else _read_selection(engine, image, volume)
         subject = Subject(
             engine=engine,
@@ -134,7 +145,7 @@ def run_checks(
             checkout=checkout,
             inputs=inputs,
             selection=selection,
-            archive=archive,
+            content=content,
         )
         groups = [[name for name in group if not only or name in only] for group in GROUPS]
         with ThreadPoolExecutor(_LANES) as pool:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from builder.contract import LABELS
-from builder.oci.archive import ImageArchive, Layer
-from builder.verify.secrets import find_mark, record_hash, recorded_hashes, secret_marks
+from builder.layer.assemble import AssembledImage
+from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
+from builder.oci.archive import ArchiveLayer, ImageArchive
 
 _CA_BUNDLE: Final = "etc/ssl/certs/ca-certificates.crt"
 
@@ -50,6 +51,19 @@ def search_image(archive: ImageArchive, inputs: BuildInputs, raise_if_stopped: C
     return f"searched {places} for {len(marks)} marks of {', '.join(inputs.secrets)}"
 
 
+def search_assembled(image: AssembledImage, inputs: BuildInputs) -> str:
+    """Search the config, the history and the log of an image whose layers were searched when they were made."""
+    marks = secret_marks(inputs.secrets)
+    for place, content in (("the config or history", image.config_bytes), ("the build log", inputs.log.encode())):
+        if found := find_mark(marks, content):
+            raise LeakError(f"{found} is in {place}")
+    made = len(image.made)
+    return (
+        f"searched config, history and log for {len(marks)} marks of {', '.join(inputs.secrets)}, "
+        f"and {made} of {len(image.plan.layers)} layers; the others when they were made"
+    )
+
+
 def _places(archive: ImageArchive, log: str) -> Iterator[tuple[str, bytes]]:
     yield "the config or history", archive.config_bytes
     yield "the build log", log.encode()
@@ -59,7 +73,10 @@ def _places(archive: ImageArchive, log: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _search_layers(
-    archive: ImageArchive, layers: Sequence[Layer], marks: Mapping[bytes, str], raise_if_stopped: Callable[[], None]
+    archive: ImageArchive,
+    layers: Sequence[ArchiveLayer],
+    marks: Mapping[bytes, str],
+    raise_if_stopped: Callable[[], None],
 ) -> int:
     """Search every file, name and link of the layers and return their number; raise LeakError at a secret."""
     count = 0
@@ -82,7 +99,7 @@ def _search_layers(
     return count
 
 
-def _ca_bundles(archive: ImageArchive, layers: Sequence[Layer]) -> Iterator[bytes]:
+def _ca_bundles(archive: ImageArchive, layers: Sequence[ArchiveLayer]) -> Iterator[bytes]:
     """The CA bundle in each layer of the base image, at the path that Debian and Alpine use."""
     for layer in layers:
         bundles = (content for name, content in archive.files(layer) if name.removeprefix("./") == _CA_BUNDLE)

@@ -10,8 +10,8 @@ import certifi
 import pytest
 
 from builder.errors import UsageError
+from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
 from builder.request import read_build_secrets
-from builder.verify.secrets import find_mark, record_hash, recorded_hashes, secret_marks
 
 
 def der(name: str, size: int = 900) -> bytes:

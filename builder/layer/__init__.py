@@ -1,0 +1,1 @@
+"""Layers: planned, found or made once, and assembled to images."""

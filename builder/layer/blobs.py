@@ -1,0 +1,58 @@
+"""The content of an image: in the local store, or fetched into it from a registry when it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import zstandard
+from isal import igzip
+
+from builder.errors import RegistryError
+from builder.layer.store import LayerStore
+from builder.oci.reference import Digest, ImageRef
+from builder.oci.registry import Registries
+
+
+class LostBlobError(RegistryError):
+    """A registry does not have a blob that a manifest in it names, or has other bytes."""
+
+    def __init__(self, digest: Digest, error: RegistryError) -> None:
+        super().__init__(error.what, hint=error.hint)
+        self.digest = digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blobs:
+    """The content of an image: in the store, or else in the repositories that `origins` names, by digest."""
+
+    store: LayerStore
+    registries: Registries
+    origins: Mapping[str, ImageRef]
+
+    def open(self, digest: Digest) -> IO[bytes]:
+        """Open a blob; first fetch it into the store if it is not there."""
+        if not self.store.has(digest):
+            with self.store.new_blob() as file:
+                try:
+                    self.registries.download_blob(self.origins[str(digest)], digest, file)
+                except RegistryError as error:
+                    raise LostBlobError(digest, error) from error
+                self.store.keep(Path(file.name), digest)
+        return self.store.path(digest).open("rb")
+
+    @contextlib.contextmanager
+    def open_plain(self, digest: Digest) -> Iterator[IO[bytes]]:
+        """Open a blob, unpacked if it is compressed."""
+        with self.open(digest) as blob:
+            magic = blob.read(4)
+            blob.seek(0)
+            if magic.startswith(b"\x1f\x8b"):
+                yield igzip.IGzipFile(fileobj=blob)  # type: ignore[no-untyped-call,misc]
+            elif magic == b"\x28\xb5\x2f\xfd":
+                yield zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True)
+            else:
+                yield blob

@@ -1,0 +1,118 @@
+"""Builds an image of layers: finds those that exist, makes the others, and gives the result to the engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.engine.protocol import Engine
+from builder.errors import RegistryError
+from builder.image.render import RenderedImage
+from builder.layer.assemble import AssembledImage, assemble
+from builder.layer.base import BaseImage, fetch_image
+from builder.layer.blobs import Blobs, LostBlobError
+from builder.layer.find import FoundLayer, LayerRepositories, fetch_found, find_stored
+from builder.layer.make import LayerFactory, LayerWork
+from builder.layer.plan import LayerPlan, plan_layers
+from builder.layer.sizes import fetch_sizes
+from builder.layer.store import LayerStore
+from builder.oci.reference import ImageRef
+from builder.oci.registry import Registries
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayeredBuild:
+    """How the cells of a run are built. Without `repositories`, layers are looked for on this machine alone.
+
+    `most` is the number of layers that an image may have above its base's. With `publishes`, the repositories are asked
+    first, and must answer.
+    """
+
+    factory: LayerFactory
+    registries: Registries
+    store: LayerStore
+    repositories: LayerRepositories | None
+    most: int
+    publishes: bool
+
+    def build(
+        self, rendered: RenderedImage, engine: Engine, scratch: Path, *, on_step: Callable[[str], None]
+    ) -> AssembledImage:
+        """Assemble an image and load it into the engine under its immutable tag.
+
+        Raises BuildError, RegistryError or EngineError. A layer that a registry has lost is made again.
+        """
+        lost: set[str] = set()
+        while True:
+            image = self.assemble(rendered, scratch, lost, on_step=on_step)
+            on_step("load into the engine")
+            try:
+                engine.load(image, rendered.immutable_tag, str(rendered.plan.cell.platform))
+            except LostBlobError as error:
+                layer = image.layer_of(error.digest)
+                if layer is None or layer.key in lost:
+                    raise
+                lost.add(layer.key)
+            else:
+                return image
+
+    def assemble(
+        self, rendered: RenderedImage, scratch: Path, lost: Collection[str] = (), *, on_step: Callable[[str], None]
+    ) -> AssembledImage:
+        """Find and make the image's layers, and assemble it; those in `lost` are not looked for."""
+        platform = rendered.plan.cell.platform
+        base = fetch_image(rendered.plan.base, platform, self.registries, self.store)
+        plan = self._plan(rendered, base)
+        found = {} if self.factory.settings.no_cache else self._find(plan)
+        found = {key: each for key, each in found.items() if key not in lost}
+        blobs = Blobs(store=self.store, registries=self.registries, origins=_origins(base, found))
+        missing = [layer for layer in plan.layers if layer.key not in found]
+        if missing:
+            uv = fetch_image(rendered.plan.uv, platform, self.registries, self.store)
+            system = found.get(plan.layers[0].key) if plan.layers[0].kind == "system" else None
+            work = LayerWork(
+                plan=plan, base=base, uv=uv, blobs=Blobs(
+                    store=self.store, registries=self.registries, origins={**blobs.origins, **_origins(uv, {})}
+                ),
+                below=system.stored if system else None, scratch=scratch, on_step=on_step,
+            )  # fmt: skip
+            made = self.factory.make(work, missing)
+            found |= {key: FoundLayer(stored=stored, repository=None) for key, stored in made.items()}
+        return assemble(plan, base, found, missing, blobs)
+
+    def find(self, rendered: RenderedImage) -> AssembledImage | None:
+        """Assemble an image all of whose layers are on this machine; None if one is missing, or its base is unknown."""
+        try:
+            base = fetch_image(rendered.plan.base, rendered.plan.cell.platform, self.registries, self.store)
+        except RegistryError:
+            return None
+        plan = self._plan(rendered, base)
+        found = find_stored(plan.layers, self.store)
+        if len(found) < len(plan.layers):
+            return None
+        blobs = Blobs(store=self.store, registries=self.registries, origins=_origins(base, found))
+        return assemble(plan, base, found, (), blobs)
+
+    def _plan(self, rendered: RenderedImage, base: BaseImage) -> LayerPlan:
+        sizes = fetch_sizes(rendered.plan.selection.packages, self.store, self.registries.stopped)
+        return plan_layers(rendered, base.interpreter, self.factory.compression, self.most, sizes)
+
+    def _find(self, plan: LayerPlan) -> dict[str, FoundLayer]:
+        if self.repositories is None:
+            return find_stored(plan.layers, self.store)
+        if self.publishes:
+            found = fetch_found(plan, self.repositories, self.registries)
+            return find_stored([layer for layer in plan.layers if layer.key not in found], self.store) | found
+        found = find_stored(plan.layers, self.store)
+        if len(found) < len(plan.layers):
+            with contextlib.suppress(RegistryError):  # a laptop without a login makes its layers itself
+                found = fetch_found(plan, self.repositories, self.registries) | found
+        return found
+
+
+def _origins(base: BaseImage, found: Mapping[str, FoundLayer]) -> dict[str, ImageRef]:
+    """Where blobs are fetched from that are not in the store, by digest."""
+    origins = {layer.digest: base.ref for layer in base.layers}
+    return origins | {each.stored.digest: each.repository for each in found.values() if each.repository}

@@ -1,0 +1,97 @@
+"""Finds layers by key: in the image that the cell's tag names now, in the repository of layers, in the local store.
+
+A layer of a branch is found by that branch alone, one of the default branch by all: its tag in the repository of layers
+is the key, on a branch followed by the branch's slug. So a merge request cannot make a layer of the default branch's
+images, unless it may write that tag itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TYPE
+from builder.layer.plan import Layer, LayerPlan
+from builder.layer.store import LayerStore, StoredLayer
+from builder.oci.manifest import Descriptor, Manifest
+from builder.oci.reference import Digest, ImageRef, is_digest
+from builder.oci.registry import Registries
+
+_TYPES = {f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundLayer:
+    """A layer that need not be made; `repository` has its blob, or None if only the local store has it."""
+
+    stored: StoredLayer
+    repository: ImageRef | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRepositories:
+    """Where layers are in registries: in the repository of a run's images, and in one for layers alone."""
+
+    images: ImageRef
+    layers: ImageRef
+    branch: str
+
+    def tag(self, key: str) -> ImageRef:
+        """The tag under which this run stores a layer."""
+        return self.layers.with_tag(_tag(key, self.branch))
+
+    def tags(self, key: str) -> list[ImageRef]:
+        """The tags under which this run finds a layer."""
+        return [self.layers.with_tag(_tag(key, branch)) for branch in dict.fromkeys([self.branch, ""])]
+
+    def image_tags(self, name: str) -> list[ImageRef]:
+        """The tags of earlier images of the cell whose layers this run may use."""
+        return [self.images.with_tag(_tag(name, branch)) for branch in dict.fromkeys([self.branch, ""])]
+
+
+def find_stored(layers: Iterable[Layer], store: LayerStore) -> dict[str, FoundLayer]:
+    """Find layers in the local store, by key."""
+    stored = (store.find(layer.key) for layer in layers)
+    return {each.key: FoundLayer(stored=each, repository=None) for each in stored if each}
+
+
+def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Registries) -> dict[str, FoundLayer]:
+    """Find the plan's layers in registries, by key.
+
+    One request finds those of the cell's last image; each other layer takes one more. Layers whose blobs the registry
+    has lost are not found.
+    """
+    keys = {layer.key for layer in plan.layers}
+    found: dict[str, FoundLayer] = {}
+    for tag in repositories.image_tags(plan.rendered.plan.cell.name):
+        manifest = registries.fetch_manifest(tag)
+        found = {**_in_manifest(manifest, keys, tag), **found} if manifest else found
+    missing = sorted(keys - found.keys())
+    tags = [tag for key in missing for tag in repositories.tags(key)]
+    for tag, manifest in zip(tags, registries.map(registries.fetch_manifest, tags), strict=True):
+        found |= _in_manifest(manifest, keys - found.keys(), tag) if manifest else {}
+
+    def is_there(each: FoundLayer) -> bool:
+        return each.repository is not None and registries.has_blob(each.repository, Digest.from_str(each.stored.digest))
+
+    there = registries.map(is_there, found.values())
+    return {key: each for (key, each), is_kept in zip(found.items(), there, strict=True) if is_kept}
+
+
+def _in_manifest(manifest: Manifest, keys: set[str], tag: ImageRef) -> dict[str, FoundLayer]:
+    layers = (_parsed(entry) for entry in manifest.body.layers)
+    return {
+        each.key: FoundLayer(stored=each, repository=tag) for each in layers if each is not None and each.key in keys
+    }
+
+
+def _parsed(entry: Descriptor) -> StoredLayer | None:
+    annotations = entry.annotations or {}
+    key, diff_id = annotations.get(LAYER_KEY, ""), annotations.get(LAYER_DIFF_ID, "")
+    if not is_digest(diff_id) or entry.media_type not in _TYPES:
+        return None
+    return StoredLayer(key=key, digest=entry.digest, size=entry.size, media_type=entry.media_type, diff_id=diff_id)
+
+
+def _tag(name: str, branch: str) -> str:
+    return f"{name}-{branch}" if branch else name

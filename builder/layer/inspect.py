@@ -1,0 +1,106 @@
+"""Inspects the files of a layer when it is made: what holds for a layer holds for every image that it is in."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import posixpath
+import tarfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from builder.errors import BuildError
+from builder.layer.plan import Layer
+from builder.layer.secrets import find_mark
+
+_CHUNK: Final = 1 << 20
+_UV: Final = "opt/uv/"
+_ENVIRONMENT: Final = "opt/uv/venv/"
+_FILE_MODE: Final = 0o004  # any user reads every file below /opt/uv,
+_FOLDER_MODE: Final = 0o007  # and writes to every folder
+
+
+@dataclass(kw_only=True)
+class _Findings:
+    """What is known of a layer's files: hashes as RECORDs write them, RECORDs, secrets by hash of their file."""
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    records: dict[str, bytes] = field(default_factory=dict)
+    hits: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInspector:
+    """Raises BuildError where a layer has a secret, a file that its package's RECORD denies, or one closed to others.
+
+    `marks` are pieces of secrets, each with a description. `raise_if_stopped` is called at each file.
+    """
+
+    cell: str
+    marks: Mapping[bytes, str]
+    raise_if_stopped: Callable[[], None]
+
+    def inspect(self, layer: Layer, tar: tarfile.TarFile) -> None:
+        """Read every entry of a layer's tar."""
+        found = _Findings()
+        for entry in tar:
+            self.raise_if_stopped()
+            self._inspect_entry(layer, entry, tar, found)
+        recorded = self._check_records(layer, found)
+        # A file that a wheel contains, with its hash, is as public as the wheel: botocore and pip contain CA bundles.
+        leaks = [hit for hash_, hit in found.hits.items() if hash_ not in recorded]
+        if leaks:
+            raise self._fault(layer, leaks[0], hint="the layer was discarded")
+
+    def _inspect_entry(self, layer: Layer, entry: tarfile.TarInfo, tar: tarfile.TarFile, found: _Findings) -> None:
+        if secret := find_mark(self.marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
+            raise self._fault(layer, f"{secret} is in the name or link /{entry.name}", hint="the layer was discarded")
+        needed = _FOLDER_MODE if entry.isdir() else _FILE_MODE
+        if entry.name.startswith(_UV) and not entry.issym() and entry.mode & needed != needed:
+            raise self._fault(layer, f"/{entry.name} is closed to other users (mode {entry.mode:o})")
+        if entry.islnk():
+            if entry.linkname in found.hashes:
+                found.hashes[entry.name] = found.hashes[entry.linkname]
+        elif entry.isreg() and (content := tar.extractfile(entry)):
+            self._inspect_file(entry.name, content, found)
+
+    def _inspect_file(self, name: str, content: IO[bytes], found: _Findings) -> None:
+        hashed, secret, tail = hashlib.sha256(), "", b""
+        is_record = name.endswith(".dist-info/RECORD")
+        longest = max(map(len, self.marks), default=1) - 1
+        while chunk := content.read(_CHUNK):
+            hashed.update(chunk)
+            if is_record:
+                found.records[name] = found.records.get(name, b"") + chunk
+            secret = secret or find_mark(self.marks, tail + chunk)
+            tail = chunk[-longest:] if longest else b""
+        found.hashes[name] = "sha256=" + base64.urlsafe_b64encode(hashed.digest()).rstrip(b"=").decode()
+        if secret:
+            found.hits[found.hashes[name]] = f"{secret} is in /{name}"
+
+    def _check_records(self, layer: Layer, found: _Findings) -> set[str]:
+        """Compare files with RECORDs (PyPA, "Recording installed projects"); return all hashes in those."""
+        expected: defaultdict[str, set[str]] = defaultdict(set)  # a file may be in the RECORDs of several packages
+        for name, content in found.records.items():
+            folder = posixpath.dirname(posixpath.dirname(name))
+            for path, hash_ in _rows(content):
+                expected[posixpath.normpath(posixpath.join(folder, path))].add(hash_)
+        for path, hashes in expected.items():
+            installed = path.startswith(_ENVIRONMENT) and any(hash_.startswith("sha256=") for hash_ in hashes)
+            if installed and found.hashes.get(path) not in hashes:
+                raise self._fault(layer, f"/{path} is not the file that a RECORD lists")
+        return {hash_ for hashes in expected.values() for hash_ in hashes}
+
+    def _fault(self, layer: Layer, what: str, *, hint: str = "make the layer again with --no-cache") -> BuildError:
+        return BuildError(f"{self.cell}: layer {layer.title}: {what}", hint=hint)
+
+
+def _rows(record: bytes) -> Iterator[tuple[str, str]]:
+    for row in csv.reader(io.StringIO(record.decode(errors="replace"), newline="")):
+        if len(row) > 1 and row[1]:
+            yield row[0], row[1]

@@ -1,0 +1,158 @@
+"""Makes the layers that were not found; cells that need the same one make it once."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from builder.image.build import BuildSettings, failure_of, new_log
+from builder.image.build_log import BuildLog
+from builder.layer.base import BaseImage
+from builder.layer.blobs import Blobs
+from builder.layer.inspect import LayerInspector
+from builder.layer.maker import Maker, MakeRequest, write_recipe
+from builder.layer.pack import pack
+from builder.layer.plan import Compression, Layer, LayerPlan, steps_for
+from builder.layer.secrets import secret_marks
+from builder.layer.store import StoredLayer
+from builder.layer.uv import write_uv
+from builder.oci.reference import Digest
+
+_LANES: Final = 2  # layers that are compressed at a time
+_LINKING: Final = {"source", "build-systems"}  # kinds that may need the system packages
+_BASE_BUNDLE: Final = "ca-certificates.crt"
+
+
+@dataclass(kw_only=True)
+class Claims:
+    """The layers that a run makes: who asks for one first makes it, the others wait for it."""
+
+    _futures: dict[str, Future[StoredLayer | None]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Layer, Future[StoredLayer | None]]]:
+        """Return the layers that the caller has to make, and those that others make."""
+        with self._lock:
+            others = {layer: self._futures[layer.key] for layer in layers if layer.key in self._futures}
+            mine = tuple(layer for layer in layers if layer.key not in self._futures)
+            self._futures |= {layer.key: Future() for layer in mine}
+        return mine, others
+
+    def settle(self, layers: Iterable[Layer], made: Mapping[str, StoredLayer]) -> None:
+        """Hand over what the caller made; who waits for another layer makes it itself."""
+        with self._lock:
+            for layer in layers:
+                self._futures.pop(layer.key).set_result(made.get(layer.key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWork:
+    """What one cell needs made: its plan, the images that the layers are made of, and what layers below are found."""
+
+    plan: LayerPlan
+    base: BaseImage
+    uv: BaseImage
+    blobs: Blobs
+    below: StoredLayer | None
+    scratch: Path
+    on_step: Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFactory:
+    """Makes layers for the cells of a run, with one maker and one set of settings."""
+
+    maker: Maker
+    settings: BuildSettings
+    compression: Compression
+    raise_if_stopped: Callable[[], None]
+    claims: Claims = field(default_factory=Claims)
+
+    def make(self, work: LayerWork, missing: Sequence[Layer]) -> dict[str, StoredLayer]:
+        """Make these layers, or wait for others to make them; return them by key.
+
+        Raises BuildError, with the last output of the step that failed, and EngineError.
+        """
+        mine, others = self.claims.take(missing)
+        made: dict[str, StoredLayer] = {}
+        try:
+            if mine:
+                made = self._make(work, mine, _below(work, mine, others))
+        finally:
+            self.claims.settle(mine, made)
+        waited = {layer: future.result() for layer, future in others.items()}
+        lost = [layer for layer, stored in waited.items() if stored is None]
+        made |= {layer.key: stored for layer, stored in waited.items() if stored is not None}
+        return made | self.make(work, lost) if lost else made
+
+    def _make(self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None) -> dict[str, StoredLayer]:
+        output = work.scratch / "layers"
+        output.mkdir()
+        if steps_for(work.plan, layers):
+            self._run_steps(work, layers, below, output)
+        if uv := [layer for layer in layers if layer.kind == "uv"]:
+            work.on_step("fetch uv")
+            write_uv(work.uv, work.blobs, _tar(output, uv[0]))
+        work.on_step("compress the layers")
+        bundle = output / _BASE_BUNDLE
+        inspector = LayerInspector(
+            cell=work.plan.rendered.plan.cell.name,
+            marks=secret_marks(self.settings.secrets, [bundle.read_bytes()] if bundle.exists() else []),
+            raise_if_stopped=self.raise_if_stopped,
+        )
+
+        def packed(layer: Layer) -> StoredLayer:
+            with _tar(output, layer).open("rb") as tar:
+                stored = pack(layer, tar, work.blobs.store, self.compression, inspector)
+            _tar(output, layer).unlink()
+            return stored
+
+        with ThreadPoolExecutor(_LANES) as pool:
+            made = list(pool.map(packed, layers))
+        shutil.rmtree(output)
+        return {layer.key: layer for layer in made}
+
+    def _run_steps(self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None, output: Path) -> None:
+        rendered = work.plan.rendered
+        folder, unpacked = work.scratch / "recipe", None
+        if below:
+            unpacked = work.scratch / "below.tar"
+            with work.blobs.open_plain(Digest.from_str(below.digest)) as plain, unpacked.open("wb") as file:
+                shutil.copyfileobj(plain, file, 1 << 20)
+        write_recipe(folder, steps_for(work.plan, layers), unpacked)
+        request = MakeRequest(
+            folder=folder,
+            base=rendered.plan.base,
+            uv=rendered.plan.uv,
+            platform=rendered.plan.cell.platform,
+            secrets=self.settings.secrets,
+            build_args=self.settings.proxy_arguments,
+            no_cache=self.settings.no_cache,
+        )
+        log = new_log(self.settings.log_of(rendered))
+        with log.open("w", encoding="utf-8") as file:
+            progress = BuildLog(file=file, packages=len(rendered.plan.selection.packages), on_step=work.on_step)
+            returncode = self.maker.make(request, output, on_line=progress.read)
+            progress.finish()
+        if returncode:
+            raise failure_of(rendered, progress, returncode, log)
+        shutil.rmtree(folder)
+
+
+def _below(
+    work: LayerWork, layers: Sequence[Layer], others: Mapping[Layer, Future[StoredLayer | None]]
+) -> StoredLayer | None:
+    """The layer of system packages that these layers may link against; None if none does, or if it is one of them."""
+    kinds = {layer.kind for layer in layers}
+    if not kinds & _LINKING or "system" in kinds:
+        return None
+    return work.below or next((future.result() for layer, future in others.items() if layer.kind == "system"), None)
+
+
+def _tar(folder: Path, layer: Layer) -> Path:
+    return folder / f"{layer.key}.tar"

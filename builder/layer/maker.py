@@ -1,0 +1,79 @@
+"""Makers of layers: what they get, and what they give back.
+
+A maker runs `make_layers.py` as root in the base image with uv at /usr/local/bin, with the request's folder at
+/run/builder and the secrets at /run/secrets. It returns the tars that the program wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from builder.image.render import RECIPE_NAME, template_bytes
+from builder.layer.plan import Layer
+from builder.layer.step import Step
+from builder.matrix.model import Platform
+from builder.oci.reference import ImageRef
+
+RECIPE_FOLDER = "/run/builder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeRequest:
+    """Steps to run on a base image, in `folder`. `base` and `uv` are pinned; `secrets` are files by id.
+
+    `build_args` are the names of proxy variables, whose values are in the environment.
+    """
+
+    folder: Path
+    base: ImageRef
+    uv: ImageRef
+    platform: Platform
+    secrets: Mapping[str, Path]
+    build_args: Sequence[str]
+    no_cache: bool
+
+
+class Maker(Protocol):
+    """Makes layers."""
+
+    def make(self, request: MakeRequest, output: Path, *, on_line: Callable[[str], None]) -> int:
+        """Run the request's steps and write `<key>.tar` for each layer to a new folder; return the exit code.
+
+        Each line of progress goes to `on_line`, as JSON of BuildKit (see `builder.engine.progress`) or as plain text.
+        Raises EngineError if the steps cannot be run at all.
+        """
+
+
+def write_recipe(folder: Path, steps: Sequence[tuple[Step, tuple[Layer, ...]]], below: Path | None) -> None:
+    """Write the program, its scripts and its input to a new folder; `below` is a tar to unpack before the steps."""
+    folder.mkdir()
+    (folder / RECIPE_NAME).write_bytes(template_bytes(RECIPE_NAME))
+    if below:
+        shutil.move(below, folder / "below.tar")
+    table = {
+        "below": ["below.tar"] if below else [],
+        "steps": [_write_step(folder, number, step, layers) for number, (step, layers) in enumerate(steps)],
+    }
+    (folder / "layers.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def _write_step(folder: Path, number: int, step: Step, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    scripts = {f"setup-{number}.sh": step.setup.encode(), f"step-{number}.sh": step.script.encode()}
+    for name, content in {**scripts, **step.files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    is_shared = layers[0].kind == "wheels"
+    return {
+        "title": step.title,
+        "setup": f"setup-{number}.sh" if step.setup else "",
+        "script": f"step-{number}.sh",
+        "scope": step.scope,
+        "requirements": step.requirements,
+        "layers": {layer.key: [each.name for each in layer.packages] if is_shared else [] for layer in layers},
+    }

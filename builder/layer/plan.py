@@ -1,0 +1,216 @@
+"""The layers of an image, in order, each with the key by which it is found again. Pure: asks nobody, makes nothing.
+
+A layer's key is the hash of all that decides its files. A layer of wheels does not depend on the base image's digest,
+only on the interpreter, and, unless its wheels are for any platform, on architecture and libc. What is built from
+source may link against the base and the system packages, so their keys are in its key.
+
+Large packages have layers of their own; the others share a fixed number of layers, chosen by a hash of the name, so
+that a package that comes, goes or changes changes one layer. The largest come first: a client that has an older image
+unpacks again whatever is above a changed layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from builder.image.plan import ImagePlan
+from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
+from builder.layer.step import (
+    Step,
+    build_systems_step,
+    environment_step,
+    source_step,
+    stdlib_step,
+    system_step,
+    wheels_step,
+)
+from builder.lock.model import SelectedPackage
+
+Kind = Literal["system", "uv", "stdlib", "environment", "build-systems", "source", "wheels"]
+Compression = Literal["gzip", "zstd"]
+
+_LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
+_SHARED: Final = 16  # layers for the other wheels, for those of any platform as many again
+_ENGINES_LIMIT: Final = 127  # layers in an image
+MOST_LAYERS: Final = 100  # by default: leaves room for the base's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer of an image: its key (64 hexadecimal digits), and its packages, if it is one of dependencies."""
+
+    kind: Kind
+    key: str
+    packages: tuple[SelectedPackage, ...] = field(default=(), compare=False)
+
+    @property
+    def title(self) -> str:
+        """What is in it, for the image's history and for messages."""
+        names = ", ".join(package.name for package in self.packages)
+        return f"{self.kind}: {names}" if names else self.kind
+
+    @property
+    def size(self) -> int:
+        """The bytes to download for its packages, as far as the lock gives them."""
+        return sum(package.size or 0 for package in self.packages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPlan:
+    """The layers of an image above those of its base, the lowest first."""
+
+    rendered: RenderedImage
+    layers: tuple[Layer, ...]
+
+    @property
+    def dependencies(self) -> tuple[Layer, ...]:
+        """The layers that have packages of the lock."""
+        return tuple(layer for layer in self.layers if layer.packages)
+
+
+def plan_layers(
+    rendered: RenderedImage, interpreter: str, compression: Compression, most: int, sizes: Mapping[str, int]
+) -> LayerPlan:
+    """Plan the layers of an image, at most `most` of them.
+
+    `interpreter` identifies the base's Python: see `builder.layer.base`. `sizes` are those of artifacts in bytes, by
+    package, as far as they are known.
+    """
+    keys = _Keys(plan=rendered.plan, interpreter=interpreter, compression=compression)
+    foundation = tuple(_foundation(keys))
+    sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
+    wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
+    room = min(most, _ENGINES_LIMIT) - len(foundation) - len(sources)
+    built = [Layer(kind="source", key=keys.source(package), packages=(package,)) for package in sources]
+    shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in _groups(wheels, room, sizes)]
+    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *shared))
+
+
+def _foundation(keys: _Keys) -> Iterator[Layer]:
+    if keys.plan.cell.packages:
+        yield Layer(kind="system", key=keys.system)
+    yield Layer(kind="uv", key=keys.uv)
+    yield Layer(kind="stdlib", key=keys.stdlib)
+    yield Layer(kind="environment", key=keys.environment)
+    if keys.plan.selection.build_systems:
+        yield Layer(kind="build-systems", key=keys.build_systems)
+
+
+def _groups(
+    wheels: Sequence[SelectedPackage], room: int, sizes: Mapping[str, int]
+) -> list[tuple[SelectedPackage, ...]]:
+    """The wheels of each layer, the largest first; at most as many layers as there is room for."""
+
+    def weight(package: SelectedPackage) -> tuple[int, str]:
+        # By powers of two, so that a package that grows a little keeps its place. One of unknown size may be large.
+        return (-sizes.get(package.name, sys.maxsize).bit_length(), package.name)
+
+    shared = max(1, min(_SHARED, room // 4))
+    large = sorted((each for each in wheels if sizes.get(each.name, _LARGE) >= _LARGE), key=weight)
+    alone = large[: max(0, room - 2 * shared)]
+    groups: defaultdict[tuple[bool, int], list[SelectedPackage]] = defaultdict(list)
+    for package in wheels:
+        if package not in alone:
+            groups[_is_portable(package), _bucket(package.name, shared)].append(package)
+    return [*((each,) for each in alone), *(tuple(group) for _, group in sorted(groups.items()))]
+
+
+def _bucket(name: str, count: int) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % count
+
+
+def _is_portable(package: SelectedPackage) -> bool:
+    """Whether the wheel is for any platform (PyPA specifications, "Platform compatibility tags")."""
+    return package.filename.endswith("-any.whl")
+
+
+def _identity(package: SelectedPackage) -> dict[str, Any]:
+    """What tells an artifact from others, and where uv notes that it came from; not what a lock may also say of it."""
+    source = {name: value for name, value in package.source.items() if name not in {"size", "upload-time"}}
+    return {"name": package.name, "version": package.version, "index": package.index, **source}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """The keys of one image's layers."""
+
+    plan: ImagePlan
+    interpreter: str
+    compression: Compression
+
+    @cached_property
+    def uv(self) -> str:
+        return self._hash("uv", str(self.plan.uv.digest), self._target)
+
+    @cached_property
+    def system(self) -> str:
+        return self._of_base(system_step(self.plan))
+
+    @cached_property
+    def stdlib(self) -> str:
+        return self._of_base(stdlib_step(self.plan))
+
+    @cached_property
+    def environment(self) -> str:
+        return self._of_base(environment_step(self.plan), self.plan.uv.tag)
+
+    @cached_property
+    def build_systems(self) -> str:
+        return self._of_base(build_systems_step(self.plan), self.plan.uv.tag, self._below)
+
+    def source(self, package: SelectedPackage) -> str:
+        return self._of_base(source_step(self.plan, package), self.plan.uv.tag, self._below, _identity(package))
+
+    def wheels(self, packages: Sequence[SelectedPackage]) -> str:
+        step = wheels_step(self.plan, ())
+        target = "any" if all(map(_is_portable, packages)) else self._target
+        artifacts = [_identity(package) for package in packages]
+        return self._hash(step.setup, step.script, artifacts, self.interpreter, target, self.plan.uv.tag)
+
+    @property
+    def _below(self) -> str:
+        return self.system if self.plan.cell.packages else ""
+
+    @property
+    def _target(self) -> str:
+        cell = self.plan.cell
+        return f"{cell.platform.machine} {'musl' if cell.family == 'alpine' else 'glibc'}"
+
+    def _of_base(self, step: Step, *inputs: Any) -> str:
+        files = {
+            name: hashlib.sha256(content).hexdigest()
+            for name, content in step.files.items()
+            if name != step.requirements
+        }
+        base = [str(self.plan.base.digest), self._target]
+        return self._hash(step.setup, step.script, files, base, *inputs)
+
+    def _hash(self, *inputs: Any) -> str:
+        recipe = hashlib.sha256(template_bytes(RECIPE_NAME)).hexdigest()
+        text = json.dumps([recipe, self.compression, *inputs], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tuple[Layer, ...]]]:
+    """The steps that make these layers, each with its layers; the layer with uv itself needs none."""
+    wanted = set(missing)
+    layers = [layer for layer in plan.layers if layer in wanted]
+    image = plan.rendered.plan
+    single: Mapping[Kind, Callable[[ImagePlan], Step]] = {
+        "system": system_step,
+        "stdlib": stdlib_step,
+        "environment": environment_step,
+        "build-systems": build_systems_step,
+    }
+    foundation = [(single[layer.kind](image), (layer,)) for layer in layers if layer.kind in single]
+    built = [(source_step(image, layer.packages[0]), (layer,)) for layer in layers if layer.kind == "source"]
+    wheels = tuple(layer for layer in layers if layer.kind == "wheels")
+    packages = [package for layer in wheels for package in layer.packages]
+    return [*foundation, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]

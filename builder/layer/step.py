@@ -1,0 +1,110 @@
+"""Steps: the scripts that make layers, rendered for a plan, and the files that they read.
+
+The same templates are in the Dockerfile that `builder render` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from builder.image.plan import ImagePlan
+from builder.image.render import build_system_files, pylock, render_template, uv_settings_files
+from builder.lock.model import SelectedPackage
+
+_STRICT: Final = "set -eu\n"
+_UV: Final = "/opt/uv"  # everything that uv writes is below this folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A script with its title; `setup` runs before it, and `scope` is the folder below which it may change files.
+
+    `files` are read by the scripts; `requirements` is the one of them that names the packages to install.
+    """
+
+    title: str
+    script: str
+    setup: str = ""
+    scope: Literal["/", "/opt/uv"] = "/"
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    requirements: str = ""
+
+
+def system_step(plan: ImagePlan) -> Step:
+    """Install the cell's system packages."""
+    script = render_template(f"steps/{plan.cell.family}.sh.j2", plan)
+    return Step(title=f"install {_count(len(plan.cell.packages), 'system package')}", script=_STRICT + script)
+
+
+def stdlib_step(plan: ImagePlan) -> Step:
+    """Compile the standard library."""
+    return Step(title="compile the standard library", script=_STRICT + render_template("steps/stdlib.sh.j2", plan))
+
+
+def environment_step(plan: ImagePlan) -> Step:
+    """Create the empty environment, and the cache."""
+    script = _settings(plan) + render_template("steps/environment.sh.j2", plan)
+    return Step(title="create the environment", script=script, scope=_UV)
+
+
+def build_systems_step(plan: ImagePlan) -> Step:
+    """Fill the cache with what builds of local packages need."""
+    parts = [
+        render_template("steps/build-system.sh.j2", plan, system=system, folder=f"/run/builder/build-system-{number}")
+        for number, system in enumerate(plan.selection.build_systems)
+    ]
+    return Step(
+        title="cache the build systems",
+        script=_settings(plan) + _uv_settings(plan) + "".join(parts),
+        scope=_UV,
+        files=build_system_files(plan.selection) | uv_settings_files(plan.selection),
+    )
+
+
+def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: int = 0) -> Step:
+    """Install wheels; their layers are told apart afterwards, so that one step makes many."""
+    folder = f"packages-{number}"
+    files = {f"{folder}/pylock.{package.name}.toml": pylock([package]) for package in packages}
+    return Step(
+        title=f"install {_count(len(packages), 'package')}",
+        setup=_new_environment(plan),
+        script=_settings(plan) + _install(plan),
+        scope=_UV,
+        files={**files, f"{folder}/pylock.toml": pylock(packages)},
+        requirements=f"{folder}/pylock.toml",
+    )
+
+
+def source_step(plan: ImagePlan, package: SelectedPackage) -> Step:
+    """Build one package and install it."""
+    requirements = f"source-{package.name}/pylock.toml"
+    return Step(
+        title=f"build {package.name} from source",
+        setup=_new_environment(plan),
+        script=_settings(plan) + _uv_settings(plan) + _install(plan),
+        scope=_UV,
+        files={requirements: pylock([package])} | uv_settings_files(plan.selection),
+        requirements=requirements,
+    )
+
+
+def _settings(plan: ImagePlan) -> str:
+    return _STRICT + render_template("steps/settings.sh.j2", plan)
+
+
+def _uv_settings(plan: ImagePlan) -> str:
+    return render_template("steps/uv-settings.sh.j2", plan)
+
+
+def _new_environment(plan: ImagePlan) -> str:
+    return _settings(plan) + render_template("steps/venv.sh.j2", plan)
+
+
+def _install(plan: ImagePlan) -> str:
+    return render_template("steps/packages.sh.j2", plan, requirements='"$REQUIREMENTS"')
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,160 @@
+"""The layers on this machine: blobs by digest, and records of layers by key. Deleting the folder costs only time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Final
+
+from builder.contract import LAYER_DIFF_ID, LAYER_KEY
+from builder.oci.manifest import DigestText, digest_of
+from builder.oci.reference import Digest
+from builder.parse import Document, MalformedError, parse_document
+
+_DAYS: Final = 30  # that a blob stays after its last use
+_DIGITS: Final = 11  # of a time in seconds since 1970, or of a size
+_CHUNK: Final = 1 << 20
+
+
+class StoredLayer(Document):
+    """A layer that was made: its key, the digest and size in bytes of its blob, the digest of its plain tar."""
+
+    key: str
+    digest: DigestText
+    size: int
+    media_type: str
+    diff_id: DigestText
+
+    @property
+    def descriptor(self) -> dict[str, object]:
+        """Its entry in a manifest, with annotations by which it is found again."""
+        return {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": self.size,
+            "annotations": {LAYER_KEY: self.key, LAYER_DIFF_ID: self.diff_id},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStore:
+    """A folder of blobs, `blobs/<hex>`, and of records, `keys/<key>.json`. Processes can share it."""
+
+    folder: Path
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, or will be."""
+        return self.folder / "blobs" / digest.hex
+
+    def find(self, key: str) -> StoredLayer | None:
+        """The layer with this key; None if it is missing, or its blob is not what was stored."""
+        try:
+            layer = parse_document(StoredLayer, self._record(key).read_bytes())
+        except (OSError, MalformedError):
+            return None
+        return layer if layer.key == key and self.has(Digest.from_str(layer.digest)) else None
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is here, with the right bytes; one with others is removed. Counts as a use of it."""
+        path = self.path(digest)
+        try:
+            if digest_of_file(path) != digest:
+                path.unlink()
+                return False
+            os.utime(path)
+        except OSError:
+            return False
+        return True
+
+    def read(self, digest: Digest) -> bytes | None:
+        """The content of a small blob, such as a config; None if it is not here."""
+        return self.path(digest).read_bytes() if self.has(digest) else None
+
+    def write(self, content: bytes) -> bytes:
+        """Store a small blob, and return it. A disk that is full only costs time later."""
+        with contextlib.suppress(OSError), self.new_blob() as file:
+            file.write(content)
+            file.flush()
+            self.keep(Path(file.name), digest_of(content))
+        return content
+
+    @contextlib.contextmanager
+    def new_blob(self) -> Iterator[IO[bytes]]:
+        """A new file for a blob, which is removed unless `keep` gives it a name."""
+        folder = self.folder / "blobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+    def keep(self, path: Path, digest: Digest) -> None:
+        """Give a complete file its place among the blobs."""
+        path.replace(self.path(digest))
+
+    def add(self, layer: StoredLayer) -> None:
+        """Record a layer whose blob is stored."""
+        self._write_record(self._record(layer.key), layer.model_dump_json())
+
+    def first_time(self, name: str) -> datetime:
+        """When this name was asked for first, to the second, in UTC: now, if it is new."""
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        noted = self._number("times", name)
+        if noted is None:
+            self._add_number("times", name, int(now.timestamp()))
+        return now if noted is None else datetime.fromtimestamp(noted, timezone.utc)
+
+    def size_of(self, artifact: str) -> int | None:
+        """The size in bytes of the artifact with this SHA-256; None if it was not noted."""
+        return self._number("sizes", artifact)
+
+    def add_size(self, artifact: str, size: int) -> None:
+        """Note the size of an artifact."""
+        if artifact:
+            self._add_number("sizes", artifact, size)
+
+    def _number(self, kind: str, name: str) -> int | None:
+        try:
+            text = (self.folder / kind / name).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return None
+        return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
+
+    def _add_number(self, kind: str, name: str, number: int) -> None:
+        with contextlib.suppress(OSError):
+            self._write_record(self.folder / kind / name, str(number))
+
+    def sweep(self) -> None:
+        """Remove what was not used for a month, and what killed runs left."""
+        oldest = time.time() - _DAYS * 86400
+        for path in self.folder.glob("*/*"):
+            with contextlib.suppress(OSError):
+                age = path.stat().st_mtime
+                if age < oldest or (path.name.startswith(".") and age < time.time() - 86400):
+                    path.unlink()
+
+    def _record(self, key: str) -> Path:
+        return self.folder / "keys" / f"{key}.json"
+
+    def _write_record(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+
+
+def digest_of_file(path: Path) -> Digest:
+    """Return the SHA-256 digest of a file's content; raise OSError if it cannot be read."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hashed.update(chunk)
+    return Digest(algorithm="sha256", hex=hashed.hexdigest())
