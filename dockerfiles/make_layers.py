@@ -250,7 +250,8 @@ def entry_of(tar: tarfile.TarFile, path: str) -> Optional[tarfile.TarInfo]:
         return None
     entry.uname = entry.gname = ""
     entry.mtime = int(entry.mtime)  # as bytecode notes it
-    for name in os.listxattr(path, follow_symlinks=False):
+    # A Python that was built without them, as with some C libraries, cannot read attributes.
+    for name in os.listxattr(path, follow_symlinks=False) if hasattr(os, "listxattr") else ():
         if name.startswith(("user.", "security.capability")):
             value = os.getxattr(path, name, follow_symlinks=False)
             entry.pax_headers["SCHILY.xattr." + name] = value.decode("utf-8", "surrogateescape")
