@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,7 +16,7 @@ from builder.image.build import BuildSettings, build
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
 from builder.layer.assemble import AssembledImage
-from builder.layer.build import LayeredBuild
+from builder.layer.build import CellWork, LayeredBuild
 from builder.lock.select import select
 from builder.oci.manifest import digest_of
 from builder.oci.registry import Registries
@@ -25,6 +25,7 @@ from builder.release.promote import PlannedImage, Promotable, plan_moves
 from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.request import Project, today
+from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
 from builder.verify.record import EngineImage, find_verified, record_verified
 from builder.verify.runner import Built, Check, FailedVerification, VerifiedImage, verify
@@ -49,12 +50,13 @@ class ProgressEvent:
 class CellResult:
     """The outcome of a cell, its results so far, and the error of the stage that failed.
 
-    `seconds` is its duration; `log` is the path of the build log.
+    `seconds` is its duration, `watch` where they went; `log` is the path of the build log.
     """
 
     rendered: RenderedImage
     outcome: Outcome
     seconds: float = 0.0
+    watch: Stopwatch = field(default_factory=Stopwatch)
     log: Path | None = None
     built: Built | None = None
     verified: VerifiedImage | EngineImage | None = None
@@ -180,9 +182,14 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
         context.on_event(ProgressEvent(cell=cell, stage="build", text=text))
 
     if context.settings.attested:  # only BuildKit attests, and only what it builds as a whole
-        built: Built = build(result.rendered, context.engine, context.settings, scratch, on_step=on_step)
+        with result.watch.measure("build"):
+            built: Built = build(result.rendered, context.engine, context.settings, scratch, on_step=on_step)
     else:
-        built = context.layered.build(result.rendered, context.engine, scratch, on_step=on_step)
+        work = CellWork(
+            rendered=result.rendered, scratch=scratch, watch=result.watch, on_step=on_step,
+            upload=context.publisher.upload if context.publisher else None,
+        )  # fmt: skip
+        built = context.layered.build(work, context.engine)
     return replace(result, built=built, outcome="built")
 
 
@@ -191,17 +198,19 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         return result
     cell = result.rendered.plan.cell.name
     log = context.settings.log_of(result.rendered)
-    verified = verify(
-        result.built,
-        context.engine,
-        checkout=context.checkout,
-        inputs=BuildInputs(
-            secrets=context.settings.secrets,
-            log=log.read_text(encoding="utf-8") if result.built.made else "",
-            selection={package.name: package.version for package in result.rendered.plan.selection.packages},
-        ),
-        on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
+    inputs = BuildInputs(
+        secrets=context.settings.secrets,
+        log=log.read_text(encoding="utf-8") if result.built.made else "",
+        selection={package.name: package.version for package in result.rendered.plan.selection.packages},
     )
+    with result.watch.measure("verify"):
+        verified = verify(
+            result.built,
+            context.engine,
+            checkout=context.checkout,
+            inputs=inputs,
+            on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
+        )
     record_verified(verified, context.engine, context.records)
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
@@ -221,7 +230,9 @@ def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
         content = _content(result.verified, context.engine, context.layered, scratch)
     else:
         content = result.verified.content
-    return replace(result, published=context.publisher.push(result.verified, content), outcome="pushed")
+    with result.watch.measure("send"):
+        published = context.publisher.push(result.verified, content)
+    return replace(result, published=published, outcome="pushed")
 
 
 def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:

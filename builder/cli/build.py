@@ -15,7 +15,7 @@ from builder.cli.options import PATH, cell_options, dry_run_option, json_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
-from builder.cli.output.messages import print_error
+from builder.cli.output.messages import print_error, print_note
 from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
@@ -117,6 +117,7 @@ class BuildOptions:
     dry_run: bool
     provenance: Provenance | None
     sbom: bool
+    timings: bool
     as_json: bool
 
     @property
@@ -176,6 +177,7 @@ class BuildOptions:
     help="Attest how each image was built; max includes every detail.  [without a value: min]",
 )
 @click.option("--sbom", is_flag=True, help="Attest what each image contains.")
+@click.option("--timings", is_flag=True, help="Print where the time of each cell went.")
 @json_option
 def build_command(request: Request, /, **flags: Any) -> None:
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
@@ -195,6 +197,8 @@ def build_command(request: Request, /, **flags: Any) -> None:
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
     done = _build(rendered, project, settings, registries, buildx, options)
+    if options.timings:
+        print_note(text.timings_table(done.results))
     report(done, as_json=options.as_json, pushed=options.push)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,21 @@ from builder.layer.find import FoundLayer, LayerRepositories, fetch_found, find_
 from builder.layer.make import LayerFactory, LayerWork
 from builder.layer.plan import LayerPlan, plan_layers
 from builder.layer.sizes import fetch_sizes
-from builder.layer.store import LayerStore
+from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
+from builder.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellWork:
+    """What one cell needs: a folder of its own, and where to report. `upload` sends blobs while the engine loads."""
+
+    rendered: RenderedImage
+    scratch: Path
+    watch: Stopwatch
+    on_step: Callable[[str], None]
+    upload: Callable[[AssembledImage], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +50,17 @@ class LayeredBuild:
     most: int
     publishes: bool
 
-    def build(
-        self, rendered: RenderedImage, engine: Engine, scratch: Path, *, on_step: Callable[[str], None]
-    ) -> AssembledImage:
+    def build(self, work: CellWork, engine: Engine) -> AssembledImage:
         """Assemble an image and load it into the engine under its immutable tag.
 
         Raises BuildError, RegistryError or EngineError. A layer that a registry has lost is made again.
         """
         lost: set[str] = set()
         while True:
-            image = self.assemble(rendered, scratch, lost, on_step=on_step)
-            on_step("load into the engine")
+            image = self.assemble(work, lost)
+            work.on_step("load into the engine")
             try:
-                engine.load(image, rendered.immutable_tag, str(rendered.plan.cell.platform))
+                self._load(image, work, engine)
             except LostBlobError as error:
                 layer = image.layer_of(error.digest)
                 if layer is None or layer.key in lost:
@@ -58,29 +69,37 @@ class LayeredBuild:
             else:
                 return image
 
-    def assemble(
-        self, rendered: RenderedImage, scratch: Path, lost: Collection[str] = (), *, on_step: Callable[[str], None]
-    ) -> AssembledImage:
+    def _load(self, image: AssembledImage, work: CellWork, engine: Engine) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            # Blobs that no manifest names yet do no harm if the image turns out to be broken.
+            sent = pool.submit(work.upload, image) if work.upload else None
+            with work.watch.measure("load"):
+                engine.load(image, work.rendered.immutable_tag, str(work.rendered.plan.cell.platform))
+            with work.watch.measure("send"), contextlib.suppress(RegistryError):  # pushing tries it again
+                if sent:
+                    sent.result()
+
+    def assemble(self, work: CellWork, lost: Collection[str] = ()) -> AssembledImage:
         """Find and make the image's layers, and assemble it; those in `lost` are not looked for."""
-        platform = rendered.plan.cell.platform
-        base = fetch_image(rendered.plan.base, platform, self.registries, self.store)
-        plan = self._plan(rendered, base)
-        found = {} if self.factory.settings.no_cache else self._find(plan)
+        rendered, platform = work.rendered, work.rendered.plan.cell.platform
+        with work.watch.measure("find layers"):
+            base = fetch_image(rendered.plan.base, platform, self.registries, self.store)
+            plan = self._plan(rendered, base)
+            found = {} if self.factory.settings.no_cache else self._find(plan)
         found = {key: each for key, each in found.items() if key not in lost}
-        blobs = Blobs(store=self.store, registries=self.registries, origins=_origins(base, found))
         missing = [layer for layer in plan.layers if layer.key not in found]
         if missing:
             uv = fetch_image(rendered.plan.uv, platform, self.registries, self.store)
-            system = found.get(plan.layers[0].key) if plan.layers[0].kind == "system" else None
-            work = LayerWork(
-                plan=plan, base=base, uv=uv, blobs=Blobs(
-                    store=self.store, registries=self.registries, origins={**blobs.origins, **_origins(uv, {})}
-                ),
-                below=system.stored if system else None, scratch=scratch, on_step=on_step,
+            making = LayerWork(
+                plan=plan, base=base, uv=uv, blobs=self._blobs({**_origins(base, found), **_origins(uv, {})}),
+                below=_system_layer(plan, found), scratch=work.scratch, watch=work.watch, on_step=work.on_step,
             )  # fmt: skip
-            made = self.factory.make(work, missing)
+            made = self.factory.make(making, missing)
             found |= {key: FoundLayer(stored=stored, repository=None) for key, stored in made.items()}
-        return assemble(plan, base, found, missing, blobs)
+        return assemble(plan, base, found, missing, self._blobs(_origins(base, found)))
+
+    def _blobs(self, origins: Mapping[str, ImageRef]) -> Blobs:
+        return Blobs(store=self.store, registries=self.registries, origins=origins)
 
     def find(self, rendered: RenderedImage) -> AssembledImage | None:
         """Assemble an image all of whose layers are on this machine; None if one is missing, or its base is unknown."""
@@ -92,8 +111,7 @@ class LayeredBuild:
         found = find_stored(plan.layers, self.store)
         if len(found) < len(plan.layers):
             return None
-        blobs = Blobs(store=self.store, registries=self.registries, origins=_origins(base, found))
-        return assemble(plan, base, found, (), blobs)
+        return assemble(plan, base, found, (), self._blobs(_origins(base, found)))
 
     def _plan(self, rendered: RenderedImage, base: BaseImage) -> LayerPlan:
         sizes = fetch_sizes(rendered.plan.selection.packages, self.store, self.registries.stopped)
@@ -110,6 +128,11 @@ class LayeredBuild:
             with contextlib.suppress(RegistryError):  # a laptop without a login makes its layers itself
                 found = fetch_found(plan, self.repositories, self.registries) | found
         return found
+
+
+def _system_layer(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> StoredLayer | None:
+    keys = [layer.key for layer in plan.layers if layer.kind == "system" and layer.key in found]
+    return found[keys[0]].stored if keys else None
 
 
 def _origins(base: BaseImage, found: Mapping[str, FoundLayer]) -> dict[str, ImageRef]:

@@ -22,6 +22,7 @@ from builder.layer.secrets import secret_marks
 from builder.layer.store import StoredLayer
 from builder.layer.uv import write_uv
 from builder.oci.reference import Digest
+from builder.stopwatch import Stopwatch
 
 _LANES: Final = 2  # layers that are compressed at a time
 _LINKING: Final = {"source", "build-systems"}  # kinds that may need the system packages
@@ -60,6 +61,7 @@ class LayerWork:
     blobs: Blobs
     below: StoredLayer | None
     scratch: Path
+    watch: Stopwatch
     on_step: Callable[[str], None]
 
 
@@ -85,7 +87,8 @@ class LayerFactory:
                 made = self._make(work, mine, _below(work, mine, others))
         finally:
             self.claims.settle(mine, made)
-        waited = {layer: future.result() for layer, future in others.items()}
+        with work.watch.measure("wait for other cells"):
+            waited = {layer: future.result() for layer, future in others.items()}
         lost = [layer for layer, stored in waited.items() if stored is None]
         made |= {layer.key: stored for layer, stored in waited.items() if stored is not None}
         return made | self.make(work, lost) if lost else made
@@ -94,11 +97,19 @@ class LayerFactory:
         output = work.scratch / "layers"
         output.mkdir()
         if steps_for(work.plan, layers):
-            self._run_steps(work, layers, below, output)
+            with work.watch.measure("make layers"):
+                self._run_steps(work, layers, below, output)
         if uv := [layer for layer in layers if layer.kind == "uv"]:
             work.on_step("fetch uv")
-            write_uv(work.uv, work.blobs, _tar(output, uv[0]))
+            with work.watch.measure("fetch uv"):
+                write_uv(work.uv, work.blobs, _tar(output, uv[0]))
         work.on_step("compress the layers")
+        with work.watch.measure("compress"):
+            made = self._pack(work, layers, output)
+        shutil.rmtree(output)
+        return {layer.key: layer for layer in made}
+
+    def _pack(self, work: LayerWork, layers: Sequence[Layer], output: Path) -> list[StoredLayer]:
         bundle = output / _BASE_BUNDLE
         inspector = LayerInspector(
             cell=work.plan.rendered.plan.cell.name,
@@ -113,9 +124,7 @@ class LayerFactory:
             return stored
 
         with ThreadPoolExecutor(_LANES) as pool:
-            made = list(pool.map(packed, layers))
-        shutil.rmtree(output)
-        return {layer.key: layer for layer in made}
+            return list(pool.map(packed, layers))
 
     def _run_steps(self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None, output: Path) -> None:
         rendered = work.plan.rendered

@@ -15,11 +15,14 @@ from builder.oci.registry import Registries
 from builder.process import uninterrupted
 from builder.release.journal import Move, Promotion
 from builder.release.promote import PlannedImage, promote
-from builder.release.publish import Content, Publishable, PublishedImage, push, put_layers
+from builder.release.publish import Content, Publishable, PublishedImage, push, put_blobs, put_layers
 
 
 class Publisher(Protocol):
     """Publishes verified images, and moves the tags that jobs use."""
+
+    def upload(self, image: AssembledImage) -> None:
+        """Upload blobs of an image that is not verified yet, so that `push` takes less time."""
 
     def push(self, image: Publishable, content: Content) -> PublishedImage | PlannedImage:
         """Upload an image, its immutable tag, and the layers that other images may use."""
@@ -35,6 +38,10 @@ class RegistryPublisher:
     registries: Registries
     compression: Compression
     repositories: LayerRepositories | None = None
+
+    def upload(self, image: AssembledImage) -> None:
+        """See `Publisher.upload`."""
+        put_blobs(image, image.rendered.immutable_tag, self.registries)
 
     def push(self, image: Publishable, content: Content) -> PublishedImage:
         """See `Publisher.push`."""
@@ -52,6 +59,9 @@ class RegistryPublisher:
 @dataclass(frozen=True, kw_only=True)
 class DryRunPublisher:
     """Publishes nothing; returns what a real run would publish. See `Publisher`."""
+
+    def upload(self, image: AssembledImage) -> None:
+        """See `Publisher.upload`."""
 
     def push(self, image: Publishable, content: Content) -> PlannedImage:  # noqa: ARG002
         """See `Publisher.push`."""

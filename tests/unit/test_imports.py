@@ -12,7 +12,7 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract"),
+    ("errors", "contract", "stopwatch"),
     ("parse", "process", "http"),
     ("oci",),
     ("matrix",),

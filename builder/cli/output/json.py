@@ -93,6 +93,7 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
         "digest": _digest(result),
         "size": result.built.size if result.built else None,
         "seconds": round(result.seconds, 3),
+        "timings": {step: round(seconds, 3) for step, seconds in result.watch.seconds.items()},
         "checks": [check_json(check) for check in result.checks],
         "log": str(result.log) if result.log else None,
         "error": redact(str(result.error)) if result.error else None,

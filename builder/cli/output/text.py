@@ -9,7 +9,7 @@ from builder.image.render import RenderedImage
 from builder.oci.reference import ImageRef
 from builder.release.diff import Difference
 from builder.release.state import Explanation, Status
-from builder.run import Publication
+from builder.run import CellResult, Publication
 from builder.verify.runner import Check
 
 
@@ -89,6 +89,18 @@ def diff_table(found: Difference) -> str:
 def checks_table(checks: Sequence[Check]) -> str:
     """Checks as text, one line each."""
     return "\n".join(f"{check.verdict:<8}{check.name:<22}{check.seconds:6.2f} s  {check.evidence}" for check in checks)
+
+
+def timings_table(results: Sequence[CellResult]) -> str:
+    """Where the time of each cell went: its steps in seconds, and the checks, which ran side by side."""
+    lines = []
+    for result in results:
+        lines.append(f"{result.rendered.plan.cell.name}  {result.seconds:.2f} s")
+        for step, seconds in result.watch.seconds.items():
+            lines.append(f"  {step:<22}{seconds:6.2f} s")
+            checks = result.checks if step == "verify" else ()
+            lines += [f"    {check.name:<20}{check.seconds:6.2f} s" for check in checks]
+    return "\n".join(lines)
 
 
 def format_size(size: int) -> str:
