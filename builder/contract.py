@@ -30,6 +30,7 @@ VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 # Annotations of a layer in a manifest: its key (see `builder.layer.plan`), and the digest of its tar, uncompressed.
 LAYER_KEY: Final = f"{LABELS}.layer"
 LAYER_DIFF_ID: Final = f"{LABELS}.diff-id"
+CREATED: Final = "org.opencontainers.image.created"
 LAYERS_NAME: Final = "layers"  # the repository of layers, below that of the images
 
 JOURNAL_TAG: Final = "builder-journal"

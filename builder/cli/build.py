@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from builder.engine.docker import DockerEngine
 from builder.errors import RegistryError, UsageError
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
-from builder.layer.build import LayeredBuild
+from builder.layer.build import LayeredBuild, LayerStatus
 from builder.layer.buildkit import BuildKitMaker
 from builder.layer.make import LayerFactory
 from builder.layer.store import LayerStore
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
-from builder.release.state import fetch_explanations, fetch_states
+from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
     Project,
     Request,
@@ -75,12 +75,30 @@ def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
             raise
         print_error(error)
         explanations = {}
+    layers = _fetch_layers(project, registries, rendered, explanations)
     if as_json:
-        click.echo(json.dumps(documents.plan_json(rendered, explanations), indent=2))
+        click.echo(json.dumps(documents.plan_json(rendered, explanations, layers), indent=2))
     else:
-        click.echo(text.plan_table(rendered, explanations))
+        click.echo(text.plan_table(rendered, explanations, layers))
     if exit_code and any(explanation.status != "up-to-date" for explanation in explanations.values()):
         sys.exit(1)
+
+
+def _fetch_layers(
+    project: Project,
+    registries: Registries,
+    rendered: Sequence[RenderedImage],
+    explanations: Mapping[str, Explanation],
+) -> dict[str, LayerStatus]:
+    """Look for the layers of the cells that need a build, by the cell's name; none if a registry does not answer."""
+    settings = BuildSettings(mirrors=project.mirrors, secrets={}, logs=default_log_folder())
+    layered = layered_build(project, settings, registries, Buildx(), publishes=False)
+    built = {name for name, explanation in explanations.items() if explanation.status in {"up-to-date", "to-promote"}}
+    wanted = [image for image in rendered if image.plan.cell.name not in built]
+    try:
+        return {image.plan.cell.name: layered.fetch_status(image) for image in wanted}
+    except RegistryError:
+        return {}
 
 
 @click.command("render")

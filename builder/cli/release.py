@@ -16,6 +16,7 @@ from builder.engine.docker import DockerEngine
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.oci.registry import Registries
+from builder.release.layers import fetch_unused_layers
 from builder.release.promote import fetch_rollback
 from builder.release.prune import Retention, delete_candidates, fetch_candidates
 from builder.release.publisher import DryRunPublisher, Publisher, RegistryPublisher
@@ -115,7 +116,11 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
         generations=keep, keys=_kept_keys(project, rendered), built_after=now - timedelta(hours=hours),
         promoted_after=now - timedelta(days=branch_days), deleted_branch=project.matrix.branch,
     )  # fmt: skip
-    candidates = fetch_candidates(repository, registries, retention)
+    candidates = [*fetch_candidates(repository, registries, retention)]
+    repositories = layer_repositories(project.matrix)
+    if repositories and not project.matrix.layers:  # a repository that the matrix names may serve other projects too
+        unused = [candidate.ref for candidate in candidates]
+        candidates += fetch_unused_layers(repositories, unused, registries, retention.built_after)
     for candidate in candidates:
         click.echo(candidate.ref.familiar)
     if delete:

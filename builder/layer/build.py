@@ -16,7 +16,7 @@ from builder.layer.base import BaseImage, fetch_image
 from builder.layer.blobs import Blobs, LostBlobError
 from builder.layer.find import FoundLayer, LayerRepositories, fetch_found, find_stored
 from builder.layer.make import LayerFactory, LayerWork
-from builder.layer.plan import LayerPlan, plan_layers
+from builder.layer.plan import Layer, LayerPlan, plan_layers
 from builder.layer.sizes import fetch_sizes
 from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import ImageRef
@@ -33,6 +33,15 @@ class CellWork:
     watch: Stopwatch
     on_step: Callable[[str], None]
     upload: Callable[[AssembledImage], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStatus:
+    """The layers of an image, and those of them that would have to be made, with the bytes to download for them."""
+
+    plan: LayerPlan
+    missing: tuple[Layer, ...]
+    download: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +109,16 @@ class LayeredBuild:
 
     def _blobs(self, origins: Mapping[str, ImageRef]) -> Blobs:
         return Blobs(store=self.store, registries=self.registries, origins=origins)
+
+    def fetch_status(self, rendered: RenderedImage) -> LayerStatus:
+        """Plan an image's layers, and look which of them exist; the repositories are asked if there are any."""
+        base = fetch_image(rendered.plan.base, rendered.plan.cell.platform, self.registries, self.store)
+        sizes = fetch_sizes(rendered.plan.selection.packages, self.store, self.registries.stopped)
+        plan = self._plan(rendered, base)
+        found = self._find(plan)
+        missing = tuple(layer for layer in plan.layers if layer.key not in found)
+        download = sum(sizes.get(package.name, 0) for layer in missing for package in layer.packages)
+        return LayerStatus(plan=plan, missing=missing, download=download)
 
     def find(self, rendered: RenderedImage) -> AssembledImage | None:
         """Assemble an image all of whose layers are on this machine; None if one is missing, or its base is unknown."""

@@ -56,11 +56,6 @@ class Layer:
         names = ", ".join(package.name for package in self.packages)
         return f"{self.kind}: {names}" if names else self.kind
 
-    @property
-    def size(self) -> int:
-        """The bytes to download for its packages, as far as the lock gives them."""
-        return sum(package.size or 0 for package in self.packages)
-
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:

@@ -57,6 +57,7 @@ class ManifestBody(Document):
     media_type: str = Field("", alias="mediaType")
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
+    annotations: dict[str, str] | None = None
     manifests: tuple[Descriptor, ...] = ()
 
 

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
@@ -25,6 +26,7 @@ import zstandard
 
 from builder.contract import (
     CONFIG_TYPE,
+    CREATED,
     EMPTY_TYPE,
     INDEX_TYPE,
     KEY_LABEL,
@@ -140,6 +142,7 @@ def layer_manifest(entry: Mapping[str, Any]) -> Manifest:
             "artifactType": LAYER_ARTIFACT,
             "config": {"mediaType": EMPTY_TYPE, **descriptor(EMPTY_CONFIG)},
             "layers": [entry],
+            "annotations": {CREATED: datetime.now(timezone.utc).isoformat("T", "seconds")},
         }
     )
 

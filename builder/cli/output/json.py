@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.image.render import RenderedImage
+from builder.layer.build import LayerStatus
 from builder.process import redact
 from builder.release.diff import Difference
 from builder.release.journal import Move
@@ -34,12 +35,33 @@ def _layers_json(found: Difference) -> list[dict[str, Any]]:
 
 
 def plan_json(
-    rendered: Sequence[RenderedImage], explanations: Mapping[str, Explanation] | None = None
+    rendered: Sequence[RenderedImage],
+    explanations: Mapping[str, Explanation] | None = None,
+    layers: Mapping[str, LayerStatus] | None = None,
 ) -> dict[str, Any]:
     """The output of `builder plan --json`."""
     return {
-        "cells": [cell_json(image) | _status_json((explanations or {}).get(image.plan.cell.name)) for image in rendered]
+        "cells": [
+            cell_json(image)
+            | _status_json((explanations or {}).get(image.plan.cell.name))
+            | {"layers": _plan_layers_json((layers or {}).get(image.plan.cell.name))}
+            for image in rendered
+        ]
     }
+
+
+def _plan_layers_json(status: LayerStatus | None) -> list[dict[str, Any]] | None:
+    if status is None:
+        return None
+    return [
+        {
+            "kind": layer.kind,
+            "key": layer.key,
+            "packages": [package.name for package in layer.packages],
+            "exists": layer not in status.missing,
+        }
+        for layer in status.plan.layers
+    ]
 
 
 def _status_json(explanation: Explanation | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from builder.image.render import RenderedImage
+from builder.layer.build import LayerStatus
 from builder.oci.reference import ImageRef
 from builder.release.diff import Difference
 from builder.release.state import Explanation, Status
@@ -13,8 +14,12 @@ from builder.run import CellResult, Publication
 from builder.verify.runner import Check
 
 
-def plan_table(rendered: Sequence[RenderedImage], explanations: Mapping[str, Explanation] | None = None) -> str:
-    """A plan as text: the packages, download, images, key, tags and status of each cell."""
+def plan_table(
+    rendered: Sequence[RenderedImage],
+    explanations: Mapping[str, Explanation] | None = None,
+    layers: Mapping[str, LayerStatus] | None = None,
+) -> str:
+    """A plan as text: the packages, download, images, key, tags, layers and status of each cell."""
     lines = []
     for image in rendered:
         selection = image.plan.selection
@@ -30,9 +35,22 @@ def plan_table(rendered: Sequence[RenderedImage], explanations: Mapping[str, Exp
             f"  uv         {image.plan.uv.familiar}",
             f"  key        {image.key}",
             *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),
+            *_layer_lines((layers or {}).get(image.plan.cell.name)),
             *_status_lines((explanations or {}).get(image.plan.cell.name)),
         ]
     return "\n".join(lines)
+
+
+def _layer_lines(status: LayerStatus | None) -> list[str]:
+    if status is None:
+        return []
+    total, missing = len(status.plan.layers), status.missing
+    if not missing:
+        return [f"  layers     {total}, all of them exist"]
+    packages = [package.name for layer in missing for package in layer.packages]
+    kinds = [layer.kind for layer in missing if not layer.packages]
+    parts = [*kinds, *([f"{len(packages)} packages, {format_size(status.download)}"] if packages else [])]
+    return [f"  layers     {total}, of which {len(missing)} are to be made: {', '.join(parts)}"]
 
 
 _STATES: Final[Mapping[Status, str]] = {
