@@ -164,11 +164,9 @@ class MatrixFile(_Table):
     refresh: Literal["daily", "weekly", "monthly", "never"] = Field(
         "never", description="How often to rebuild cells with system packages when no other input has changed"
     )
-    compression: Literal["gzip", "zstd"] = Field(
-        "gzip", description="Compression of pushed layers; zstd also applies to the layers of the base image"
-    )
+    compression: Literal["gzip", "zstd"] = Field("gzip", description="Compression of the layers that builder makes")
     cache: Literal["none", "registry"] = Field(
-        "none", description="Where to cache build steps besides the engine: registry helps runners that start empty"
+        "none", description="Where to cache the build steps of images with attestations, besides the engine"
     )
     layers: Annotated[str, AfterValidator(_repository)] | None = Field(
         None, description="Where to store layers that images share; by default the images' repository and /layers"

@@ -58,7 +58,7 @@ def cell(rendered: RenderedImage) -> dict[str, Any]:
 def test_plan(rendered: RenderedImage) -> None:
     """Broken: `builder plan --json` prints other keys or values."""
     assert json.loads(json.dumps(documents.plan_json([rendered]))) == {
-        "cells": [{**cell(rendered), "status": None, "reasons": []}]
+        "cells": [{**cell(rendered), "status": None, "reasons": [], "layers": None}]
     }
 
 
@@ -79,6 +79,7 @@ def test_verified_build(rendered: RenderedImage) -> None:
                 "digest": str(digest),
                 "size": 12345,
                 "seconds": 2.0,
+                "timings": {},
                 "checks": [{"name": "uv-pip", "verdict": "passed", "evidence": "fine", "seconds": 0.25}],
                 "log": "a.log",
                 "error": None,

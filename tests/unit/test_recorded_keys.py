@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "1dc652680f4b64bc01b18cbdc7f0eaec569a7ff4b9d40d50312caba3c33e4b4a",
-    "3.11-alpine": "2abd9eb4f2bf41dd736b9169caf98ff6626153fe3fc1e4cb1f3d9107a829e911",
-    "3.13-bookworm-slim": "3c58e6395ba5ca851f2362722c5576a60e9dc1a29e46a0ed0d7966602f88564a",
-    "3.13-alpine": "21d85038aeb61b5950485f531721e0be0979f4dd7105097d7352138a22ddf84d",
+    "3.11-bookworm-slim": "f90289b9e7e3ee9f676dbd1a9af71822de575b939425320e9d63ed4a0a11a680",
+    "3.11-alpine": "9714dc222c67900bb1e49e81d19fa507614bb0b7a887ca4163c93f29ed145800",
+    "3.13-bookworm-slim": "01272410b85a938fd38017debea90035a7e907773d640ce4257e0309a7d9049b",
+    "3.13-alpine": "d0c954bb27dd223d0ea316eaf7d4b690fc3a1fb512003dd2f726f7dc06c07233",
 }
 
 
