@@ -6,6 +6,7 @@ It answers the pull requests of the OCI distribution specification, and nothing 
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import IO, Final, Protocol
 
 from builder.errors import BuilderError
 from builder.oci.manifest import Manifest
-from builder.oci.reference import Digest, is_digest
+from builder.oci.reference import Digest
 
 NAME: Final = "builder/image"
 
@@ -30,78 +31,81 @@ class Content(Protocol):
         """Open a blob of the image, compressed as the manifest says."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Offers one image; remembers why a blob could not be opened."""
+
+    daemon_threads = True
+
+    def __init__(self, content: Content) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content = content
+        self.failures: list[Exception] = []
+        body = content.manifest.body
+        self.blobs = {part.digest for part in (*body.layers, *([body.config] if body.config else []))}
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing about a client that went away."""
+
+
 @contextlib.contextmanager
 def serve(content: Content) -> Iterator[str]:
     """Serve an image on a free port of the loopback interface; yield its reference, `127.0.0.1:<port>/<name>@…`.
 
-    If a blob cannot be opened, the engine's pull fails, and that error is raised at the end.
+    If a blob could not be opened, the error is raised at the end.
     """
-    failures: list[BuilderError] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(content, failures))
-    server.daemon_threads = True
+    server = _Server(content)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_port}/{NAME}@{content.manifest.digest}"
-    except BuilderError as error:
-        raise failures[0] if failures else error from None
     finally:
         server.shutdown()
         server.server_close()
+        if server.failures:
+            raise server.failures[0]
 
 
-def _handler(content: Content, failures: list[BuilderError]) -> type[BaseHTTPRequestHandler]:
-    named = {layer.digest for layer in content.manifest.body.layers}
-    if content.manifest.body.config:
-        named.add(content.manifest.body.config.digest)
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
 
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
 
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Print nothing."""
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-            """Print nothing."""
+    def _answer(self, *, with_body: bool) -> None:
+        manifest = self.server.content.manifest
+        kind, _, name = self.path.removeprefix(f"/v2/{NAME}/").partition("/")
+        if self.path == "/v2/":
+            self._send(io.BytesIO(b"{}"), "application/json", with_body=with_body)
+        elif kind == "manifests" and name == str(manifest.digest):
+            self._send(io.BytesIO(manifest.content), manifest.media_type, with_body=with_body, digest=name)
+        elif kind == "blobs" and name in self.server.blobs:
+            self._send_blob(name, with_body=with_body)
+        else:
+            self.send_error(404)
 
-        def _answer(self, *, with_body: bool) -> None:
-            kind, _, name = self.path.removeprefix(f"/v2/{NAME}/").partition("/")
-            if self.path == "/v2/":
-                self._send_bytes(b"{}", "application/json", with_body=with_body)
-            elif kind == "manifests" and name == str(content.manifest.digest):
-                self._send_bytes(content.manifest.content, content.manifest.media_type, with_body=with_body)
-            elif kind == "blobs" and is_digest(name) and name in named:
-                self._send_blob(Digest.from_str(name), with_body=with_body)
-            else:
-                self._send_head(404, 0)
+    def _send_blob(self, digest: str, *, with_body: bool) -> None:
+        try:
+            blob = self.server.content.open_blob(Digest.from_str(digest))
+        except (BuilderError, OSError) as error:
+            self.server.failures.append(error)
+            self.send_error(500)
+            return
+        with blob:
+            self._send(blob, "application/octet-stream", with_body=with_body, digest=digest)
 
-        def _send_bytes(self, body: bytes, media_type: str, *, with_body: bool) -> None:
-            self._send_head(200, len(body), media_type, str(content.manifest.digest))
-            if with_body:
-                self.wfile.write(body)
-
-        def _send_blob(self, digest: Digest, *, with_body: bool) -> None:
-            try:
-                opened = content.open_blob(digest)
-            except BuilderError as error:
-                failures.append(error)
-                self._send_head(500, 0)
-                return
-            with opened:
-                size = opened.seek(0, 2)
-                opened.seek(0)
-                self._send_head(200, size, "application/octet-stream", str(digest))
-                if with_body:
-                    shutil.copyfileobj(opened, self.wfile, 1 << 20)
-
-        def _send_head(self, status: int, size: int, media_type: str = "text/plain", digest: str = "") -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(size))
-            self.send_header("Content-Type", media_type)
-            if digest:
-                self.send_header("Docker-Content-Digest", digest)
-            self.end_headers()
-
-    return Handler
+    def _send(self, body: IO[bytes], media_type: str, *, with_body: bool, digest: str = "") -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(body.seek(0, 2)))
+        self.send_header("Content-Type", media_type)
+        if digest:
+            self.send_header("Docker-Content-Digest", digest)
+        self.end_headers()
+        body.seek(0)
+        if with_body:
+            shutil.copyfileobj(body, self.wfile, 1 << 20)
