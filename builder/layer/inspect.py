@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import posixpath
+import re
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from builder.layer.secrets import find_mark
 
 _CHUNK: Final = 1 << 20
 _UV: Final = "opt/uv/"
-_ENVIRONMENT: Final = "opt/uv/venv/"
+_SITE_PACKAGES: Final = re.compile("opt/uv/venv/lib/python[^/]+/site-packages")
 _FILE_MODE: Final = 0o004  # any user reads every file below /opt/uv,
 _FOLDER_MODE: Final = 0o007  # and writes to every folder
 
@@ -86,15 +87,18 @@ class LayerInspector:
     def _check_records(self, layer: Layer, found: _Findings) -> set[str]:
         """Compare files with RECORDs (PyPA, "Recording installed projects"); return all hashes in those."""
         expected: defaultdict[str, set[str]] = defaultdict(set)  # a file may be in the RECORDs of several packages
+        recorded = set()
         for name, content in found.records.items():
             folder = posixpath.dirname(posixpath.dirname(name))
             for path, hash_ in _rows(content):
-                expected[posixpath.normpath(posixpath.join(folder, path))].add(hash_)
+                # Not in the cache, where scripts have no shebang yet, nor in a package that contains others, like pip.
+                if _SITE_PACKAGES.fullmatch(folder):
+                    expected[posixpath.normpath(posixpath.join(folder, path))].add(hash_)
+                recorded.add(hash_)
         for path, hashes in expected.items():
-            installed = path.startswith(_ENVIRONMENT) and any(hash_.startswith("sha256=") for hash_ in hashes)
-            if installed and found.hashes.get(path) not in hashes:
+            if any(hash_.startswith("sha256=") for hash_ in hashes) and found.hashes.get(path) not in hashes:
                 raise self._fault(layer, f"/{path} is not the file that a RECORD lists")
-        return {hash_ for hashes in expected.values() for hash_ in hashes}
+        return recorded
 
     def _fault(self, layer: Layer, what: str, *, hint: str = "make the layer again with --no-cache") -> BuildError:
         return BuildError(f"{self.cell}: layer {layer.title}: {what}", hint=hint)
