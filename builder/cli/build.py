@@ -264,7 +264,8 @@ def layered_build(
     return LayeredBuild(
         factory=LayerFactory(
             maker=BuildKitMaker(buildx=buildx, mirrors=project.mirrors), settings=settings,
-            compression=project.matrix.compression, raise_if_stopped=buildx.processes.raise_if_stopped,
+            compression=project.matrix.compression, branch=project.matrix.branch,
+            raise_if_stopped=buildx.processes.raise_if_stopped,
         ),
         registries=registries, store=store, repositories=layer_repositories(project.matrix),
         most=project.matrix.max_layers, publishes=publishes,

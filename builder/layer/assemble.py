@@ -16,7 +16,6 @@ from builder.contract import (
     INPUTS_LABEL,
     KEY_LABEL,
     LABELS,
-    LAYER_KEY,
     LAYER_TYPE,
     MANIFEST_TYPE,
     SELECTION,
@@ -58,11 +57,6 @@ class AssembledImage:
     def open_blob(self, digest: Digest) -> IO[bytes]:
         """Open one of its blobs; raise RegistryError if it cannot be fetched."""
         return self.blobs.open(digest)
-
-    def layer_of(self, digest: Digest) -> Layer | None:
-        """The layer with this blob; None if it is one of the base's."""
-        keys = {layer.digest: (layer.annotations or {}).get(LAYER_KEY) for layer in self.manifest.body.layers}
-        return next((layer for layer in self.plan.layers if layer.key == keys.get(str(digest))), None)
 
     @property
     def size(self) -> int:

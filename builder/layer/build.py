@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from builder.layer.make import LayerFactory, LayerWork
 from builder.layer.plan import Layer, LayerPlan, plan_layers
 from builder.layer.sizes import fetch_sizes
 from builder.layer.store import LayerStore, StoredLayer
-from builder.oci.reference import ImageRef
+from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.stopwatch import Stopwatch
 
@@ -37,11 +37,15 @@ class CellWork:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerStatus:
-    """The layers of an image, and those of them that would have to be made, with the bytes to download for them."""
+    """The layers of an image, and those of them that would have to be made."""
 
     plan: LayerPlan
     missing: tuple[Layer, ...]
-    download: int
+
+    @property
+    def download(self) -> int:
+        """Bytes to download for the missing layers, as far as sizes are known."""
+        return sum(self.plan.sizes.get(package.name, 0) for layer in self.missing for package in layer.packages)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +63,21 @@ class LayeredBuild:
     most: int
     publishes: bool
 
-    def build(self, work: CellWork, engine: Engine) -> AssembledImage:
+    def build(self, work: CellWork, engine: Engine, lost: frozenset[Digest] = frozenset()) -> AssembledImage:
         """Assemble an image and load it into the engine under its immutable tag.
 
-        Raises BuildError, RegistryError or EngineError. A layer that a registry has lost is made again.
+        `lost` are digests of blobs that are nowhere; a layer that a registry has lost is made again. Raises BuildError,
+        RegistryError or EngineError.
         """
-        lost: set[str] = set()
-        while True:
+        try:
             image = self.assemble(work, lost)
             work.on_step("load into the engine")
-            try:
-                self._load(image, work, engine)
-            except LostBlobError as error:
-                layer = image.layer_of(error.digest)
-                if layer is None or layer.key in lost:
-                    raise
-                lost.add(layer.key)
-            else:
-                return image
+            self._load(image, work, engine)
+        except LostBlobError as error:
+            if error.digest in lost:
+                raise
+            return self.build(work, engine, lost | {error.digest})
+        return image
 
     def _load(self, image: AssembledImage, work: CellWork, engine: Engine) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -88,14 +89,14 @@ class LayeredBuild:
                 if sent:
                     sent.result()
 
-    def assemble(self, work: CellWork, lost: Collection[str] = ()) -> AssembledImage:
-        """Find and make the image's layers, and assemble it; those in `lost` are not looked for."""
+    def assemble(self, work: CellWork, lost: Collection[Digest] = ()) -> AssembledImage:
+        """Find and make the image's layers, and assemble it; `lost` are digests of blobs that are nowhere."""
         rendered, platform = work.rendered, work.rendered.plan.cell.platform
         with work.watch.measure("find layers"):
             base = fetch_image(rendered.plan.base, platform, self.registries, self.store)
             plan = self._plan(rendered, base)
             found = {} if self.factory.settings.no_cache else self._find(plan)
-        found = {key: each for key, each in found.items() if key not in lost}
+        found = {key: each for key, each in found.items() if Digest.from_str(each.stored.digest) not in lost}
         missing = [layer for layer in plan.layers if layer.key not in found]
         if missing:
             uv = fetch_image(rendered.plan.uv, platform, self.registries, self.store)
@@ -113,12 +114,9 @@ class LayeredBuild:
     def fetch_status(self, rendered: RenderedImage) -> LayerStatus:
         """Plan an image's layers, and look which of them exist; the repositories are asked if there are any."""
         base = fetch_image(rendered.plan.base, rendered.plan.cell.platform, self.registries, self.store)
-        sizes = fetch_sizes(rendered.plan.selection.packages, self.store, self.registries.stopped)
         plan = self._plan(rendered, base)
         found = self._find(plan)
-        missing = tuple(layer for layer in plan.layers if layer.key not in found)
-        download = sum(sizes.get(package.name, 0) for layer in missing for package in layer.packages)
-        return LayerStatus(plan=plan, missing=missing, download=download)
+        return LayerStatus(plan=plan, missing=tuple(layer for layer in plan.layers if layer.key not in found))
 
     def find(self, rendered: RenderedImage) -> AssembledImage | None:
         """Assemble an image all of whose layers are on this machine; None if one is missing, or its base is unknown."""
@@ -127,7 +125,7 @@ class LayeredBuild:
         except RegistryError:
             return None
         plan = self._plan(rendered, base)
-        found = find_stored(plan.layers, self.store)
+        found = self._find_stored(plan.layers)
         if len(found) < len(plan.layers):
             return None
         return assemble(plan, base, found, (), self._blobs(_origins(base, found)))
@@ -136,13 +134,16 @@ class LayeredBuild:
         sizes = fetch_sizes(rendered.plan.selection.packages, self.store, self.registries.stopped)
         return plan_layers(rendered, base.interpreter, self.factory.compression, self.most, sizes)
 
+    def _find_stored(self, layers: Iterable[Layer]) -> dict[str, FoundLayer]:
+        return find_stored(layers, self.store, self.factory.branch)
+
     def _find(self, plan: LayerPlan) -> dict[str, FoundLayer]:
         if self.repositories is None:
-            return find_stored(plan.layers, self.store)
+            return self._find_stored(plan.layers)
         if self.publishes:
             found = fetch_found(plan, self.repositories, self.registries)
-            return find_stored([layer for layer in plan.layers if layer.key not in found], self.store) | found
-        found = find_stored(plan.layers, self.store)
+            return self._find_stored([layer for layer in plan.layers if layer.key not in found]) | found
+        found = self._find_stored(plan.layers)
         if len(found) < len(plan.layers):
             with contextlib.suppress(RegistryError):  # a laptop without a login makes its layers itself
                 found = fetch_found(plan, self.repositories, self.registries) | found

@@ -49,9 +49,9 @@ class LayerRepositories:
         return [self.images.with_tag(_tag(name, branch)) for branch in dict.fromkeys([self.branch, ""])]
 
 
-def find_stored(layers: Iterable[Layer], store: LayerStore) -> dict[str, FoundLayer]:
+def find_stored(layers: Iterable[Layer], store: LayerStore, branch: str) -> dict[str, FoundLayer]:
     """Find layers in the local store, by key."""
-    stored = (store.find(layer.key) for layer in layers)
+    stored = (store.find(layer.key, branch) for layer in layers)
     return {each.key: FoundLayer(stored=each, repository=None) for each in stored if each}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,7 @@ _BASE_BUNDLE: Final = "ca-certificates.crt"
 
 @dataclass(kw_only=True)
 class Claims:
-    """The layers that a run makes: who asks for one first makes it, the others wait for it."""
+    """The layers that a run makes: who asks for one first makes it, the others wait for it, or get what was made."""
 
     _futures: dict[str, Future[StoredLayer | None]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,10 +46,12 @@ class Claims:
         return mine, others
 
     def settle(self, layers: Iterable[Layer], made: Mapping[str, StoredLayer]) -> None:
-        """Hand over what the caller made; who waits for another layer makes it itself."""
+        """Hand over what the caller made; who waits for a layer that failed makes it itself."""
         with self._lock:
             for layer in layers:
-                self._futures.pop(layer.key).set_result(made.get(layer.key))
+                is_made = layer.key in made
+                future = self._futures[layer.key] if is_made else self._futures.pop(layer.key)
+                future.set_result(made.get(layer.key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +70,12 @@ class LayerWork:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFactory:
-    """Makes layers for the cells of a run, with one maker and one set of settings."""
+    """Makes layers for the cells of a run, with one maker and one set of settings; `branch` is empty or a slug."""
 
     maker: Maker
     settings: BuildSettings
     compression: Compression
+    branch: str
     raise_if_stopped: Callable[[], None]
     claims: Claims = field(default_factory=Claims)
 
@@ -94,20 +98,19 @@ class LayerFactory:
         return made | self.make(work, lost) if lost else made
 
     def _make(self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None) -> dict[str, StoredLayer]:
-        output = work.scratch / "layers"
-        output.mkdir()
-        if steps_for(work.plan, layers):
-            with work.watch.measure("make layers"):
-                self._run_steps(work, layers, below, output)
-        if uv := [layer for layer in layers if layer.kind == "uv"]:
-            work.on_step("fetch uv")
-            with work.watch.measure("fetch uv"):
-                write_uv(work.uv, work.blobs, _tar(output, uv[0]))
-        work.on_step("compress the layers")
-        with work.watch.measure("compress"):
-            made = self._pack(work, layers, output)
-        shutil.rmtree(output)
-        return {layer.key: layer for layer in made}
+        with tempfile.TemporaryDirectory(dir=work.scratch) as folder:
+            output = Path(folder, "layers")
+            output.mkdir()
+            if steps_for(work.plan, layers):
+                with work.watch.measure("make layers"):
+                    self._run_steps(work, layers, below, Path(folder, "recipe"), output)
+            if uv := [layer for layer in layers if layer.kind == "uv"]:
+                work.on_step("fetch uv")
+                with work.watch.measure("fetch uv"):
+                    write_uv(work.uv, work.blobs, _tar(output, uv[0]))
+            work.on_step("compress the layers")
+            with work.watch.measure("compress"):
+                return {layer.key: layer for layer in self._pack(work, layers, output)}
 
     def _pack(self, work: LayerWork, layers: Sequence[Layer], output: Path) -> list[StoredLayer]:
         bundle = output / _BASE_BUNDLE
@@ -121,16 +124,19 @@ class LayerFactory:
             with _tar(output, layer).open("rb") as tar:
                 stored = pack(layer, tar, work.blobs.store, self.compression, inspector)
             _tar(output, layer).unlink()
+            work.blobs.store.add(stored, self.branch)
             return stored
 
         with ThreadPoolExecutor(_LANES) as pool:
             return list(pool.map(packed, layers))
 
-    def _run_steps(self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None, output: Path) -> None:
+    def _run_steps(
+        self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None, folder: Path, output: Path
+    ) -> None:
         rendered = work.plan.rendered
-        folder, unpacked = work.scratch / "recipe", None
+        unpacked = None
         if below:
-            unpacked = work.scratch / "below.tar"
+            unpacked = output.with_name("below.tar")
             with work.blobs.open_plain(Digest.from_str(below.digest)) as plain, unpacked.open("wb") as file:
                 shutil.copyfileobj(plain, file, 1 << 20)
         write_recipe(folder, steps_for(work.plan, layers), unpacked)
@@ -150,7 +156,6 @@ class LayerFactory:
             progress.finish()
         if returncode:
             raise failure_of(rendered, progress, returncode, log)
-        shutil.rmtree(folder)
 
 
 def _below(

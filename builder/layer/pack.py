@@ -68,22 +68,20 @@ def pack(
     compression: Compression,
     inspector: LayerInspector,
 ) -> StoredLayer:
-    """Store the layer of a plain tar; raise BuildError if a file in it is not as it should be."""
+    """Store the blob of a layer, from its plain tar; raise BuildError if a file in it is not as it should be."""
     with store.new_blob() as blob:
         tap = _Tap(source, blob, _compressor(compression))
         with tarfile.open(fileobj=tap, mode="r|", bufsize=_CHUNK) as tar:  # type: ignore[call-overload]  # reads only
             inspector.inspect(layer, tar)
         plain, packed = tap.finish()
         store.keep(Path(blob.name), packed)
-    stored = StoredLayer(
+    return StoredLayer(
         key=layer.key,
         digest=str(packed),
         size=tap.size,
         media_type=f"{LAYER_TYPE}+{compression}",
         diff_id=str(plain),
     )
-    store.add(stored)
-    return stored
 
 
 def _compressor(compression: Compression) -> _Compressor:

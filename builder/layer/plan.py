@@ -59,10 +59,11 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """The layers of an image above those of its base, the lowest first."""
+    """The layers of an image above those of its base, the lowest first; `sizes` are those of artifacts, by package."""
 
     rendered: RenderedImage
     layers: tuple[Layer, ...]
+    sizes: Mapping[str, int]
 
     @property
     def dependencies(self) -> tuple[Layer, ...]:
@@ -85,7 +86,7 @@ def plan_layers(
     room = min(most, _ENGINES_LIMIT) - len(foundation) - len(sources)
     built = [Layer(kind="source", key=keys.source(package), packages=(package,)) for package in sources]
     shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in _groups(wheels, room, sizes)]
-    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *shared))
+    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *shared), sizes=sizes)
 
 
 def _foundation(keys: _Keys) -> Iterator[Layer]:

@@ -53,13 +53,17 @@ class LayerStore:
         """Where the blob is, or will be."""
         return self.folder / "blobs" / digest.hex
 
-    def find(self, key: str) -> StoredLayer | None:
-        """The layer with this key; None if it is missing, or its blob is not what was stored."""
-        try:
-            layer = parse_document(StoredLayer, self._record(key).read_bytes())
-        except (OSError, MalformedError):
-            return None
-        return layer if layer.key == key and self.has(Digest.from_str(layer.digest)) else None
+    def find(self, key: str, branch: str) -> StoredLayer | None:
+        """The layer with this key that the branch may use; None if it is missing, or its blob is not what was stored.
+
+        What was made for a branch is found by that branch alone, what was made for none by all.
+        """
+        for path in dict.fromkeys([self._record(key, branch), self._record(key, "")]):
+            with contextlib.suppress(OSError, MalformedError):
+                layer = parse_document(StoredLayer, path.read_bytes())
+                if layer.key == key and self.has(Digest.from_str(layer.digest)):
+                    return layer
+        return None
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is here, with the right bytes; one with others is removed. Counts as a use of it."""
@@ -100,9 +104,9 @@ class LayerStore:
         """Give a complete file its place among the blobs."""
         path.replace(self.path(digest))
 
-    def add(self, layer: StoredLayer) -> None:
+    def add(self, layer: StoredLayer, branch: str) -> None:
         """Record a layer whose blob is stored."""
-        self._write_record(self._record(layer.key), layer.model_dump_json())
+        self._write_record(self._record(layer.key, branch), layer.model_dump_json())
 
     def first_time(self, name: str) -> datetime:
         """When this name was asked for first, to the second, in UTC: now, if it is new."""
@@ -141,8 +145,8 @@ class LayerStore:
                 if age < oldest or (path.name.startswith(".") and age < time.time() - 86400):
                     path.unlink()
 
-    def _record(self, key: str) -> Path:
-        return self.folder / "keys" / f"{key}.json"
+    def _record(self, key: str, branch: str) -> Path:
+        return self.folder / "keys" / (f"{key}-{branch}.json" if branch else f"{key}.json")
 
     def _write_record(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
