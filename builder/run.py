@@ -144,7 +144,8 @@ def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
         result = _run_stages(rendered, context, Path(scratch))
     context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
-    return replace(result, seconds=time.monotonic() - started)
+    log = result.log if result.log and result.log.exists() else None  # nothing is logged if nothing was made
+    return replace(result, seconds=time.monotonic() - started, log=log)
 
 
 def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> CellResult:

@@ -117,7 +117,7 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "timings": {step: round(seconds, 3) for step, seconds in result.watch.seconds.items()},
         "checks": [check_json(check) for check in result.checks],
-        "log": str(result.log) if result.log and result.log.exists() else None,
+        "log": str(result.log) if result.log else None,
         "error": redact(str(result.error)) if result.error else None,
     }
 
