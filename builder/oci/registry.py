@@ -16,7 +16,7 @@ from builder import http
 from builder.errors import RegistryError
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
 from builder.oci.reference import Digest, ImageRef, Mirrors, is_digest
-from builder.oci.transport import Target, Transport, Upload, check_response, join_url
+from builder.oci.transport import Target, Transport, Upload, check_response
 from builder.parse import Document, parse_or_raise
 
 _Item = TypeVar("_Item")
@@ -150,7 +150,7 @@ class Registries:
             return session
         if "Location" not in session.headers:
             raise RegistryError(f"{target.ref.registry} did not say where to upload a blob of {target.ref.name} to")
-        url = join_url(session.url, session.headers["Location"], target)
+        url = self._transport.join_url(session.url, session.headers["Location"], target)
         url += f"{'&' if '?' in url else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
         return self._transport.send_once(
@@ -170,7 +170,7 @@ class Registries:
             check_response(response, target, "read")
             tags += parse_or_raise(_TagList, response.content, fault).tags or ()
             if "next" in response.links:
-                pages.append(join_url(response.url, response.links["next"]["url"], target))
+                pages.append(self._transport.join_url(response.url, response.links["next"]["url"], target))
             if len(pages) != len(set(pages)):
                 raise RegistryError(f"{fault.what}: its pages link to each other in a circle")
         return tuple(sorted(tags))

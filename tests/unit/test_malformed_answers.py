@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,8 @@ from typing import IO, Any
 
 import pytest
 import requests
-from requests.adapters import BaseAdapter
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
 
 from builder.engine.docker import DockerEngine
 from builder.engine.protocol import ContainerExit
@@ -72,7 +74,7 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Answers(BaseAdapter):
+class Answers(HTTPAdapter):
     """Answers requests by the end of their URL's path, instead of a network."""
 
     def __init__(self, responses: Mapping[str, Response]) -> None:
@@ -83,14 +85,10 @@ class Answers(BaseAdapter):
         """Look the answer up."""
         path = str(request.url).partition("?")[0]
         found = next(response for end, response in self.responses.items() if path.endswith(end))
-        response = requests.Response()
-        response.status_code, response.url, response.request = found.status, str(request.url), request
-        response.headers.update(found.headers)
-        response._content = found.body
-        return response
-
-    def close(self) -> None:
-        """Close nothing."""
+        raw = HTTPResponse(
+            body=io.BytesIO(found.body), headers=found.headers, status=found.status, preload_content=False
+        )
+        return self.build_response(request, raw)
 
 
 def registries(responses: Mapping[str, Response]) -> Registries:
