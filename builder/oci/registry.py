@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import IO, TypeVar
+from typing import IO, Annotated, TypeVar
 
 import requests
+from pydantic import StringConstraints
 
 from builder import http
+from builder.contract import MANIFEST_TYPES
 from builder.errors import RegistryError
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
-from builder.oci.reference import Digest, ImageRef, Mirrors, is_digest
-from builder.oci.transport import Target, Transport, Upload, check_response
+from builder.oci.reference import TAG_PATTERN, Digest, ImageRef, Mirrors, is_digest
+from builder.oci.transport import Target, Transport, Upload, check_response, media_type_of
 from builder.parse import Document, parse_or_raise
 
 _Item = TypeVar("_Item")
@@ -26,7 +28,7 @@ _Result = TypeVar("_Result")
 class _TagList(Document):
     """The answer to `tags/list` (distribution specification, "Listing Tags")."""
 
-    tags: tuple[str, ...] | None = None
+    tags: tuple[Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN}$")], ...] | None
 
 
 class Registries:
@@ -72,28 +74,34 @@ class Registries:
     def _fetch_digest(self, target: Target) -> Digest | None:
         path = f"manifests/{target.ref.tag or 'latest'}"
         response = self._transport.send("HEAD", target, path)
-        if response.ok and "Docker-Content-Digest" not in response.headers:
-            # The specification makes the header optional; the digest is then computed from the body.
-            response = self._transport.send("GET", target, path)
         if response.status_code == requests.codes.not_found:
             return None
         check_response(response, target, "read")
-        text = response.headers.get("Docker-Content-Digest")
-        if text and not is_digest(text):
+        if "Docker-Content-Digest" in response.headers and media_type_of(response) in MANIFEST_TYPES:
+            return self._stated_digest(response, target)
+        # The specification makes the header optional, and a portal does not send it: the bytes decide.
+        manifest = self._fetch_manifest(target, path)
+        return manifest.digest if manifest else None
+
+    def _stated_digest(self, response: requests.Response, target: Target) -> Digest:
+        text = response.headers["Docker-Content-Digest"]
+        if not is_digest(text):
             raise RegistryError(f"{target.ref.registry} sent {text!r} as the digest of {target}")
-        return Digest.from_str(text) if text else digest_of(response.content)
+        return Digest.from_str(text)
 
     def fetch_manifest(self, ref: ImageRef) -> Manifest | None:
         """Fetch the manifest that a tag or digest names; None if there is none. Its bytes must match the digest."""
-        target = Target(ref=ref, original=ref)
-        response = self._transport.send("GET", target, f"manifests/{ref.digest or ref.tag}")
+        return self._fetch_manifest(Target(ref=ref, original=ref), f"manifests/{ref.digest or ref.tag}")
+
+    def _fetch_manifest(self, target: Target, path: str) -> Manifest | None:
+        response = self._transport.send("GET", target, path)
         if response.status_code == requests.codes.not_found:
             return None
         check_response(response, target, "read")
-        if ref.digest and digest_of(response.content) != ref.digest:
-            raise RegistryError(f"{ref.registry} sent other content for {ref}: {digest_of(response.content)}")
-        media_type = response.headers.get("Content-Type", "")
-        return Manifest.parse(response.content, media_type, source=f"{ref.registry}, {target}")
+        found = digest_of(response.content)
+        if target.ref.digest not in {None, found}:
+            raise RegistryError(f"{target.ref.registry} sent other content for {target}: {found}")
+        return Manifest.parse(response.content, media_type_of(response), source=f"{target.ref.registry}, {target}")
 
     def put_manifest(self, ref: ImageRef, manifest: Manifest) -> None:
         """Upload a manifest under the reference's tag, else its digest; raise if the registry changed its bytes."""
@@ -146,9 +154,10 @@ class Registries:
     def _upload(self, target: Target, digest: Digest, opened: Callable[[], IO[bytes]]) -> requests.Response:
         """Upload a blob once: POST, then PUT (distribution specification, "Pushing a blob monolithically")."""
         session = self._transport.send_once("POST", target, "blobs/uploads/", action="push")
-        if session.status_code != requests.codes.accepted:
+        if not session.ok:
             return session
-        if "Location" not in session.headers:
+        check_response(session, target, "write")
+        if session.status_code != requests.codes.accepted or "Location" not in session.headers:
             raise RegistryError(f"{target.ref.registry} did not say where to upload a blob of {target.ref.name} to")
         url = self._transport.join_url(session.url, session.headers["Location"], target)
         url += f"{'&' if '?' in url else '?'}digest={digest}"

@@ -280,9 +280,14 @@ def _retry_after(response: requests.Response) -> float | None:
 
 def check_response(response: requests.Response, target: Target, verb: str) -> None:
     """Raise RegistryError, which quotes the registry, unless the request succeeded."""
-    if response.ok:
-        return
     registry = target.ref.registry
+    if media_type_of(response) == "text/html" and response.ok:
+        raise RegistryError(
+            f"{registry} answered with a web page for {target}",
+            hint="check the address and the network: a login page or a proxy may have answered",
+        )
+    if response.ok and not 300 <= response.status_code < 400:
+        return
     answer = f"{response.status_code} {response.reason}{_registry_errors(response)}"
     if response.status_code == requests.codes.not_found:
         raise RegistryError(f"no such image: {target}", hint="check its name and tag in the matrix")
@@ -301,3 +306,8 @@ def _registry_errors(response: requests.Response) -> str:
         return ""
     texts = [f"{error.message or error.code} {error.detail or ''}".strip() for error in errors]
     return f" ({'; '.join(texts)})" if texts else ""
+
+
+def media_type_of(response: requests.Response) -> str:
+    """Return the media type of an answer, without parameters; empty if the answer states none."""
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

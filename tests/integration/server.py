@@ -64,7 +64,7 @@ def serving(
             if self.command != "HEAD":
                 self.wfile.write(answered.body)
 
-        do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - http.server's names
+        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

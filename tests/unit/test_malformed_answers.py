@@ -169,7 +169,7 @@ def test_manifest(content: bytes) -> None:
 @pytest.mark.parametrize("digest", ["x", "sha256:12", "sha256:" + "z" * 64])
 def test_digest(digest: str) -> None:
     """Broken: a malformed digest from a registry is reported as a mistake on the command line."""
-    answer = Response(headers={"Docker-Content-Digest": digest})
+    answer = Response(headers={"Docker-Content-Digest": digest, "Content-Type": MANIFEST_TYPE})
     with pytest.raises(RegistryError, match=digest):
         registries({"/manifests/3.12": answer}).fetch_digest(REF)
 
