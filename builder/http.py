@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -113,6 +113,10 @@ class Session(requests.Session):
             raise RefusedError(f"more than {_MOST_REDIRECTS} redirects")
 
         return _call_until_stopped(self.stopped, follow, deadline)
+
+    def resolve_redirects(self, *_: object, **__: object) -> Iterator[Any]:
+        """Yield nothing: requests would read the redirect's body, whatever its size, and then follow it."""
+        return iter(())
 
 
 class _Deadline:

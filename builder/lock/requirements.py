@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
 from builder.lock.index import PinnedProject, fetch_files, without_credentials
+from builder.parse import read_text
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
@@ -122,7 +123,7 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
 def _read_included(name: str, where: str, path: Path, into: _File, *, is_constraint: bool) -> None:
     target = path.parent / name
     try:
-        text = target.read_text(encoding="utf-8")
+        text = read_text(target)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         into.faults.append(f"{where}: cannot read {name}: {reason}")

@@ -15,9 +15,11 @@ from pydantic import Field
 
 from builder.errors import RegistryError
 from builder.oci.reference import DOCKER_HUB
-from builder.parse import Document, MalformedError, parse_document, parse_or_raise
+from builder.parse import Document, MalformedError, parse_document, parse_or_raise, read_text
 from builder.process import run
 
+HELPER_SECONDS: Final = 60.0  # somebody may have to unlock a store
+_HELPER_BYTES: Final = 1 << 20
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _JOB_LOGINS: Final = (
     ("CI_REGISTRY", "CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD"),
@@ -57,7 +59,7 @@ def credentials_for(registry: str) -> tuple[str, str] | None:
     key = _HUB_KEY if registry == DOCKER_HUB else registry
     helper = config.cred_helpers.get(registry) or config.creds_store
     if helper:
-        answer = run([f"docker-credential-{helper}", "get"], stdin=key)
+        answer = run([f"docker-credential-{helper}", "get"], stdin=key, seconds=HELPER_SECONDS, limit=_HELPER_BYTES)
         if answer.returncode == 0:
             fault = RegistryError(
                 f"docker-credential-{helper} did not print a login for {registry}",
@@ -138,7 +140,7 @@ def _docker_config() -> tuple[_DockerConfig, Mapping[str, Any]]:
     if not path.is_file():
         return _DockerConfig(), {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         return parse_document(_DockerConfig, text), json.loads(text)
     except (OSError, UnicodeDecodeError, MalformedError) as error:
         raise RegistryError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import IO, Annotated, TypeVar
+from typing import IO, Annotated, Final, TypeVar
 
 import requests
 from pydantic import StringConstraints
@@ -18,9 +18,10 @@ from builder.contract import MANIFEST_TYPES
 from builder.errors import RegistryError
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef, Mirrors, is_digest
-from builder.oci.transport import Target, Transport, Upload, check_response, media_type_of
+from builder.oci.transport import ANSWER_BYTES, Target, Transport, Upload, check_response, media_type_of
 from builder.parse import Document, parse_or_raise
 
+_MOST_PAGES: Final = 1000  # of tags, with a thousand or less on each
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -127,10 +128,10 @@ class Registries:
         check_response(response, target, "read")
         return True
 
-    def fetch_blob(self, ref: ImageRef, digest: Digest) -> bytes:
-        """Fetch a blob into memory, such as a config; its bytes must match the digest."""
+    def fetch_blob(self, ref: ImageRef, digest: Digest, *, size: int = ANSWER_BYTES) -> bytes:
+        """Fetch a blob of at most `size` bytes into memory, such as a config; its bytes must match the digest."""
         target = Target(ref=ref, original=ref)
-        response = self._transport.send("GET", target, f"blobs/{digest}")
+        response = self._transport.send("GET", target, f"blobs/{digest}", limit=size)
         check_response(response, target, "read")
         if digest_of(response.content) != digest:
             raise RegistryError(f"{ref.registry} sent other content for {digest} of {ref.name}")
@@ -180,8 +181,8 @@ class Registries:
             tags += parse_or_raise(_TagList, response.content, fault).tags or ()
             if "next" in response.links:
                 pages.append(self._transport.join_url(response.url, response.links["next"]["url"], target))
-            if len(pages) != len(set(pages)):
-                raise RegistryError(f"{fault.what}: its pages link to each other in a circle")
+            if len(pages) != len(set(pages)) or len(pages) > _MOST_PAGES:
+                raise RegistryError(f"{fault.what}: its pages link to each other without an end")
         return tuple(sorted(tags))
 
     def delete(self, ref: ImageRef) -> None:

@@ -133,7 +133,7 @@ def _changed(old: str, new: str) -> tuple[str, ...]:
 def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:
     """Fetch the system packages from the topmost layer with a package database, which replaces those below."""
     for layer in reversed(manifest.body.layers):
-        content = registries.fetch_blob(ref, Digest.from_str(layer.digest))
+        content = registries.fetch_blob(ref, Digest.from_str(layer.digest), size=layer.size)
         for name, text in _databases(content, layer.media_type):
             pattern = _DEBIAN if "dpkg" in name else _ALPINE
             return {match["name"]: match["version"] for match in pattern.finditer(text)}

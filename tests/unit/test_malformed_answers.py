@@ -154,7 +154,7 @@ def test_tag_list(content: bytes) -> None:
 )
 def test_next_page_of_tags(link: str) -> None:
     """Broken: a malformed link to the next page causes a traceback, or a circular one an endless loop."""
-    with pytest.raises(RegistryError, match=r"invalid address|in a circle"):
+    with pytest.raises(RegistryError, match=r"invalid address|without an end"):
         registries({"/tags/list": Response(b'{"tags": ["a"]}', headers={"Link": link})}).fetch_tags(REF)
 
 

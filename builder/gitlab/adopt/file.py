@@ -15,6 +15,7 @@ from typing import Final
 import yaml
 
 from builder.errors import BuilderError, GitLabFileError
+from builder.parse import read_bytes
 
 DEEPEST: Final = 100  # levels of nesting; GitLab's own limit
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(#[^\n]*)?\r?(\n|\Z)")
@@ -195,7 +196,7 @@ def _plain(node: Node, edits: Edits) -> object:
 def read_gitlab_file(path: Path) -> GitLabFile:
     """Read and parse a file; raise a GitLabFileError with the line number."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise GitLabFileError(
             f"cannot read {path}: {error.strerror}", hint="name the file: builder ci adopt FILE"
