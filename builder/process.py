@@ -22,7 +22,7 @@ from builder.errors import CommandError, InterruptedRun
 
 log = logging.getLogger(__name__)
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE_KEY|API_?KEY", re.IGNORECASE)
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s'\"]+@", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=[a-z0-9+.-]://)[^/\s'\"]+@", re.IGNORECASE)
 _LONGEST_RUN: Final = 600.0  # seconds
 _MOST_OUTPUT: Final = 64 << 20  # bytes
 _SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
@@ -30,7 +30,7 @@ _SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
 
 def redact(text: str) -> str:
     """Replace credentials in URLs, and the values of environment variables with secret-looking names, by `***`."""
-    text = _USERINFO.sub(r"\g<scheme>***@", text)
+    text = _USERINFO.sub("***@", text)
     secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
     for secret in sorted(secrets, key=len, reverse=True):  # a short secret may be the beginning of a longer one
         if len(secret) >= _SHORTEST_SECRET:

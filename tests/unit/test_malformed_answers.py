@@ -30,6 +30,7 @@ from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.oci.registry import Registries
 from builder.process import Completed
+from builder.release.diff import fetch_side
 from builder.release.journal import fetch_journal, journal_of
 from builder.verify.runner import run_checks
 from builder.verify.search import BuildInputs
@@ -201,6 +202,21 @@ def test_config(content: bytes) -> None:
     assert manifest
     with pytest.raises(RegistryError, match="is not an image config"):
         asked.fetch_config(REF, manifest)
+
+
+@odd
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_layer_of_a_registry(content: bytes, kind: str) -> None:
+    """Broken: a damaged layer causes a traceback in `builder diff`."""
+    inputs = {"cell": "c", "python": "3", "base": "b", "uv": "u", "packages": {}, "settings": {}, "template": ""}
+    labels = {"Labels": {"io.gitlab.prebuilt.inputs": json.dumps(inputs)}}
+    answers = image_with(json.dumps({"config": labels}).encode())
+    layer = {"mediaType": f"application/vnd.oci.image.layer.v1.tar+{kind}", **descriptor(content)}
+    table = json.loads(answers["/manifests/3.12"].body) | {"layers": [layer]}
+    answers["/manifests/3.12"].body = json.dumps(table).encode()
+    answers[f"/blobs/{digest_of(content)}"] = Response(content)
+    with pytest.raises(RegistryError, match="cannot be unpacked"):
+        fetch_side("3.12", REF, registries(answers))
 
 
 @odd_and(
