@@ -20,6 +20,8 @@ CELL_LABEL: Final = f"{LABELS}.cell"
 KEY_LABEL: Final = f"{LABELS}.key"
 INPUTS_LABEL: Final = f"{LABELS}.inputs"
 JOURNAL_LABEL: Final = f"{LABELS}.journal"
+LEASE_LABEL: Final = f"{LABELS}.lease"
+PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601
 KEY_LENGTH: Final = 12
 
 # Labels of the containers and volumes of a verification, by which the leftovers of a killed run can be found.
@@ -27,6 +29,7 @@ VERIFY_LABEL: Final = LABELS
 VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 
 JOURNAL_TAG: Final = "builder-journal"
+LEASE_TAG: Final = "builder-lease"
 STEP_CACHE_TAG: Final = "builder-cache"
 
 # Where a build mounts its secrets, and their ids: a CA bundle, and credentials of private indexes.

@@ -15,7 +15,7 @@ from builder.engine.docker import DockerEngine
 from builder.image.render import RenderedImage
 from builder.oci.registry import Registries
 from builder.release.promote import fetch_rollback
-from builder.release.prune import Retention, delete_candidates, fetch_candidates
+from builder.release.prune import Retention, delete_unused, fetch_candidates
 from builder.release.publisher import DryRunPublisher, Publisher, RegistryPublisher
 from builder.release.state import RegistryState, fetch_states
 from builder.request import (
@@ -105,15 +105,15 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
     rendered = plan_images(project, registries)
     now = datetime.now(timezone.utc)
     retention = Retention(
-        generations=keep, keys=_kept_keys(project, rendered), built_after=now - timedelta(hours=hours),
+        generations=keep, keys=_kept_keys(project, rendered), pushed_after=now - timedelta(hours=hours),
         promoted_after=now - timedelta(days=branch_days), deleted_branch=project.matrix.branch,
     )  # fmt: skip
-    candidates = fetch_candidates(repository, registries, retention)
-    for candidate in candidates:
+    find = delete_unused if delete else fetch_candidates
+    found = []
+    for candidate in find(repository, registries, retention):
+        found.append(candidate)
         click.echo(candidate.ref.familiar)
-    if delete:
-        delete_candidates(candidates, registries)
-    print_note(f"builder: {len(candidates)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
+    print_note(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
 
 
 def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:

@@ -50,6 +50,7 @@ class ManifestBody(Document):
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
+    annotations: dict[str, str] | None = None
 
 
 class ConfigSection(Document):

@@ -15,7 +15,7 @@ from pydantic import StringConstraints
 
 from builder import http
 from builder.contract import MANIFEST_TYPES
-from builder.errors import RegistryError
+from builder.errors import InterruptedRun, RegistryError
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef, Mirrors, is_digest
 from builder.oci.transport import ANSWER_BYTES, Target, Transport, Upload, check_response, media_type_of
@@ -45,6 +45,11 @@ class Registries:
     ) -> None:
         self.mirrors = mirrors
         self._transport = Transport(insecure=insecure, stopped=stopped or threading.Event())
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raise InterruptedRun if the run is stopped."""
+        if self._transport.stopped.wait(seconds):
+            raise InterruptedRun("interrupted")
 
     def resolve_all(self, refs: Iterable[ImageRef]) -> dict[ImageRef, Digest]:
         """Fetch the digest of each reference; one request each, several at a time."""
@@ -104,10 +109,13 @@ class Registries:
             raise RegistryError(f"{target.ref.registry} sent other content for {target}: {found}")
         return Manifest.parse(response.content, media_type_of(response), source=f"{target.ref.registry}, {target}")
 
-    def put_manifest(self, ref: ImageRef, manifest: Manifest) -> None:
-        """Upload a manifest under the reference's tag, else its digest; raise if the registry changed its bytes."""
+    def put_manifest(self, ref: ImageRef, manifest: Manifest, *, if_absent: bool = False) -> None:
+        """Upload a manifest under the reference's tag, else its digest; raise if the registry changed its bytes.
+
+        With `if_absent`, registries that can refuse to replace what is there are asked to (RFC 9110, If-None-Match).
+        """
         target = Target(ref=ref, original=ref)
-        headers = {"Content-Type": manifest.media_type}
+        headers = {"Content-Type": manifest.media_type, **({"If-None-Match": "*"} if if_absent else {})}
         response = self._transport.send(
             "PUT", target, f"manifests/{ref.tag or manifest.digest}", action="push", headers=headers,
             body=lambda: manifest.content,

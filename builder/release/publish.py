@@ -21,15 +21,14 @@ from typing import IO, Any, Final, Literal
 
 import zstandard
 
-from builder.contract import CONFIG_TYPE, INDEX_TYPE, KEY_LABEL, LAYER_TYPE, MANIFEST_TYPE
+from builder.contract import CONFIG_TYPE, INDEX_TYPE, LAYER_TYPE, MANIFEST_TYPE
 from builder.engine.protocol import Engine
-from builder.errors import PublishError, RegistryError
 from builder.image.render import RenderedImage
 from builder.oci.archive import ImageArchive, Layer
 from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.state import fetch_image_config
+from builder.release.immutable import put_immutable
 from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
@@ -121,21 +120,7 @@ def _push_attestations(
 
 def _put_tag(rendered: RenderedImage, manifest: Manifest, registries: Registries) -> Digest:
     """Upload the manifest under the immutable tag unless the tag exists; return the digest that the tag names."""
-    ref = rendered.immutable_tag
-    existing = registries.fetch_digest(ref)
-    if existing is not None and existing != manifest.digest:
-        if fetch_image_config(ref, registries).labels.get(KEY_LABEL) == rendered.key:
-            return existing
-        raise PublishError(
-            f"{ref.familiar} already exists but was built from different inputs: {existing}, not {manifest.digest}",
-            hint="another tool uses this tag: delete it, or choose another repository",
-        )
-    if existing is None:
-        registries.put_manifest(ref, manifest)
-    stored = registries.fetch_manifest(ref)
-    if stored is None or stored.digest != manifest.digest:
-        raise RegistryError(f"{ref.registry} did not store what was pushed as {ref}", hint="try again")
-    return manifest.digest
+    return put_immutable(rendered.immutable_tag, rendered.key, manifest, registries)
 
 
 def _manifest(config: _Blob, layers: list[_Blob]) -> Manifest:

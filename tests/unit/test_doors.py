@@ -1,6 +1,6 @@
 """Fuzzed input at each door, a place where something from outside comes in: a value or one clear error, no traceback.
 
-Each door gets 250 inputs, the same in every run; with INPUTS=1000 in the environment, as in `make test`, a thousand.
+Each door gets 100 inputs, the same in every run; with INPUTS=1000 in the environment, as in `make test`, a thousand.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from tests.matrices import EXAMPLE, SMALL
 REF: Final = ImageRef.from_str("localhost:5000/acme/ci:3.12")
 DIGEST: Final = f"sha256:{'a' * 64}"
 _SETTINGS: Final = settings(
-    max_examples=int(os.environ.get("INPUTS", "250")), derandomize=True, database=None, deadline=None,
+    max_examples=int(os.environ.get("INPUTS", "100")), derandomize=True, database=None, deadline=None,
     phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_registry(parts: dict[str, bytes], odd: dict[str, str], status: int, whi
     for scheme in ("http://", "https://"):
         asked._transport._session.mount(scheme, answers)
     past = datetime(2025, 1, 1, tzinfo=timezone.utc)
-    retention = Retention(generations=3, keys=(), built_after=past, promoted_after=past, deleted_branch="mr-1")
+    retention = Retention(generations=3, keys=(), pushed_after=past, promoted_after=past, deleted_branch="mr-1")
     actions = (
         lambda: asked.fetch_digest(REF),
         lambda: asked.put_blob(REF, digest_of(b"x"), lambda: io.BytesIO(b"x")),
