@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import selectors
 import shlex
 import signal
@@ -19,23 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from builder.errors import CommandError, InterruptedRun
+from builder.redaction import redact
 
 log = logging.getLogger(__name__)
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE_KEY|API_?KEY", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=[a-z0-9+.-]://)[^/\s'\"]+@", re.IGNORECASE)
 _LONGEST_RUN: Final = 600.0  # seconds
 _MOST_OUTPUT: Final = 64 << 20  # bytes
-_SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
-
-
-def redact(text: str) -> str:
-    """Replace credentials in URLs, and the values of environment variables with secret-looking names, by `***`."""
-    text = _USERINFO.sub("***@", text)
-    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
-    for secret in sorted(secrets, key=len, reverse=True):  # a short secret may be the beginning of a longer one
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
 
 
 def quoted(argv: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO, Final
 
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
-from builder.process import redact
+from builder.redaction import redact
 
 # BuildKit repeats the whole script of a RUN before its exit code.
 _SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re.DOTALL)

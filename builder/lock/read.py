@@ -19,7 +19,8 @@ from builder.lock import requirements
 from builder.lock.model import Lock, LockKind
 from builder.lock.project import read_lock_text, read_toml
 from builder.matrix.schema import Install
-from builder.process import redact, run
+from builder.process import run
+from builder.redaction import redact
 
 
 def lock_kind(path: Path) -> LockKind:

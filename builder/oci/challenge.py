@@ -14,6 +14,7 @@ import requests
 from builder.errors import RegistryError
 from builder.http import Origin
 from builder.parse import Document, parse_or_raise
+from builder.redaction import keep_secret
 
 _PARAMETER = re.compile(r'(?P<key>[a-z]+)="(?P<value>[^"]*)"')
 _HINT: Final = "a registry must name a token server under https; report it to whoever runs the registry"
@@ -59,6 +60,7 @@ def parse_token(answer: requests.Response, fault: RegistryError) -> str:
     """Return the token in a token server's answer; raise the given error, extended by what is wrong."""
     body = parse_or_raise(_TokenAnswer, answer.content, fault)
     token = body.token or body.access_token or ""
+    keep_secret(token)
     if not re.fullmatch(r"[\x21-\x7e]+", token):  # what may stand in a header
         raise fault
     return token

@@ -38,7 +38,8 @@ from builder.oci import credentials, transport
 from builder.oci.manifest import digest_of
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
-from builder.process import Completed, redact
+from builder.process import Completed
+from builder.redaction import redact
 from builder.release.diff import fetch_side
 from builder.release.journal import fetch_journal
 from builder.release.promote import fetch_rollback

@@ -8,7 +8,8 @@ import pytest
 
 from builder import errors
 from builder.errors import BuilderError, listed, near
-from builder.process import quoted, redact
+from builder.process import quoted
+from builder.redaction import redact
 
 EXIT_CODES = {
     "BuilderError": 1,

@@ -12,7 +12,7 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract"),
+    ("errors", "contract", "redaction"),
     ("parse", "process", "http"),
     ("oci",),
     ("matrix",),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.image.render import RenderedImage
-from builder.process import redact
+from builder.redaction import redact
 from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation
