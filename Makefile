@@ -18,7 +18,7 @@ demo: .venv/ready       ## turn a real lock into four verified images and run a 
 	$(SANDBOX) examples/demo
 
 test: .venv/ready       ## run all tests against a real engine and a real registry
-	$(SANDBOX) .venv/bin/pytest -n $(WORKERS) --cov
+	INPUTS=1000 $(SANDBOX) .venv/bin/pytest -n $(WORKERS) --cov
 
 test-unit: .venv/ready  ## run the unit tests on every Python from 3.10 to 3.14 that is installed; needs no engine
 	.ci/test-unit

@@ -21,6 +21,8 @@ CELL_LABEL: Final = f"{LABELS}.cell"
 KEY_LABEL: Final = f"{LABELS}.key"
 INPUTS_LABEL: Final = f"{LABELS}.inputs"
 JOURNAL_LABEL: Final = f"{LABELS}.journal"
+LEASE_LABEL: Final = f"{LABELS}.lease"
+PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601
 KEY_LENGTH: Final = 12
 
 # Labels of the containers and volumes of a verification, by which the leftovers of a killed run can be found.
@@ -30,10 +32,10 @@ VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 # Annotations of a layer in a manifest: its key (see `builder.layer.plan`), and the digest of its tar, uncompressed.
 LAYER_KEY: Final = f"{LABELS}.layer"
 LAYER_DIFF_ID: Final = f"{LABELS}.diff-id"
-CREATED: Final = "org.opencontainers.image.created"
 LAYERS_NAME: Final = "layers"  # the repository of layers, below that of the images
 
 JOURNAL_TAG: Final = "builder-journal"
+LEASE_TAG: Final = "builder-lease"
 STEP_CACHE_TAG: Final = "builder-cache"
 
 # Where a build mounts its secrets, and their ids: a CA bundle, and credentials of private indexes.

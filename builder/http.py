@@ -1,25 +1,38 @@
 """HTTP sessions for registries and package indexes, and concurrent requests through them.
 
-Ctrl-C ends every request at once, even if a server accepted it and never answers.
+Every answer has a limit in bytes and in time. A redirect never leads from https to http, and an Authorization header
+never to another origin. Ctrl-C ends every request at once, even if a server accepted it and never answers.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import IO, Any, Final, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 import builder
 from builder.errors import InterruptedRun, UsageError
 
 TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, and seconds between two bytes
+PAGE_BYTES: Final = 256 << 20  # the largest page of a package index
+PAGE_SECONDS: Final = 300.0  # for such a page, with all attempts
+_DISPUTED: Final = re.compile(r"[\x00-\x20\\\x7f]")
+_PIECE: Final = 1 << 16
+_PORTS: Final = {"http": 80, "https": 443}
+_MOST_REDIRECTS: Final = 10
+_ANY_METHOD: Final = {307, 308}  # redirects that keep the method and the body (RFC 9110, 15.4)
 _POLL_PERIOD: Final = 0.2  # seconds between two checks for an interruption
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -30,23 +43,139 @@ _RETRIES = Retry(
 _CONNECTION = re.compile(r"^(<.*?>|HTTPS?Connection\(.*?\)|HTTPS?ConnectionPool\(.*?\)): ")
 
 
-class _Session(requests.Session):
-    """A session whose requests have a time limit, end with the run, and trust the session's own CA bundle."""
+class RefusedError(requests.RequestException):
+    """An answer that is not accepted, however often it is sent: too long, too slow, or a redirect to a bad address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The server that a URL names: scheme, host in lower case, and port (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """Return the origin of a URL; raise ValueError if it is not one of http or https."""
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise ValueError("not a URL of http or https")
+        # Parsers disagree about where the host of such a URL ends.
+        if _DISPUTED.search(url) or not re.fullmatch(r"[a-z0-9._:-]+", parts.hostname):
+            raise ValueError("not a URL with a plain host name")
+        return cls(scheme=parts.scheme, host=parts.hostname, port=parts.port or _PORTS[parts.scheme])
+
+    def may_lead_to(self, other: Origin) -> bool:
+        """Whether a server may send its clients there: not from https to http."""
+        return self.scheme == "http" or other.scheme == "https"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" if self.port == _PORTS[self.scheme] else f"{self.scheme}://{host}:{self.port}"
+
+
+class Session(requests.Session):
+    """A session whose requests have limits, end with the run, and trust the session's own CA bundle."""
 
     stopped: threading.Event
 
-    def request(self, *args: object, **kwargs: object) -> requests.Response:
-        kwargs.setdefault("timeout", TIMEOUT)
+    def request(  # type: ignore[override] # limits instead of what requests does
+        self,
+        method: str,
+        url: str,
+        *,
+        body: Callable[[], Any] = lambda: None,
+        limit: int = PAGE_BYTES,
+        seconds: float = PAGE_SECONDS,
+        sink: IO[bytes] | None = None,
+        **kwargs: Any,
+    ) -> requests.Response:
+        """Send a request and follow redirects; `body` makes the body anew for each.
+
+        The answer has at most `limit` bytes and takes at most so many seconds. With a `sink`, the body of a success
+        replaces what is in that file. Raises requests.RequestException: RefusedError if repeating the request is
+        pointless.
+        """
         # Otherwise requests prefers REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE to the session's own bundle.
-        kwargs.setdefault("verify", self.verify)
+        kwargs = {"timeout": TIMEOUT, "verify": self.verify, **kwargs, "stream": True, "allow_redirects": False}
+        deadline = _Deadline(seconds)
         send = super().request
-        return _call_until_stopped(self.stopped, lambda: send(*args, **kwargs))  # type: ignore[arg-type]
+
+        def follow() -> requests.Response:
+            address, headers = url, dict(kwargs.pop("headers", None) or {})
+            for _ in range(_MOST_REDIRECTS):
+                response = send(method, address, data=body(), headers=headers, **kwargs)
+                _read(response, limit, deadline, sink)
+                target = _redirect_target(response, method)
+                if target is None:
+                    return response
+                if Origin.of(target) != Origin.of(str(response.url)):
+                    headers.pop("Authorization", None)
+                address = target
+            raise RefusedError(f"more than {_MOST_REDIRECTS} redirects")
+
+        return _call_until_stopped(self.stopped, follow, deadline)
+
+    def resolve_redirects(self, *_: object, **__: object) -> Iterator[Any]:
+        """Yield nothing: requests would read the redirect's body, whatever its size, and then follow it."""
+        return iter(())
 
 
-def _call_until_stopped(stopped: threading.Event, call: Callable[[], _Result]) -> _Result:
+class _Deadline:
+    """The time at which something that takes too long is given up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise RefusedError after the time."""
+        if time.monotonic() > self._end:
+            raise RefusedError(f"no complete answer in {self._seconds:.0f} seconds")
+
+
+def _read(response: requests.Response, limit: int, deadline: _Deadline, sink: IO[bytes] | None) -> None:
+    """Read the body of a response, piece by piece as it comes, so that neither size nor slowness is without a limit."""
+    content = io.BytesIO()
+    body = sink if sink and response.status_code == requests.codes.ok else content
+    body.seek(0)
+    body.truncate()
+    size = 0
+    try:
+        while piece := response.raw.read1(_PIECE, decode_content=True):
+            body.write(piece)
+            size += len(piece)
+            if size > limit:
+                raise RefusedError(f"an answer of more than {limit:,} bytes")
+            deadline.check()
+        body.flush()
+    except HTTPError as error:
+        raise requests.ConnectionError(error, request=response.request) from error
+    finally:
+        response.close()  # which keeps the connection if everything was read
+    response._content = content.getvalue()  # noqa: SLF001 - as requests itself does for `stream=False`
+
+
+def _redirect_target(response: requests.Response, method: str) -> str | None:
+    """The URL that a redirect leads to; None if it is no redirect, or one that would change the method."""
+    if not response.is_redirect or (method not in {"GET", "HEAD"} and response.status_code not in _ANY_METHOD):
+        return None
+    try:
+        target = urljoin(str(response.url), response.headers["Location"])
+        origin = Origin.of(target)
+    except ValueError as error:
+        raise RefusedError(f"a redirect to an invalid address: {error}") from error
+    if not Origin.of(str(response.url)).may_lead_to(origin):
+        raise RefusedError(f"a redirect from https to {origin}")
+    return target
+
+
+def _call_until_stopped(stopped: threading.Event, call: Callable[[], _Result], deadline: _Deadline) -> _Result:
     """Call the function and return its result; raise InterruptedRun as soon as the run is stopped.
 
-    The call runs in a daemon thread, because nothing can interrupt a blocking read of a socket from outside.
+    The call runs in a daemon thread, because nothing can interrupt a blocking read of a socket from outside. Raises
+    RefusedError if it takes too long.
     """
     future: Future[_Result] = Future()
 
@@ -60,6 +189,7 @@ def _call_until_stopped(stopped: threading.Event, call: Callable[[], _Result]) -
     while not wait([future], timeout=_POLL_PERIOD).done:
         if stopped.is_set():
             raise InterruptedRun("interrupted")
+        deadline.check()
     return future.result()
 
 
@@ -78,12 +208,12 @@ def map_concurrently(
             raise
 
 
-def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> requests.Session:
+def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -> Session:
     """Return a session that trusts SSL_CERT_FILE if set, repeats requests as `retries` says, and has time limits.
 
     Raises UsageError if SSL_CERT_FILE cannot be read.
     """
-    opened = _Session()
+    opened = Session()
     opened.stopped = stopped
     opened.headers["User-Agent"] = f"builder/{builder.__version__}"
     bundle = os.environ.get("SSL_CERT_FILE")

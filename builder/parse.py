@@ -1,13 +1,18 @@
-"""JSON and TOML from outside the program: parsed where it comes in, into a typed value or one clear error."""
+"""Files, JSON and TOML from outside the program: read and parsed where they come in, or one clear error."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import errno
+import io
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import tomli
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from builder.errors import BuilderError
+
+FILE_BYTES: Final = 64 << 20  # the largest file that builder reads at once; large locks have 4 MB
 
 
 class Document(BaseModel):
@@ -24,6 +29,22 @@ class MalformedError(ValueError):
     """The text is not JSON (or TOML), or a field has the wrong type; `str()` names the field and the fault."""
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file, or what is no file but can be read; raise OSError if it cannot, or has more than 64 MiB."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "there is a NUL in its name", str(path))
+    with path.open("rb") as file:
+        content = file.read(FILE_BYTES + 1)
+    if len(content) > FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {FILE_BYTES >> 20} MiB", str(path))
+    return content
+
+
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8 text with any line ends; raise OSError as `read_bytes` does, or UnicodeDecodeError."""
+    return io.StringIO(read_bytes(path).decode("utf-8"), newline=None).read()
+
+
 def parse_document(kind: type[_Document], text: bytes | str) -> _Document:
     """Parse a JSON object; raise MalformedError, which names the first wrong field."""
     try:
@@ -35,11 +56,17 @@ def parse_document(kind: type[_Document], text: bytes | str) -> _Document:
 def parse_toml(kind: type[_Document], text: str) -> _Document:
     """Parse a TOML document; raise MalformedError, which names the first wrong field."""
     try:
-        return kind.model_validate(tomli.loads(text))
-    except (tomli.TOMLDecodeError, RecursionError) as error:
-        raise MalformedError(f"invalid TOML: {error}") from error
+        return kind.model_validate(load_toml(text))
     except ValidationError as error:
         raise MalformedError(_first_fault(error)) from None
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """Parse TOML into a table; raise MalformedError."""
+    try:
+        return tomli.loads(text)
+    except (ValueError, RecursionError) as error:  # a ValueError of `int` too, for thousands of digits
+        raise MalformedError(str(error)) from None
 
 
 def fields_or_raise(kind: type[_Document], table: Any, fault: BuilderError) -> _Document:

@@ -5,31 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
+import selectors
 import shlex
 import signal
 import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from builder.errors import CommandError, InterruptedRun
+from builder.redaction import redact
 
 log = logging.getLogger(__name__)
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE_KEY|API_?KEY", re.IGNORECASE)
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s'\"]+@", re.IGNORECASE)
-_SHORTEST_SECRET = 4  # a shorter value would blank out ordinary words
-
-
-def redact(text: str) -> str:
-    """Replace credentials in URLs, and the values of environment variables with secret-looking names, by `***`."""
-    text = _USERINFO.sub(r"\g<scheme>***@", text)
-    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
-    for secret in sorted(secrets, key=len, reverse=True):  # a short secret may be the beginning of a longer one
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
+_LONGEST_RUN: Final = 600.0  # seconds
+_MOST_OUTPUT: Final = 64 << 20  # bytes
 
 
 def quoted(argv: Sequence[str]) -> str:
@@ -85,23 +78,65 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
+    seconds: float = _LONGEST_RUN,
+    limit: int = _MOST_OUTPUT,
 ) -> Completed:
-    """Run a command to its end, whatever its exit code; raise CommandError if it cannot be started."""
+    """Run a command to its end, whatever its exit code.
+
+    Raises CommandError if it cannot be started, takes more seconds, or prints more than `limit` bytes.
+    """
     log.debug("$ %s", quoted(argv))
+    hint = f"command: {quoted(argv)}"
+    with tempfile.TemporaryFile() as given:
+        given.write((stdin or "").encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                tuple(argv), cwd=cwd, env=env, stdin=None if stdin is None else given,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:  # a ValueError for a NUL in an argument
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CommandError(f"cannot start {argv[0]}: {reason}", hint=hint) from error
+    with process:
+        try:
+            stdout, stderr = _outputs(process, seconds, limit)
+        except _LimitError as error:
+            raise CommandError(f"{argv[0]} {error}; it was stopped", hint=hint) from None
+        finally:
+            process.kill()  # nothing happens if it has ended
+    return Completed(argv=tuple(argv), returncode=process.returncode, stdout=stdout, stderr=stderr)
+
+
+class _LimitError(Exception):
+    """A process that takes too long or prints too much; `str()` says which."""
+
+
+def _outputs(process: subprocess.Popen[bytes], seconds: float, limit: int) -> tuple[str, str]:
+    """Read what a process prints until it ends, and return its stdout and stderr; raise _LimitError."""
+    end = time.monotonic() + seconds
+    too_long = _LimitError(f"has not ended after {seconds:.0f} seconds")
+    printed = {stream.fileno(): bytearray() for stream in (process.stdout, process.stderr) if stream}
+    with selectors.DefaultSelector() as selector:
+        for number in printed:
+            selector.register(number, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(0.0, end - time.monotonic()))
+            if not ready:
+                raise too_long
+            for number, _ in ((key.fd, mask) for key, mask in ready):
+                piece = os.read(number, 1 << 16)
+                printed[number] += piece
+                if not piece:
+                    selector.unregister(number)
+            if sum(map(len, printed.values())) > limit:
+                raise _LimitError(f"prints more than {limit:,} bytes")
     try:
-        process = subprocess.run(
-            tuple(argv),
-            cwd=cwd,
-            env=env,
-            input=stdin,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        raise CommandError(f"cannot start {argv[0]}: {error.strerror}", hint=f"command: {quoted(argv)}") from error
-    return Completed(argv=tuple(argv), returncode=process.returncode, stdout=process.stdout, stderr=process.stderr)
+        process.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise too_long from None
+    stdout, stderr = (text.decode(errors="replace") for text in printed.values())
+    return stdout, stderr
 
 
 class ProcessGroup:

@@ -30,7 +30,7 @@ from builder.matrix.schema import Install
 from builder.oci.credentials import configured_proxies
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
-from builder.process import redact
+from builder.redaction import keep_secret, redact
 from builder.release.journal import journal_of
 from builder.verify.checkout import Checkout
 
@@ -220,7 +220,8 @@ def record_folder() -> Path:
 
 def _check_netrc(path: Path) -> None:
     try:
-        netrc.netrc(str(path))
+        for user, _, password in netrc.netrc(str(path)).hosts.values():
+            keep_secret(password or "", user=user)
     except netrc.NetrcParseError as error:  # its text may contain a password
         raise UsageError(f"NETRC names {path}, which is not a netrc file: see line {error.lineno}") from None
     except ValueError as error:

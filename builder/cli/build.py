@@ -15,7 +15,7 @@ from builder.cli.options import PATH, cell_options, dry_run_option, json_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
-from builder.cli.output.messages import print_error, print_note
+from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
@@ -79,7 +79,7 @@ def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(documents.plan_json(rendered, explanations, layers), indent=2))
     else:
-        click.echo(text.plan_table(rendered, explanations, layers))
+        print_result(text.plan_table(rendered, explanations, layers))
     if exit_code and any(explanation.status != "up-to-date" for explanation in explanations.values()):
         sys.exit(1)
 

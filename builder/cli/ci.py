@@ -16,6 +16,7 @@ from builder.gitlab.adopt.file import read_gitlab_file
 from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
 from builder.matrix.file import read_matrix
+from builder.parse import read_text
 from builder.release.state import fetch_states
 from builder.request import MATRIX_NAME, Request, open_registries, read_cells, read_project, require_repository
 from builder.run import plan_images
@@ -102,7 +103,7 @@ def _words(options: str) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:

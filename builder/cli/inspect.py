@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 from builder.cli.options import PATH, cell_options, json_option, matrix_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
-from builder.cli.output.messages import print_note
+from builder.cli.output.messages import print_note, print_result
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
@@ -59,7 +59,7 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
     if as_json:
         click.echo(json.dumps({"image": image, "checks": [documents.check_json(check) for check in checks]}, indent=2))
     else:
-        click.echo(text.checks_table(checks))
+        print_result(text.checks_table(checks))
     if faults := failed_checks(checks):
         raise VerifyError(f"{image} failed verification: {listed([check.name for check in faults], most=len(CHECKS))}")
 
@@ -81,7 +81,10 @@ def diff_command(request: Request, *, old: str, new: str | None, as_json: bool) 
     before = fetch_side(old, repository, registries)
     after = fetch_side(new, repository, registries) if new else planned_side(before, rendered)
     difference = compare(before, after)
-    click.echo(json.dumps(documents.diff_json(difference), indent=2) if as_json else text.diff_table(difference))
+    if as_json:
+        click.echo(json.dumps(documents.diff_json(difference), indent=2))
+    else:
+        print_result(text.diff_table(difference))
 
 
 @click.command("schema")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
+from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.release.layers import fetch_unused_layers
 from builder.release.promote import fetch_rollback
-from builder.release.prune import Retention, delete_candidates, fetch_candidates
+from builder.release.prune import Retention, delete_unused, fetch_candidates
 from builder.release.publisher import DryRunPublisher, Publisher, RegistryPublisher
 from builder.release.state import RegistryState, fetch_states
 from builder.request import (
@@ -113,19 +115,30 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
     rendered = plan_images(project, registries)
     now = datetime.now(timezone.utc)
     retention = Retention(
-        generations=keep, keys=_kept_keys(project, rendered), built_after=now - timedelta(hours=hours),
+        generations=keep, keys=_kept_keys(project, rendered), pushed_after=now - timedelta(hours=hours),
         promoted_after=now - timedelta(days=branch_days), deleted_branch=project.matrix.branch,
     )  # fmt: skip
-    candidates = [*fetch_candidates(repository, registries, retention)]
-    repositories = layer_repositories(project.matrix)
-    if repositories and not project.matrix.layers:  # a repository that the matrix names may serve other projects too
-        unused = [candidate.ref for candidate in candidates]
-        candidates += fetch_unused_layers(repositories, unused, registries, retention.built_after)
-    for candidate in candidates:
+    find = delete_unused if delete else fetch_candidates
+    found: list[ImageRef] = []
+    for candidate in find(repository, registries, retention):
+        found.append(candidate.ref)
         click.echo(candidate.ref.familiar)
-    if delete:
-        delete_candidates(candidates, registries)
-    print_note(f"builder: {len(candidates)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
+    for layer in _unused_layers(project, registries, found, retention):
+        if delete:
+            registries.delete(layer)
+        found.append(layer)
+        click.echo(layer.with_tag(str(layer.tag)).familiar)
+    print_note(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
+
+
+def _unused_layers(
+    project: Project, registries: Registries, images: Sequence[ImageRef], retention: Retention
+) -> tuple[ImageRef, ...]:
+    """The layers that no image has but those in `images`; none in a repository that may serve other projects too."""
+    repositories = layer_repositories(project.matrix)
+    if repositories is None or project.matrix.layers:
+        return ()
+    return fetch_unused_layers(repositories, images, registries, retention.pushed_after)
 
 
 def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:

@@ -9,7 +9,7 @@ import click
 
 from builder.cli.output import json as documents
 from builder.cli.output import text
-from builder.cli.output.messages import print_error, print_note
+from builder.cli.output.messages import print_error, print_note, print_result
 from builder.errors import BuildError, VerifyError
 from builder.oci.reference import ImageRef
 from builder.run import Publication
@@ -20,7 +20,7 @@ def report_dry_run(done: Publication, repository: ImageRef, *, as_json: bool, pu
     if as_json:
         click.echo(json.dumps(documents.build_json(done), indent=2))
     else:
-        click.echo(text.dry_run_table(done, repository, pushed=pushed))
+        print_result(text.dry_run_table(done, repository, pushed=pushed))
 
 
 def report(done: Publication, *, as_json: bool, pushed: bool) -> None:

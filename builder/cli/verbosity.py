@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from builder.cli.output.messages import printable
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _QUIET = "builder.quiet"
 
@@ -29,11 +31,20 @@ def is_quiet() -> bool:
     return bool(click.get_current_context().meta.get(_QUIET))
 
 
+class _Printable(logging.Formatter):
+    """Formats a record as what may go to the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _set_quiet(context: click.Context, _: click.Parameter, flag: bool) -> None:
     context.meta[_QUIET] = context.meta.get(_QUIET, False) or flag
 
 
 def _set_verbose(_: click.Context, __: click.Parameter, flag: bool) -> None:
     if flag:
-        logging.basicConfig(format="%(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Printable())
+        logging.basicConfig(handlers=[handler])
         logging.getLogger("builder").setLevel(logging.DEBUG)

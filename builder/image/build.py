@@ -23,7 +23,7 @@ from builder.oci.archive import ImageArchive
 from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.parse import Document, parse_or_raise
-from builder.process import redact
+from builder.redaction import redact
 
 # Advice for known failures, by a pattern in the output: there is no error code to tell them apart.
 _ADVICE: Final[Mapping[str, str]] = {

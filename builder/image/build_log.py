@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO, Final
 
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
-from builder.process import redact
+from builder.redaction import redact
 
 # What make_layers.py prints before the steps' own output, and when one failed.
 _TITLE: Final = "builder: "

@@ -28,12 +28,20 @@ class LostBlobError(RegistryError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlobSource:
+    """A repository that has a blob, and the blob's size in bytes."""
+
+    repository: ImageRef
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Blobs:
     """The content of an image: in the store, or else in the repositories that `origins` names, by digest."""
 
     store: LayerStore
     registries: Registries
-    origins: Mapping[str, ImageRef]
+    origins: Mapping[str, BlobSource]
 
     def open(self, digest: Digest) -> IO[bytes]:
         """Open a blob; first fetch it into the store if it is not there."""
@@ -45,7 +53,7 @@ class Blobs:
                 )
             with self.store.new_blob() as file:
                 try:
-                    self.registries.download_blob(origin, digest, file)
+                    self.registries.download_blob(origin.repository, digest, file, size=origin.size)
                 except RegistryError as error:
                     raise LostBlobError(digest, error) from error
                 self.store.keep(Path(file.name), digest)

@@ -13,13 +13,13 @@ from builder.errors import RegistryError
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.base import BaseImage, fetch_image
-from builder.layer.blobs import Blobs, LostBlobError
+from builder.layer.blobs import Blobs, BlobSource, LostBlobError
 from builder.layer.find import FoundLayer, LayerRepositories, fetch_found, find_stored
 from builder.layer.make import LayerFactory, LayerWork
 from builder.layer.plan import Layer, LayerPlan, plan_layers
 from builder.layer.sizes import fetch_sizes
 from builder.layer.store import LayerStore, StoredLayer
-from builder.oci.reference import Digest, ImageRef
+from builder.oci.reference import Digest
 from builder.oci.registry import Registries
 from builder.stopwatch import Stopwatch
 
@@ -108,7 +108,7 @@ class LayeredBuild:
             found |= {key: FoundLayer(stored=stored, repository=None) for key, stored in made.items()}
         return assemble(plan, base, found, missing, self._blobs(_origins(base, found)))
 
-    def _blobs(self, origins: Mapping[str, ImageRef]) -> Blobs:
+    def _blobs(self, origins: Mapping[str, BlobSource]) -> Blobs:
         return Blobs(store=self.store, registries=self.registries, origins=origins)
 
     def fetch_status(self, rendered: RenderedImage) -> LayerStatus:
@@ -155,7 +155,11 @@ def _system_layer(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> StoredLay
     return found[keys[0]].stored if keys else None
 
 
-def _origins(base: BaseImage, found: Mapping[str, FoundLayer]) -> dict[str, ImageRef]:
+def _origins(base: BaseImage, found: Mapping[str, FoundLayer]) -> dict[str, BlobSource]:
     """Where blobs are fetched from that are not in the store, by digest."""
-    origins = {layer.digest: base.ref for layer in base.layers}
-    return origins | {each.stored.digest: each.repository for each in found.values() if each.repository}
+    origins = {layer.digest: BlobSource(repository=base.ref, size=layer.size) for layer in base.layers}
+    return origins | {
+        each.stored.digest: BlobSource(repository=each.repository, size=each.stored.size)
+        for each in found.values()
+        if each.repository
+    }

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import requests
 
 from builder import http
 from builder.layer.store import LayerStore
 from builder.lock.model import SelectedPackage
+
+_SECONDS: Final = 20.0  # for an answer, redirects included
 
 
 def fetch_sizes(packages: Iterable[SelectedPackage], store: LayerStore, stopped: threading.Event) -> dict[str, int]:
@@ -30,7 +33,7 @@ def fetch_sizes(packages: Iterable[SelectedPackage], store: LayerStore, stopped:
 
     def fetch(package: SelectedPackage) -> int:
         try:
-            answer = session.head(_url(package), allow_redirects=True)
+            answer = session.request("HEAD", _url(package), limit=0, seconds=_SECONDS)
         except requests.RequestException:
             return 0
         length = answer.headers.get("Content-Length", "")

@@ -88,6 +88,12 @@ def _fetch_project_files(pin: PinnedProject, clients: Sequence[PyPISimple]) -> t
                 f"{http.failure_reason(error)}",
                 hint="check the URL and the network; SSL_CERT_FILE names the CA bundle to trust",
             ) from error
+        except Exception as error:  # the library and those below it raise many kinds about a page that is none
+            raise RegistryError(
+                f"the package index {without_credentials(client.endpoint)} did not send a page for {pin.name}: "
+                f"{type(error).__name__}",
+                hint="check the URL, which is that of a simple API; a login page or a proxy may have answered",
+            ) from error
         files = tuple(
             _indexed(package, client.endpoint)
             for package in page.packages

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import tomli
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from builder import parse
 from builder.errors import LockError
 from builder.lock.environment import NEWEST_PATCH
 from builder.lock.model import Lock
@@ -19,10 +19,10 @@ _Value = TypeVar("_Value")
 _TOML_TYPES: Final[Mapping[type, str]] = {dict: "a table", list: "an array", str: "a string"}
 
 
-def read_text(path: Path) -> str:
+def read_lock_text(path: Path) -> str:
     """Read a text file; raise LockError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return parse.read_text(path)
     except FileNotFoundError as error:
         raise LockError(f"no lock file at {path}", hint="name it with --lock; `uv lock` writes one") from error
     except UnicodeDecodeError as error:
@@ -34,8 +34,8 @@ def read_text(path: Path) -> str:
 def read_toml(path: Path, text: str) -> dict[str, Any]:
     """Parse the text of a TOML file; raise LockError if it is not TOML."""
     try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
+        return parse.load_toml(text)
+    except parse.MalformedError as error:
         raise LockError(f"{path} is not TOML: {error}") from error
 
 
@@ -51,7 +51,7 @@ def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
 
 def table_of(path: Path) -> Mapping[str, Any]:
     """The content of a TOML file; empty if the file does not exist."""
-    return read_toml(path, read_text(path)) if path.is_file() else {}
+    return read_toml(path, read_lock_text(path)) if path.is_file() else {}
 
 
 def entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
@@ -96,7 +96,7 @@ def default_python(lock: Lock) -> str:
     """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock allows."""
     pinned = lock.project / ".python-version"
     if pinned.is_file():
-        lines = [line.strip() for line in read_text(pinned).splitlines()]
+        lines = [line.strip() for line in read_lock_text(pinned).splitlines()]
         pin = next((line for line in lines if line and not line.startswith("#")), "")
         match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", pin)
         if match:

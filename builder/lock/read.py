@@ -17,9 +17,10 @@ from uv import find_uv_bin
 from builder.errors import LockError, listed, near
 from builder.lock import requirements
 from builder.lock.model import Lock, LockKind
-from builder.lock.project import read_text, read_toml
+from builder.lock.project import read_lock_text, read_toml
 from builder.matrix.schema import Install
-from builder.process import redact, run
+from builder.process import run
+from builder.redaction import redact
 
 
 def lock_kind(path: Path) -> LockKind:
@@ -39,7 +40,7 @@ def lock_kind(path: Path) -> LockKind:
 def read_lock(path: Path, install: Install) -> Lock:
     """Read a lock file of any kind; raise LockError if it is invalid."""
     kind = lock_kind(path)
-    text = read_text(path)
+    text = read_lock_text(path)
     if not text.strip():
         raise LockError(f"{path} is empty", hint=f"create it again with {_WRITTEN_BY[kind]}")
     if kind == "uv.lock":

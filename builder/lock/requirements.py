@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
 from builder.lock.index import PinnedProject, fetch_files, without_credentials
+from builder.parse import read_text
+from builder.redaction import keep_secret, keep_url_secret
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
@@ -85,9 +87,19 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         whole = _COMMENT.sub("", joined + line).strip()
         joined = ""
         if whole:
-            yield start, _VARIABLE.sub(lambda match: os.environ.get(match["name"], match[0]), whole)
+            yield start, _VARIABLE.sub(_expanded, whole)
     if joined.strip():
         yield start, joined.strip()
+
+
+def _expanded(match: re.Match[str]) -> str:
+    """The value of a variable, which messages mask: pip has variables for the sake of passwords."""
+    value = os.environ.get(match["name"], match[0])
+    if "://" in value:
+        keep_url_secret(value)
+    elif value != match[0]:
+        keep_secret(value)
+    return value
 
 
 def _read_option(line: str, where: str, path: Path, into: _File) -> None:
@@ -109,8 +121,10 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
                 f"{where}: -e {without_credentials(value)}: no such directory; only local packages can be editable"
             )
     elif name in {"-i", "--index-url"}:
+        keep_url_secret(value)
         into.indexes.insert(0, value)
     elif name == "--extra-index-url":
+        keep_url_secret(value)
         into.indexes.append(value)
     elif name in {"--only-binary", "--no-binary"}:
         names = into.only_binary if name == "--only-binary" else into.no_binary
@@ -122,7 +136,7 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
 def _read_included(name: str, where: str, path: Path, into: _File, *, is_constraint: bool) -> None:
     target = path.parent / name
     try:
-        text = target.read_text(encoding="utf-8")
+        text = read_text(target)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         into.faults.append(f"{where}: cannot read {name}: {reason}")

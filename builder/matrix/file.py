@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import tomli
 from pydantic import ValidationError
 
 from builder.errors import MatrixError
@@ -13,6 +12,7 @@ from builder.matrix.faults import axis_faults, cell_faults, matrix_error, schema
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
+from builder.parse import MalformedError, load_toml, read_text
 
 BUILT_IN = """\
 python = ["{python}"]
@@ -32,7 +32,7 @@ def built_in_matrix(python: str) -> Matrix:
 def read_matrix(path: Path) -> Matrix:
     """Read and parse a matrix file; raise a MatrixError that lists all its faults."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise MatrixError(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
@@ -46,8 +46,8 @@ def read_matrix(path: Path) -> Matrix:
 def parse_matrix(text: str, *, source: str) -> Matrix:
     """Parse the text of a matrix file; raise a MatrixError that lists all its faults."""
     try:
-        table = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
+        table = load_toml(text)
+    except MalformedError as error:
         raise MatrixError(f"{source} is not TOML: {error}") from error
     try:
         # In strict mode, a tuple field accepts a JSON array but not a Python list.

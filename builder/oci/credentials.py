@@ -15,9 +15,12 @@ from pydantic import Field
 
 from builder.errors import RegistryError
 from builder.oci.reference import DOCKER_HUB
-from builder.parse import Document, MalformedError, parse_document, parse_or_raise
+from builder.parse import Document, MalformedError, parse_document, parse_or_raise, read_text
 from builder.process import run
+from builder.redaction import keep_secret, keep_url_secret
 
+HELPER_SECONDS: Final = 60.0  # somebody may have to unlock a store
+_HELPER_BYTES: Final = 1 << 20
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _JOB_LOGINS: Final = (
     ("CI_REGISTRY", "CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD"),
@@ -48,16 +51,23 @@ class _HelperAnswer(Document):
 
 
 def credentials_for(registry: str) -> tuple[str, str] | None:
-    """Return the user name and password for a registry; None if there is no login.
+    """Return the user name and password for a registry; None if there is no login. Messages mask the password.
 
     Logins of `docker login` take precedence. In a GitLab job, the job's own variables provide logins for the project's
     registry and for the dependency proxy. Raises RegistryError if a login cannot be read.
     """
+    login = _find_login(registry)
+    if login:
+        keep_secret(login[1], user=login[0])
+    return login
+
+
+def _find_login(registry: str) -> tuple[str, str] | None:
     config, _ = _docker_config()
     key = _HUB_KEY if registry == DOCKER_HUB else registry
     helper = config.cred_helpers.get(registry) or config.creds_store
     if helper:
-        answer = run([f"docker-credential-{helper}", "get"], stdin=key)
+        answer = run([f"docker-credential-{helper}", "get"], stdin=key, seconds=HELPER_SECONDS, limit=_HELPER_BYTES)
         if answer.returncode == 0:
             fault = RegistryError(
                 f"docker-credential-{helper} did not print a login for {registry}",
@@ -111,6 +121,8 @@ def _job_logins() -> dict[str, tuple[str, str]]:
 def configured_proxies() -> dict[str, str]:
     """Return the proxies that Docker's config file sets for builds, by their place in that file."""
     config, _ = _docker_config()
+    for value in (value for proxies in config.proxies.values() for value in proxies.values()):
+        keep_url_secret(str(value))
     return {
         f"proxies.{engine}.{name} in Docker's config file": str(value)
         for engine, proxies in config.proxies.items()
@@ -138,7 +150,7 @@ def _docker_config() -> tuple[_DockerConfig, Mapping[str, Any]]:
     if not path.is_file():
         return _DockerConfig(), {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         return parse_document(_DockerConfig, text), json.loads(text)
     except (OSError, UnicodeDecodeError, MalformedError) as error:
         raise RegistryError(

@@ -57,8 +57,8 @@ class ManifestBody(Document):
     media_type: str = Field("", alias="mediaType")
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
-    annotations: dict[str, str] | None = None
     manifests: tuple[Descriptor, ...] = ()
+    annotations: dict[str, str] | None = None
 
 
 class ConfigSection(Document):
@@ -102,12 +102,16 @@ class Manifest:
             f"{source}: the answer is not a manifest",
             hint="check the address: a login page or a proxy may have answered",
         )
-        stated = media_type.partition(";")[0].strip()
         body = parse_or_raise(ManifestBody, content, fault)
-        accepted = stated if stated in MANIFEST_TYPES else body.media_type
-        if accepted not in MANIFEST_TYPES:
-            raise RegistryError(f"{fault.what}: its type is {stated or 'missing'}", hint=fault.hint)
-        return cls(content=content, media_type=accepted)
+        stated = media_type if media_type in MANIFEST_TYPES else body.media_type
+        if stated not in MANIFEST_TYPES:
+            raise RegistryError(f"{fault.what}: its type is {media_type or 'missing'}", hint=fault.hint)
+        if body.media_type not in {"", stated}:
+            raise RegistryError(f"{fault.what}: it has the type {body.media_type}, the answer {stated}")
+        needed = "manifests" if stated in INDEX_TYPES else "config"
+        if needed not in body.model_fields_set:
+            raise RegistryError(f"{fault.what}: it has no {needed!r}", hint=fault.hint)
+        return cls(content=content, media_type=stated)
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Manifest:

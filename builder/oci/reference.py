@@ -148,6 +148,8 @@ class Mirrors:
         Raises UsageError if a side does not name a registry.
         """
         for source, target in mapping.items():
+            if "@" in source + target:
+                raise UsageError("a mirror has a user name or password", hint="leave it out; docker login stores it")
             for side in (source, target):
                 host = side.split("/")[0]
                 if not (_REGISTRY.fullmatch(host) and _names_a_registry(host)) or side.endswith("/"):
@@ -161,6 +163,9 @@ class Mirrors:
     def from_strs(cls, texts: Iterable[str]) -> Mirrors:
         """Parse texts such as `docker.io=localhost:5000`, each with one or several mirrors separated by commas."""
         mapping = {}
+        texts = tuple(texts)
+        if any("@" in joined for joined in texts):  # its parts may be parts of a password
+            raise UsageError("a mirror has a user name or password", hint="leave it out; docker login stores it")
         for text in (part.strip() for joined in texts for part in joined.split(",") if part.strip()):
             source, equals, target = text.partition("=")
             if not (source and equals and target):

@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable
-from typing import IO, TypeVar
+from typing import IO, Annotated, Final, TypeVar
 
 import requests
+from pydantic import StringConstraints
 
 from builder import http
-from builder.errors import RegistryError
+from builder.contract import MANIFEST_TYPES
+from builder.errors import InterruptedRun, RegistryError
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
-from builder.oci.reference import Digest, ImageRef, Mirrors, is_digest
-from builder.oci.transport import Target, Transport, Upload, check_response, join_url
+from builder.oci.reference import TAG_PATTERN, Digest, ImageRef, Mirrors, is_digest
+from builder.oci.transport import ANSWER_BYTES, Target, Transport, Upload, check_response, media_type_of
 from builder.parse import Document, parse_or_raise
 
+_MOST_PAGES: Final = 1000  # of tags, with a thousand or less on each
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -27,7 +30,7 @@ _Result = TypeVar("_Result")
 class _TagList(Document):
     """The answer to `tags/list` (distribution specification, "Listing Tags")."""
 
-    tags: tuple[str, ...] | None = None
+    tags: tuple[Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN}$")], ...] | None
 
 
 class Registries:
@@ -48,6 +51,11 @@ class Registries:
     def stopped(self) -> threading.Event:
         """Ends every request when it is set."""
         return self._transport.stopped
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raise InterruptedRun if the run is stopped."""
+        if self._transport.stopped.wait(seconds):
+            raise InterruptedRun("interrupted")
 
     def resolve_all(self, refs: Iterable[ImageRef]) -> dict[ImageRef, Digest]:
         """Fetch the digest of each reference; one request each, several at a time."""
@@ -78,33 +86,42 @@ class Registries:
     def _fetch_digest(self, target: Target) -> Digest | None:
         path = f"manifests/{target.ref.tag or 'latest'}"
         response = self._transport.send("HEAD", target, path)
-        if response.ok and "Docker-Content-Digest" not in response.headers:
-            # The specification makes the header optional; the digest is then computed from the body.
-            response = self._transport.send("GET", target, path)
         if response.status_code == requests.codes.not_found:
             return None
         check_response(response, target, "read")
-        text = response.headers.get("Docker-Content-Digest")
-        if text and not is_digest(text):
+        if "Docker-Content-Digest" in response.headers and media_type_of(response) in MANIFEST_TYPES:
+            return self._stated_digest(response, target)
+        # The specification makes the header optional, and a portal does not send it: the bytes decide.
+        manifest = self._fetch_manifest(target, path)
+        return manifest.digest if manifest else None
+
+    def _stated_digest(self, response: requests.Response, target: Target) -> Digest:
+        text = response.headers["Docker-Content-Digest"]
+        if not is_digest(text):
             raise RegistryError(f"{target.ref.registry} sent {text!r} as the digest of {target}")
-        return Digest.from_str(text) if text else digest_of(response.content)
+        return Digest.from_str(text)
 
     def fetch_manifest(self, ref: ImageRef) -> Manifest | None:
         """Fetch the manifest that a tag or digest names; None if there is none. Its bytes must match the digest."""
-        target = Target(ref=ref, original=ref)
-        response = self._transport.send("GET", target, f"manifests/{ref.digest or ref.tag}")
+        return self._fetch_manifest(Target(ref=ref, original=ref), f"manifests/{ref.digest or ref.tag}")
+
+    def _fetch_manifest(self, target: Target, path: str) -> Manifest | None:
+        response = self._transport.send("GET", target, path)
         if response.status_code == requests.codes.not_found:
             return None
         check_response(response, target, "read")
-        if ref.digest and digest_of(response.content) != ref.digest:
-            raise RegistryError(f"{ref.registry} sent other content for {ref}: {digest_of(response.content)}")
-        media_type = response.headers.get("Content-Type", "")
-        return Manifest.parse(response.content, media_type, source=f"{ref.registry}, {target}")
+        found = digest_of(response.content)
+        if target.ref.digest not in {None, found}:
+            raise RegistryError(f"{target.ref.registry} sent other content for {target}: {found}")
+        return Manifest.parse(response.content, media_type_of(response), source=f"{target.ref.registry}, {target}")
 
-    def put_manifest(self, ref: ImageRef, manifest: Manifest) -> None:
-        """Upload a manifest under the reference's tag, else its digest; raise if the registry changed its bytes."""
+    def put_manifest(self, ref: ImageRef, manifest: Manifest, *, if_absent: bool = False) -> None:
+        """Upload a manifest under the reference's tag, else its digest; raise if the registry changed its bytes.
+
+        With `if_absent`, registries that can refuse to replace what is there are asked to (RFC 9110, If-None-Match).
+        """
         target = Target(ref=ref, original=ref)
-        headers = {"Content-Type": manifest.media_type}
+        headers = {"Content-Type": manifest.media_type, **({"If-None-Match": "*"} if if_absent else {})}
         response = self._transport.send(
             "PUT", target, f"manifests/{ref.tag or manifest.digest}", action="push", headers=headers,
             body=lambda: manifest.content,
@@ -125,19 +142,19 @@ class Registries:
         check_response(response, target, "read")
         return True
 
-    def fetch_blob(self, ref: ImageRef, digest: Digest) -> bytes:
-        """Fetch a blob into memory, such as a config; its bytes must match the digest."""
+    def fetch_blob(self, ref: ImageRef, digest: Digest, *, size: int = ANSWER_BYTES) -> bytes:
+        """Fetch a blob of at most `size` bytes into memory, such as a config; its bytes must match the digest."""
         target = Target(ref=ref, original=ref)
-        response = self._transport.send("GET", target, f"blobs/{digest}")
+        response = self._transport.send("GET", target, f"blobs/{digest}", limit=size)
         check_response(response, target, "read")
         if digest_of(response.content) != digest:
             raise RegistryError(f"{ref.registry} sent other content for {digest} of {ref.name}")
         return response.content
 
-    def download_blob(self, ref: ImageRef, digest: Digest, file: IO[bytes]) -> None:
-        """Write a blob to an empty file; its bytes must match the digest."""
+    def download_blob(self, ref: ImageRef, digest: Digest, file: IO[bytes], *, size: int) -> None:
+        """Write a blob of at most `size` bytes to a file; its bytes must match the digest."""
         target = Target(ref=ref, original=ref)
-        check_response(self._transport.download(target, f"blobs/{digest}", file), target, "read")
+        check_response(self._transport.download(target, f"blobs/{digest}", file, limit=size), target, "read")
         file.seek(0)
         hashed = hashlib.new(digest.algorithm)
         while chunk := file.read(1 << 20):
@@ -173,11 +190,12 @@ class Registries:
         """
         path = f"blobs/uploads/?mount={digest}&from={target.source}" if target.source else "blobs/uploads/"
         session = self._transport.send_once("POST", target, path, action="push")
-        if session.status_code != requests.codes.accepted:
+        if not session.ok or (target.source and session.status_code == requests.codes.created):
             return session
-        if "Location" not in session.headers:
+        check_response(session, target, "write")
+        if session.status_code != requests.codes.accepted or "Location" not in session.headers:
             raise RegistryError(f"{target.ref.registry} did not say where to upload a blob of {target.ref.name} to")
-        url = join_url(session.url, session.headers["Location"], target)
+        url = self._transport.join_url(session.url, session.headers["Location"], target)
         url += f"{'&' if '?' in url else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
         return self._transport.send_once(
@@ -197,9 +215,9 @@ class Registries:
             check_response(response, target, "read")
             tags += parse_or_raise(_TagList, response.content, fault).tags or ()
             if "next" in response.links:
-                pages.append(join_url(response.url, response.links["next"]["url"], target))
-            if len(pages) != len(set(pages)):
-                raise RegistryError(f"{fault.what}: its pages link to each other in a circle")
+                pages.append(self._transport.join_url(response.url, response.links["next"]["url"], target))
+            if len(pages) != len(set(pages)) or len(pages) > _MOST_PAGES:
+                raise RegistryError(f"{fault.what}: its pages link to each other without an end")
         return tuple(sorted(tags))
 
     def delete(self, ref: ImageRef) -> None:

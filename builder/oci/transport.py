@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import base64
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,24 @@ import requests
 from builder import http
 from builder.contract import MANIFEST_TYPES
 from builder.errors import InterruptedRun, RegistryError
+from builder.http import Origin, RefusedError
+from builder.oci.challenge import Challenge, parse_token
 from builder.oci.credentials import credentials_for
 from builder.oci.reference import DOCKER_HUB, ImageRef
-from builder.parse import Document, MalformedError, parse_document, parse_or_raise
+from builder.parse import Document, MalformedError, parse_document
 
 Action = Literal["pull", "push", "delete"]
 
 _HUB_HOST: Final = "registry-1.docker.io"
-_CHALLENGE = re.compile(r'(?P<key>[a-z]+)="(?P<value>[^"]*)"')
 _TEMPORARY: Final = {429, 500, 502, 503, 504}
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LONGEST_PAUSE: Final = 60.0  # seconds, even if Retry-After asks for more
+_REPORT: Final = "try again later, or report it to whoever runs the registry"
+_ELSEWHERE: Final = "the password of a registry is for that registry only; report it to whoever runs the registry"
 _CHUNK: Final = 1 << 20
+ANSWER_BYTES: Final = 4 << 20  # the largest manifest, config, list or error; 4 MiB is what registries accept themselves
+ANSWER_SECONDS: Final = 120.0  # for such an answer
+_SLOWEST: Final = 50_000  # bytes per second of a blob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,38 @@ class Target:
 
     def __str__(self) -> str:
         return str(self.original) if self.ref == self.original else f"{self.original} (mirror: {self.ref})"
+
+
+class _Access(NamedTuple):
+    """What a token is for: the actions on a repository, and the reading of a second one."""
+
+    registry: str
+    repository: str
+    actions: str
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """A request to a registry; `body` makes its body anew for each attempt.
+
+    With a `sink`, the body of a success goes to that file.
+    """
+
+    method: str
+    target: Target
+    action: Action
+    headers: Mapping[str, str]
+    body: Callable[[], Any]
+    limit: int = ANSWER_BYTES
+    sink: IO[bytes] | None = None
+
+    @property
+    def access(self) -> _Access:
+        """What the request needs a token for."""
+        ref = self.target.ref
+        actions = "pull" if self.action == "pull" else f"pull,{self.action}"
+        return _Access(ref.registry, ref.repository, actions, self.target.source)
 
 
 class _ConnectionLostError(Exception):
@@ -69,16 +107,14 @@ class Upload:
             raise InterruptedRun("interrupted")
         return self._file.read(size)
 
+    def rewound(self) -> Upload:
+        """Return itself, at its beginning again."""
+        self._file.seek(0)
+        return self
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class _TokenAnswer(Document):
-    """The answer of a token server (Docker registry documentation, "Token Authentication Specification")."""
-
-    token: str | None = None
-    access_token: str | None = None
 
 
 class _ErrorEntry(Document):
@@ -95,18 +131,11 @@ class _ErrorAnswer(Document):
     errors: tuple[_ErrorEntry, ...]
 
 
-class _Access(NamedTuple):
-    """What a token is for: the actions on a repository, and the reading of a second one."""
-
-    registry: str
-    repository: str
-    actions: str
-    source: str | None = None
-
-
 class Transport:
     """Sends requests to registries, over one connection pool, with a token per repository and kind of access.
 
+    Passwords and tokens are for the origin of a reference's registry. What is elsewhere (a redirect, an upload's
+    location, a next page) is asked without, and may not demand any.
     Registries in `insecure`, and those on this machine, are reached over plain HTTP. `stopped` ends every request.
     """
 
@@ -150,11 +179,11 @@ class Transport:
         action: Action = "pull",
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
+        limit: int = ANSWER_BYTES,
     ) -> requests.Response:
-        """Send a request; repeat it if it fails for a temporary reason."""
-        return self.retry(
-            target, lambda: self.send_once(method, target, path, action=action, headers=headers, body=body)
-        )  # fmt: skip
+        """Send a request; repeat it if it fails for a temporary reason. The answer has at most `limit` bytes."""
+        request = _Request(method=method, target=target, action=action, headers=headers or {}, body=body, limit=limit)
+        return self.retry(target, lambda: self._send_once(request, path))
 
     def send_once(
         self,
@@ -165,93 +194,104 @@ class Transport:
         action: Action = "pull",
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
-        stream: bool = False,
     ) -> requests.Response:
         """Send a request once, or again with a new token if the registry demands one. `path` may be a whole URL."""
-        url = join_url(f"{self._origin(target.ref.registry)}/v2/{target.ref.repository}/", path, target)
-        actions = "pull" if action == "pull" else f"pull,{action}"
-        access = _Access(target.ref.registry, target.ref.repository, actions, target.source)
+        request = _Request(method=method, target=target, action=action, headers=headers or {}, body=body)
+        return self._send_once(request, path)
+
+    def download(self, target: Target, path: str, sink: IO[bytes], *, limit: int) -> requests.Response:
+        """Write the body of an answer, of at most `limit` bytes, to a file; repeat it after a temporary failure."""
+        request = _Request(
+            method="GET", target=target, action="pull", headers={}, body=lambda: None, limit=limit, sink=sink
+        )
+        return self.retry(target, lambda: self._send_once(request, path))
+
+    def join_url(self, base: str, address: str, target: Target) -> str:
+        """Resolve an address from a registry's answer; raise RegistryError if it is no URL, or leaves TLS."""
+        home = self._origin(target.ref.registry)
+        try:
+            url = urljoin(base, address)
+            there = Origin.of(url)
+        except ValueError as error:
+            raise RegistryError(f"{target.ref.registry} sent an invalid address for {target}: {error}") from error
+        if not home.may_lead_to(there):
+            raise RegistryError(f"{target.ref.registry} leads from https to {there} for {target}", hint=_ELSEWHERE)
+        return url
+
+    def _send_once(self, request: _Request, path: str) -> requests.Response:
+        target = request.target
+        url = self.join_url(f"{self._origin(target.ref.registry)}/v2/{target.ref.repository}/", path, target)
         if self.stopped.is_set():
             raise InterruptedRun("interrupted")
         try:
-            response = self._send_authorized(method, url, access, headers, body(), stream=stream)
+            response = self._send_authorized(request, url)
             if response.status_code == requests.codes.unauthorized:
-                self._authorization[access] = self._authorize(response, access)
-                response = self._send_authorized(method, url, access, headers, body(), stream=stream)
+                self._authorization[request.access] = self._authorize(response, request.access)
+                response = self._send_authorized(request, url)
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the certificate of {target.ref.registry} is not trusted ({target}): {http.failure_reason(error)}",
                 hint="set SSL_CERT_FILE to a CA bundle to trust",
             ) from error
+        except RefusedError as error:
+            raise RegistryError(f"{target.ref.registry} sent {error} for {target}", hint=_REPORT) from error
         except requests.exceptions.InvalidURL as error:
             raise RegistryError(f"{target.ref.registry} sent an invalid address for {target}: {error}") from error
         except requests.RequestException as error:
             raise _ConnectionLostError(http.failure_reason(error)) from error
         return response
 
-    def download(self, target: Target, path: str, file: IO[bytes]) -> requests.Response:
-        """Write the body of an answer to an empty file; repeat the request if it fails for a temporary reason."""
-        return self.retry(target, lambda: self._download_once(target, path, file))
-
-    def _download_once(self, target: Target, path: str, file: IO[bytes]) -> requests.Response:
-        file.seek(0)
-        file.truncate()
-        with self.send_once("GET", target, path, stream=True) as response:
-            try:
-                for chunk in response.iter_content(_CHUNK) if response.ok else ():
-                    if self.stopped.is_set():
-                        raise InterruptedRun("interrupted")
-                    file.write(chunk)
-                file.flush()
-            except requests.RequestException as error:
-                raise _ConnectionLostError(http.failure_reason(error)) from error
-            return response
-
-    def _send_authorized(
-        self, method: str, url: str, access: _Access, headers: Mapping[str, str] | None, body: Any,
-        *, stream: bool,
-    ) -> requests.Response:  # fmt: skip
-        sent = {"Accept": ", ".join(MANIFEST_TYPES), **(headers or {})}
-        if access in self._authorization and url.startswith(f"{self._origin(access.registry)}/"):
-            sent["Authorization"] = self._authorization[access]
+    def _send_authorized(self, request: _Request, url: str) -> requests.Response:
+        home = self._origin(request.target.ref.registry)
+        headers = {"Accept": ", ".join(MANIFEST_TYPES), "Accept-Encoding": "identity", **request.headers}
+        if request.access in self._authorization and Origin.of(url) == home:
+            headers["Authorization"] = self._authorization[request.access]
+        content = request.body()
+        size = max(len(content or b""), request.limit - ANSWER_BYTES)
         try:
-            return self._session.request(method, url, headers=sent, data=body, auth=_keep_authorization, stream=stream)
+            response = self._session.request(
+                request.method, url, headers=headers, auth=_keep_authorization,
+                body=content.rewound if isinstance(content, Upload) else lambda: content,
+                limit=request.limit, seconds=ANSWER_SECONDS + size / _SLOWEST, sink=request.sink,
+            )  # fmt: skip
         finally:
-            if isinstance(body, Upload):
-                body.close()
+            if isinstance(content, Upload):
+                content.close()
+        there = Origin.of(str(response.url))
+        if response.status_code == requests.codes.unauthorized and there != home:
+            raise RegistryError(f"{there} demands a password for {request.target}, but is not {home}", hint=_ELSEWHERE)
+        return response
 
-    def _origin(self, registry: str) -> str:
+    def _origin(self, registry: str) -> Origin:
         host = _HUB_HOST if registry == DOCKER_HUB else registry
         name = host.rpartition(":")[0] or host
         plain = registry in self._insecure or name in {"localhost", "127.0.0.1", "[::1]"}
-        return f"{'http' if plain else 'https'}://{host}"
+        return Origin.of(f"{'http' if plain else 'https'}://{host}")
 
     def _authorize(self, response: requests.Response, access: _Access) -> str:
         """Return the Authorization header that the registry's challenge demands; fetch a token if it demands one."""
         registry, repository, actions, source = access
-        challenge = response.headers.get("WWW-Authenticate", "")
+        header = response.headers.get("WWW-Authenticate", "")
+        challenge = Challenge.parse(header, self._origin(registry), registry=registry)
         credentials = credentials_for(registry)
         login = f"docker login {registry}"
-        if challenge.lower().startswith("basic"):
-            if not credentials:
+        basic = f"Basic {base64.b64encode(':'.join(credentials).encode()).decode()}" if credentials else None
+        if challenge.realm is None:
+            if basic is None:
                 raise RegistryError(f"{registry} requires a password", hint=login)
-            return requests.auth._basic_auth_str(*credentials)  # noqa: SLF001 - requests has no public name for it
-        parameters = {match["key"]: match["value"] for match in _CHALLENGE.finditer(challenge)}
-        if "realm" not in parameters:
-            raise RegistryError(f"{registry} denies access without a challenge ({response.status_code})")
+            return basic
         scopes = [f"repository:{repository}:{actions}", *([f"repository:{source}:pull"] if source else [])]
-        query = {"service": parameters.get("service", ""), "scope": scopes}
-        answer = self._session.get(parameters["realm"], params=query, auth=credentials)
+        query = {"service": challenge.service, "scope": scopes}
+        answer = self._session.request(
+            "GET", challenge.realm, params=query, headers={"Authorization": basic} if basic else {},
+            auth=_keep_authorization, limit=ANSWER_BYTES, seconds=ANSWER_SECONDS,
+        )  # fmt: skip
         if not answer.ok:
             raise RegistryError(
                 f"{registry} refused a token for {repository}: {answer.status_code} {answer.reason}", hint=login
             )
         fault = RegistryError(f"{registry} did not send a token for {repository}", hint=login)
-        body = parse_or_raise(_TokenAnswer, answer.content, fault)
-        token = body.token or body.access_token
-        if not token:
-            raise fault
-        return f"Bearer {token}"
+        return f"Bearer {parse_token(answer, fault)}"
 
 
 def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -266,9 +306,14 @@ def _retry_after(response: requests.Response) -> float | None:
 
 def check_response(response: requests.Response, target: Target, verb: str) -> None:
     """Raise RegistryError, which quotes the registry, unless the request succeeded."""
-    if response.ok:
-        return
     registry = target.ref.registry
+    if media_type_of(response) == "text/html" and response.ok:
+        raise RegistryError(
+            f"{registry} answered with a web page for {target}",
+            hint="check the address and the network: a login page or a proxy may have answered",
+        )
+    if response.ok and not 300 <= response.status_code < 400:
+        return
     answer = f"{response.status_code} {response.reason}{_registry_errors(response)}"
     if response.status_code == requests.codes.not_found:
         raise RegistryError(f"no such image: {target}", hint="check its name and tag in the matrix")
@@ -289,9 +334,6 @@ def _registry_errors(response: requests.Response) -> str:
     return f" ({'; '.join(texts)})" if texts else ""
 
 
-def join_url(base: str, address: str, target: Target) -> str:
-    """Resolve an address from a registry's answer; raise RegistryError if it is not a URL."""
-    try:
-        return urljoin(base, address)
-    except ValueError as error:
-        raise RegistryError(f"{target.ref.registry} sent an invalid address for {target}: {error}") from error
+def media_type_of(response: requests.Response) -> str:
+    """Return the media type of an answer, without parameters; empty if the answer states none."""
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

@@ -6,17 +6,19 @@ import gzip
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import zstandard
 
-from builder.errors import UsageError
+from builder.errors import RegistryError, UsageError
 from builder.image.inputs import ImageInputs, package_changes
 from builder.image.render import RenderedImage
 from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef, is_tag
 from builder.oci.registry import Registries
+from builder.parse import FILE_BYTES
 from builder.release.state import fetch_image_inputs, fetch_image_manifest
 
 _DATABASES = ("var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed")
@@ -133,8 +135,12 @@ def _changed(old: str, new: str) -> tuple[str, ...]:
 def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:
     """Fetch the system packages from the topmost layer with a package database, which replaces those below."""
     for layer in reversed(manifest.body.layers):
-        content = registries.fetch_blob(ref, Digest.from_str(layer.digest))
-        for name, text in _databases(content, layer.media_type):
+        content = registries.fetch_blob(ref, Digest.from_str(layer.digest), size=layer.size)
+        try:
+            databases = _databases(content, layer.media_type)
+        except (OSError, EOFError, zlib.error, tarfile.TarError, zstandard.ZstdError) as error:
+            raise RegistryError(f"layer {layer.digest} of {ref.familiar} cannot be unpacked: {error}") from error
+        for name, text in databases:
             pattern = _DEBIAN if "dpkg" in name else _ALPINE
             return {match["name"]: match["version"] for match in pattern.finditer(text)}
     return {}
@@ -147,7 +153,7 @@ def _databases(content: bytes, media_type: str) -> list[tuple[str, str]]:
     )
     with tarfile.open(fileobj=plain, mode="r|") as tar:
         return [
-            (entry.name, file.read().decode(errors="replace"))
+            (entry.name, file.read(FILE_BYTES).decode(errors="replace"))
             for entry in tar
             if entry.name.removeprefix("./") in _DATABASES and (file := tar.extractfile(entry))
         ]

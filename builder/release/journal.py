@@ -1,27 +1,28 @@
 """The journal of promotions, which is stored in the registry.
 
 It is an image without layers under the tag `builder-journal`, whose label `io.gitlab.prebuilt.journal` lists the latest
-promotions, newest first: `[{"at": time, "complete": bool, "moves": [{"tag", "old", "new"}, …]}, …]`, where `old` and
-`new` are digests or null. Each branch has a separate journal, `builder-journal-<branch>`.
+promotions, newest first: `[{"at": time, "by": text, "complete": bool, "moves": [{"tag", "old", "new"}, …]}, …]`, where
+`old` and `new` are digests or null, and `by` says which run it was. Each branch has a separate journal,
+`builder-journal-<branch>`.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, StringConstraints
 
-from builder.contract import CONFIG_TYPE, JOURNAL_LABEL, JOURNAL_TAG, MANIFEST_TYPE
+from builder.contract import JOURNAL_LABEL, JOURNAL_TAG
 from builder.errors import PublishError
-from builder.oci.manifest import DigestText, Manifest, descriptor, digest_of
+from builder.oci.manifest import DigestText
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.parse import Document, MalformedError, parse_value
+from builder.release.note import fetch_note, put_note
 
 GENERATIONS: Final = 20  # promotions that the journal keeps
 
@@ -40,11 +41,15 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """Moves that succeed or fail together. `at` is when they began; `complete` means that all succeeded."""
+    """Moves that succeed or fail together. `at` is when they began; `complete` means that all succeeded.
+
+    `by` names the run to users, if that is known.
+    """
 
     at: datetime
     moves: tuple[Move, ...]
     complete: bool
+    by: str = ""
 
 
 def journal_of(repository: ImageRef, branch: str) -> ImageRef:
@@ -66,6 +71,7 @@ class _PromotionEntry(Document):
     at: AwareDatetime
     complete: bool
     moves: tuple[_MoveEntry, ...]
+    by: str = ""
 
 
 def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
@@ -73,10 +79,9 @@ def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promoti
 
     Raises PublishError if the tag names something else.
     """
-    manifest = registries.fetch_manifest(journal_tag)
-    if manifest is None:
+    label = fetch_note(journal_tag, JOURNAL_LABEL, registries)
+    if label is None:
         return []
-    label = registries.fetch_config(journal_tag, manifest).labels.get(JOURNAL_LABEL, "")
     try:
         return [_promotion(entry) for entry in parse_value(list[_PromotionEntry], label)]
     except MalformedError as error:
@@ -86,27 +91,23 @@ def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promoti
         ) from error
 
 
+def fetch_settled_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
+    """Fetch the journal as `fetch_journal` does; a promotion is complete once all its tags name what they should.
+
+    A run that was killed after its last move could not write that down.
+    """
+    journal = fetch_journal(journal_tag, registries)
+    if journal and not journal[0].complete:
+        tags = {journal_tag.with_tag(move.tag): move.new for move in journal[0].moves}
+        if registries.map(registries.fetch_digest, tags) == list(tags.values()):
+            journal[0] = replace(journal[0], complete=True)
+    return journal
+
+
 def put_journal(journal_tag: ImageRef, promotions: Sequence[Promotion], registries: Registries) -> None:
     """Replace the journal in the registry, with at most the latest 20 promotions."""
     entries = [_entry(promotion) for promotion in promotions[:GENERATIONS]]
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Labels": {JOURNAL_LABEL: json.dumps(entries, sort_keys=True)}},
-            "rootfs": {"type": "layers", "diff_ids": []},
-        },
-        sort_keys=True,
-    ).encode()
-    digest = digest_of(config)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": {"mediaType": CONFIG_TYPE, **descriptor(config)},
-        "layers": [],
-    }
-    registries.put_blob(journal_tag, digest, lambda: io.BytesIO(config))
-    registries.put_manifest(journal_tag, Manifest.of(manifest))
+    put_note(journal_tag, JOURNAL_LABEL, json.dumps(entries, sort_keys=True), registries)
 
 
 def _entry(promotion: Promotion) -> dict[str, Any]:
@@ -114,12 +115,13 @@ def _entry(promotion: Promotion) -> dict[str, Any]:
         {"tag": move.tag, "old": str(move.old) if move.old else None, "new": str(move.new) if move.new else None}
         for move in promotion.moves
     ]
-    return {"at": promotion.at.isoformat(timespec="seconds"), "complete": promotion.complete, "moves": moves}
+    at = promotion.at.isoformat(timespec="seconds")
+    return {"at": at, "by": promotion.by, "complete": promotion.complete, "moves": moves}
 
 
 def _promotion(entry: _PromotionEntry) -> Promotion:
     moves = tuple(Move(tag=move.tag, old=_digest(move.old), new=_digest(move.new)) for move in entry.moves)
-    return Promotion(at=entry.at, moves=moves, complete=entry.complete)
+    return Promotion(at=entry.at, moves=moves, complete=entry.complete, by=entry.by)
 
 
 def _digest(text: str | None) -> Digest | None:

@@ -7,23 +7,22 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from builder.contract import CREATED, LAYER_KEY
+from builder.contract import LAYER_KEY
 from builder.layer.find import LayerRepositories
 from builder.oci.manifest import Manifest
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
-from builder.release.prune import Candidate
+from builder.release.immutable import pushed_at
 
 _TAG: Final = re.compile(r"(?P<key>[0-9a-f]{64})(-.+)?")
 
 
 def fetch_unused_layers(
-    repositories: LayerRepositories, deleted: Collection[ImageRef], registries: Registries, made_after: datetime
-) -> tuple[Candidate, ...]:
-    """Fetch the tags of layers that none of the images has, except the images in `deleted`.
+    repositories: LayerRepositories, deleted: Collection[ImageRef], registries: Registries, pushed_after: datetime
+) -> tuple[ImageRef, ...]:
+    """Fetch the tags and digests of layers that none of the images has, except the images in `deleted`.
 
-    Layers that were made after a time are kept, because an unfinished run may need them. A layer's tag holds the layer
-    for runs that look for it; images have their own.
+    Layers that were pushed after a time are kept, because an unfinished run may need them.
     """
     tags = [tag for tag in registries.fetch_tags(repositories.layers) if _TAG.fullmatch(tag)]
     if not tags:
@@ -35,17 +34,11 @@ def fetch_unused_layers(
     unused = [repositories.layers.with_tag(tag) for tag in tags if tag[:64] not in used]
     manifests = zip(unused, registries.map(registries.fetch_manifest, unused), strict=True)
     return tuple(
-        Candidate(ref=ref, digest=manifest.digest, children=())
+        ref.with_digest(manifest.digest)
         for ref, manifest in manifests
-        if manifest and _made(manifest) < made_after.isoformat("T", "seconds")
+        if manifest and (pushed := pushed_at(manifest)) and pushed < pushed_after
     )
 
 
 def _keys(manifest: Manifest) -> set[str]:
     return {(layer.annotations or {}).get(LAYER_KEY, "") for layer in manifest.body.layers}
-
-
-def _made(manifest: Manifest) -> str:
-    """When a layer was pushed, in RFC 3339; of one without a time, that is now."""
-    annotations = manifest.body.annotations or {}
-    return annotations.get(CREATED, "9999")

@@ -11,7 +11,8 @@ from builder.errors import BuilderError, PublishError, RegistryError
 from builder.image.render import RenderedImage
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.journal import Move, Promotion, fetch_journal, put_journal
+from builder.release.journal import Move, Promotion, fetch_settled_journal, put_journal
+from builder.release.lease import Lease
 from builder.release.publish import PublishedImage
 from builder.release.state import RegisteredImage, RegistryState
 
@@ -38,27 +39,29 @@ def plan_moves(images: Iterable[Promotable | PlannedImage], states: Iterable[Reg
     )
 
 
-def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries) -> Promotion:
-    """Make the moves, all or none, in the journal's repository.
+def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries, lease: Lease) -> Promotion:
+    """Make the moves, all or none, in the journal's repository, whose lease the run holds.
 
     Raises PublishError if somebody else moved a tag in the meantime (then nothing is moved), or if a move fails (then
     the earlier moves are undone, and the message lists what each tag names).
     """
     repository = replace(journal_tag, tag=None)
-    todo = _fetch_remaining(repository, moves, registries)
-    journal = fetch_journal(journal_tag, registries)
-    entry = Promotion(at=datetime.now(timezone.utc), moves=_since_last_complete(todo, journal), complete=False)
+    journal = fetch_settled_journal(journal_tag, registries)
+    todo = _fetch_remaining(repository, moves, journal, registries)
+    now = datetime.now(timezone.utc)
+    entry = Promotion(at=now, moves=_since_last_complete(todo, journal), complete=False, by=lease.holder)
     past = [promotion for promotion in journal if promotion.complete]
     put_journal(journal_tag, [entry, *past], registries)
     done: list[Move] = []
     try:
         for move in todo:
+            lease.check()
             done.append(move)
-            _put(repository, move.tag, move.new, registries)
+            _make(repository, move, registries)
     except BuilderError as error:
         raise _undo(repository, done, todo, error, registries) from error
     finished = replace(entry, complete=True)
-    with contextlib.suppress(RegistryError):  # the tags are moved; the next run completes the journal
+    with contextlib.suppress(RegistryError):  # the tags are moved, and whoever reads the journal sees that
         put_journal(journal_tag, [finished, *past], registries)
     return finished
 
@@ -69,7 +72,7 @@ def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move,
     Raises PublishError if there is no promotion to undo.
     """
     repository = replace(journal_tag, tag=None)
-    journal = fetch_journal(journal_tag, registries)
+    journal = fetch_settled_journal(journal_tag, registries)
     if not journal:
         raise PublishError(f"{repository} has no promotion to undo", hint="builder has not promoted an image there yet")
     back = [Move(tag=move.tag, old=move.new, new=move.old) for move in journal[0].moves if move.old is not None]
@@ -85,7 +88,9 @@ def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move,
     return tuple(back)
 
 
-def _fetch_remaining(repository: ImageRef, moves: Sequence[Move], registries: Registries) -> list[Move]:
+def _fetch_remaining(
+    repository: ImageRef, moves: Sequence[Move], journal: Sequence[Promotion], registries: Registries
+) -> list[Move]:
     """Fetch every tag, and return the moves that are not done yet; raise PublishError if somebody else moved a tag."""
     todo, conflicts = [], []
     for move in moves:
@@ -93,8 +98,9 @@ def _fetch_remaining(repository: ImageRef, moves: Sequence[Move], registries: Re
         if now == move.new:
             continue
         if now != move.old:
+            who = _mover(move.tag, now, journal)
             conflicts.append(
-                f"{move.tag}: named {move.old or 'nothing'}, now {now or 'nothing'}, should name {move.new}"
+                f"{move.tag}: named {move.old or 'nothing'}, now {now or 'nothing'}{who}, should name {move.new}"
             )
         todo.append(move)
     if conflicts:
@@ -105,6 +111,14 @@ def _fetch_remaining(repository: ImageRef, moves: Sequence[Move], registries: Re
     return todo
 
 
+def _mover(tag: str, digest: Digest | None, journal: Sequence[Promotion]) -> str:
+    """Say which promotion moved a tag to a digest, if the latest did."""
+    latest = journal[0] if journal else None
+    if latest is None or not any(move.tag == tag and move.new == digest for move in latest.moves):
+        return ""
+    return f" (promoted at {latest.at:%H:%M:%S} UTC{' by ' if latest.by else ''}{latest.by})"
+
+
 def _since_last_complete(todo: Sequence[Move], journal: Sequence[Promotion]) -> tuple[Move, ...]:
     """The moves relative to the last complete promotion, which a rollback returns to after an interrupted one."""
     before = {move.tag: move.old for move in journal[0].moves} if journal and not journal[0].complete else {}
@@ -112,6 +126,16 @@ def _since_last_complete(todo: Sequence[Move], journal: Sequence[Promotion]) -> 
     if journal and not journal[0].complete:
         moves = {move.tag: move for move in journal[0].moves} | moves
     return tuple(moves.values())
+
+
+def _make(repository: ImageRef, move: Move, registries: Registries) -> None:
+    """Make a move, unless the tag was moved elsewhere meanwhile."""
+    now = registries.fetch_digest(repository.with_tag(move.tag))
+    if now == move.new:
+        return
+    if now != move.old:
+        raise PublishError(f"somebody else moved {move.tag} to {now or 'nothing'} meanwhile")
+    _put(repository, move.tag, move.new, registries)
 
 
 def _put(repository: ImageRef, tag: str, digest: Digest | None, registries: Registries) -> None:
@@ -130,21 +154,27 @@ def _undo(
     repository: ImageRef, done: Sequence[Move], todo: Sequence[Move], error: BuilderError, registries: Registries
 ) -> PublishError:
     """Undo the moves that were done, as far as possible; return an error that lists what each tag names."""
-    stuck = []
     for move in done:
+        with contextlib.suppress(BuilderError):
+            # What is not this run's move, because somebody else moved the tag since, is not this run's to undo.
+            if move.old is not None and registries.fetch_digest(repository.with_tag(move.tag)) == move.new:
+                _put(repository, move.tag, move.old, registries)
+    what = f"cannot move all tags of {repository.familiar}: {error.what}"
+    lines, is_as_before = [], True
+    for move in todo:
         try:
             now = registries.fetch_digest(repository.with_tag(move.tag))
-            if now == move.old:
-                continue
-            if move.old is None:
-                stuck.append(f"{move.tag}: {now} (new; not every registry can delete a tag)")
-                continue
-            _put(repository, move.tag, move.old, registries)
         except BuilderError:
-            stuck.append(f"{move.tag}: {move.old or 'nothing'} or {move.new}, the registry does not answer")
-    what = f"cannot move all tags of {repository.familiar}: {error.what}"
-    if stuck:
-        untouched = [f"{move.tag}: {move.old or 'nothing'}" for move in todo if move not in done]
-        lines = [what, "the tags now name:", *stuck, *untouched]
-        return PublishError("\n  ".join(lines), hint="run again: the next run finishes the promotion without a build")
-    return PublishError(f"{what}; no tag has changed", hint="run again: no image needs a rebuild")
+            lines.append(f"{move.tag}: {move.old or 'nothing'} or {move.new}, the registry does not answer")
+            is_as_before = False
+            continue
+        is_as_before &= now == move.old
+        lines.append(
+            f"{move.tag}: {now or 'nothing'}{'' if now in {move.old, move.new} else ', moved by somebody else'}"
+        )
+    if is_as_before:
+        return PublishError(f"{what}; no tag has changed", hint="run again: no image needs a rebuild")
+    return PublishError(
+        "\n  ".join([what, "the tags now name:", *lines]),
+        hint="run again: the next run finishes the promotion without a build",
+    )

@@ -1,5 +1,7 @@
 """Finds and deletes immutable tags that nothing uses. It deletes only images with builder's labels.
 
+A manifest is deleted by its digest, and with it every tag that names it then; so the tags are read again just before.
+
 The tags of a branch keep their images for some time after the latest promotion to the branch. Its journal lists them,
 and is deleted with the last of them.
 """
@@ -7,15 +9,17 @@ and is deleted with the last of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from builder.contract import CELL_LABEL, JOURNAL_TAG, KEY_LABEL, KEY_LENGTH
-from builder.oci.manifest import ImageConfig
+from builder.oci.manifest import ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
+from builder.release.immutable import pushed_at
 from builder.release.journal import Promotion, fetch_journal, journal_of
+from builder.release.lease import held
 from builder.release.state import fetch_image_config
 
 _IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})")
@@ -25,24 +29,28 @@ _IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})")
 class Retention:
     """Which images to keep, besides those that other tags name.
 
-    They are those of the latest `generations` promotions, those with a key in `keys`, those built after `built_after`,
-    and those of branches with a promotion after `promoted_after`, except the branch `deleted_branch`.
+    They are those of the latest `generations` promotions, those with a key in `keys`, those pushed after
+    `pushed_after`, and those of branches with a promotion after `promoted_after`, except the branch `deleted_branch`.
     """
 
     generations: int
     keys: Collection[str]
-    built_after: datetime
+    pushed_after: datetime
     promoted_after: datetime
     deleted_branch: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An immutable tag, or a branch's journal, that may be deleted: its digest, and those of an index's manifests."""
+    """An immutable tag, or a branch's journal, that may be deleted: its digest, and those of an index's manifests.
+
+    `tags` are all tags that name the digest; they go with it.
+    """
 
     ref: ImageRef
     digest: Digest
     children: tuple[Digest, ...]
+    tags: frozenset[str]
 
 
 def fetch_candidates(repository: ImageRef, registries: Registries, retention: Retention) -> tuple[Candidate, ...]:
@@ -53,24 +61,16 @@ def fetch_candidates(repository: ImageRef, registries: Registries, retention: Re
     tags = registries.fetch_tags(repository)
     branches = _fetch_stale_branches(repository, tags, registries, retention)
     stale = {tag for promotions in branches.values() for tag in _tags_of(promotions)} | set(branches)
-    immutable = [tag for tag in tags if _IMMUTABLE.fullmatch(tag)]
-    fetched = registries.map(lambda tag: registries.fetch_manifest(repository.with_tag(tag)), tags)
-    manifests = {tag: manifest for tag, manifest in zip(tags, fetched, strict=True) if manifest}
-    configs = dict(
-        zip(
-            immutable,
-            registries.map(lambda tag: fetch_image_config(repository.with_tag(tag), registries), immutable),
-            strict=True,
-        )
-    )
-    ours = {tag for tag in immutable if _is_ours(tag, configs[tag])}
+    manifests, configs = _fetch_images(repository, tags, registries)
+    ours = {tag for tag, config in configs.items() if _is_ours(tag, config)}
     kept = {manifest.digest for tag, manifest in manifests.items() if tag not in ours | stale}
-    kept |= {manifests[tag].digest for tag in ours & manifests.keys() if _is_retained(configs[tag], retention)}
+    kept |= {
+        manifests[tag].digest
+        for tag in ours & manifests.keys()
+        if _is_retained(manifests[tag], configs[tag], retention)
+    }
     kept |= _fetch_generations(repository, registries, retention.generations)
-    known = {manifest.digest: manifest for manifest in manifests.values()}
-    for digest in tuple(kept):
-        manifest = known.get(digest) or registries.fetch_manifest(repository.with_digest(digest))
-        kept |= set(manifest.children if manifest else ())
+    kept |= _fetch_children(repository, kept, manifests.values(), registries)
     # A tag is deleted only with its digest, so that a branch's tag stays if its image does.
     deletable = ours | {
         journal for journal, promotions in branches.items()
@@ -81,10 +81,22 @@ def fetch_candidates(repository: ImageRef, registries: Registries, retention: Re
             ref=repository.with_tag(tag),
             digest=manifest.digest,
             children=tuple(child for child in manifest.children if child not in kept),
+            tags=frozenset(name for name, other in manifests.items() if other.digest == manifest.digest),
         )
         for tag, manifest in manifests.items()
         if tag in deletable and manifest.digest not in kept
     )
+
+
+def _fetch_images(
+    repository: ImageRef, tags: Iterable[str], registries: Registries
+) -> tuple[dict[str, Manifest], dict[str, ImageConfig]]:
+    """Fetch the manifest of each tag, and the config of each tag that has the form of an immutable one."""
+    refs = {tag: repository.with_tag(tag) for tag in tags}
+    immutable = {tag: ref for tag, ref in refs.items() if _IMMUTABLE.fullmatch(tag)}
+    manifests = zip(refs, registries.map(registries.fetch_manifest, refs.values()), strict=True)
+    configs = registries.map(lambda ref: fetch_image_config(ref, registries), immutable.values())
+    return {tag: manifest for tag, manifest in manifests if manifest}, dict(zip(immutable, configs, strict=True))
 
 
 def _fetch_stale_branches(
@@ -106,10 +118,26 @@ def _tags_of(promotions: Iterable[Promotion]) -> set[str]:
     return {move.tag for promotion in promotions for move in promotion.moves}
 
 
-def _is_retained(config: ImageConfig, retention: Retention) -> bool:
-    """Whether an image belongs to the current plan, or may belong to a run that has not moved its tags yet."""
+def _fetch_children(
+    repository: ImageRef, digests: Iterable[Digest], known: Iterable[Manifest], registries: Registries
+) -> set[Digest]:
+    """The digests of the manifests that the indexes among these digests list; fetch those that are not known."""
+    manifests = {manifest.digest: manifest for manifest in known}
+    found = [manifests.get(digest) or registries.fetch_manifest(repository.with_digest(digest)) for digest in digests]
+    return {child for manifest in found if manifest for child in manifest.children}
+
+
+def _is_retained(manifest: Manifest, config: ImageConfig, retention: Retention) -> bool:
+    """Whether an image belongs to the current plan, or may belong to a run that has not moved its tags yet.
+
+    When it was built says little: BuildKit's cache and SOURCE_DATE_EPOCH set that into the past. It counts only for
+    images from before builder wrote down when it pushed them.
+    """
+    if config.labels[KEY_LABEL] in retention.keys:
+        return True
+    time = pushed_at(manifest)
     built = f"{(config.created or '')[:19]}+00:00"
-    return config.labels[KEY_LABEL] in retention.keys or built > retention.built_after.isoformat("T", "seconds")
+    return time > retention.pushed_after if time else built > retention.pushed_after.isoformat("T", "seconds")
 
 
 def _is_ours(tag: str, config: ImageConfig) -> bool:
@@ -129,11 +157,32 @@ def _fetch_generations(repository: ImageRef, registries: Registries, generations
     }
 
 
-def delete_candidates(candidates: Iterable[Candidate], registries: Registries) -> None:
-    """Delete the candidates' manifests; raise RegistryError if the registry does not allow it.
+def delete_unused(repository: ImageRef, registries: Registries, retention: Retention) -> Iterator[Candidate]:
+    """Find candidates and delete those that no other tag names by then; yield each that was deleted.
 
-    An index is deleted before the manifests that it lists, because some registries refuse the other order.
+    No promotion moves a tag meanwhile: the run holds the lease. Raises RegistryError if the registry does not allow
+    deletion, and PublishError if it cannot get the lease, or loses it.
     """
-    for candidate in candidates:
-        for digest in (candidate.digest, *candidate.children):
-            registries.delete(candidate.ref.with_digest(digest))
+    with held(repository, registries) as lease:
+        for candidate in fetch_candidates(repository, registries, retention):
+            lease.check()
+            named = _fetch_named(repository, candidate, registries)
+            if candidate.digest in named:
+                continue
+            # An index is deleted before the manifests that it lists, because some registries refuse the other order.
+            for digest in (candidate.digest, *(child for child in candidate.children if child not in named)):
+                registries.delete(candidate.ref.with_digest(digest))
+            yield candidate
+
+
+def _fetch_named(repository: ImageRef, candidate: Candidate, registries: Registries) -> set[Digest]:
+    """Fetch the digests that other tags than the candidate's name now.
+
+    Immutable tags are left out: they never move, and another one names another image.
+    """
+    tags = [
+        tag for tag in registries.fetch_tags(repository)
+        if tag not in candidate.tags and not _IMMUTABLE.fullmatch(tag)
+    ]  # fmt: skip
+    found = set(registries.map(lambda tag: registries.fetch_digest(repository.with_tag(tag)), tags))
+    return {digest for digest in found if digest}

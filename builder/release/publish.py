@@ -26,16 +26,14 @@ import zstandard
 
 from builder.contract import (
     CONFIG_TYPE,
-    CREATED,
     EMPTY_TYPE,
     INDEX_TYPE,
-    KEY_LABEL,
     LAYER_ARTIFACT,
     LAYER_KEY,
     LAYER_TYPE,
     MANIFEST_TYPE,
+    PUSHED_ANNOTATION,
 )
-from builder.errors import PublishError, RegistryError
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage
 from builder.layer.find import LayerRepositories
@@ -44,7 +42,7 @@ from builder.oci.archive import ArchiveLayer, ImageArchive
 from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.state import fetch_image_config
+from builder.release.immutable import put_immutable
 from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
@@ -108,7 +106,8 @@ def put_blobs(image: AssembledImage, ref: ImageRef, registries: Registries) -> N
 
     def put(text: str) -> None:
         digest = Digest.from_str(text)
-        registries.put_blob(ref, digest, lambda: image.open_blob(digest), source=image.blobs.origins.get(text))
+        origin = image.blobs.origins.get(text)
+        registries.put_blob(ref, digest, lambda: image.open_blob(digest), source=origin.repository if origin else None)
 
     registries.map(put, digests)
     registries.put_blob(ref, digest_of(image.config_bytes), lambda: io.BytesIO(image.config_bytes))
@@ -142,7 +141,7 @@ def layer_manifest(entry: Mapping[str, Any]) -> Manifest:
             "artifactType": LAYER_ARTIFACT,
             "config": {"mediaType": EMPTY_TYPE, **descriptor(EMPTY_CONFIG)},
             "layers": [entry],
-            "annotations": {CREATED: datetime.now(timezone.utc).isoformat("T", "seconds")},
+            "annotations": {PUSHED_ANNOTATION: datetime.now(timezone.utc).isoformat("T", "seconds")},
         }
     )
 
@@ -183,21 +182,7 @@ def _push_attestations(
 
 def _put_tag(rendered: RenderedImage, manifest: Manifest, registries: Registries) -> Digest:
     """Upload the manifest under the immutable tag unless the tag exists; return the digest that the tag names."""
-    ref = rendered.immutable_tag
-    existing = registries.fetch_digest(ref)
-    if existing is not None and existing != manifest.digest:
-        if fetch_image_config(ref, registries).labels.get(KEY_LABEL) == rendered.key:
-            return existing
-        raise PublishError(
-            f"{ref.familiar} already exists but was built from different inputs: {existing}, not {manifest.digest}",
-            hint="another tool uses this tag: delete it, or choose another repository",
-        )
-    if existing is None:
-        registries.put_manifest(ref, manifest)
-    stored = registries.fetch_manifest(ref)
-    if stored is None or stored.digest != manifest.digest:
-        raise RegistryError(f"{ref.registry} did not store what was pushed as {ref}", hint="try again")
-    return manifest.digest
+    return put_immutable(rendered.immutable_tag, rendered.key, manifest, registries)
 
 
 def _manifest(config: _Blob, layers: list[_Blob]) -> Manifest:

@@ -14,6 +14,7 @@ from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.process import uninterrupted
 from builder.release.journal import Move, Promotion
+from builder.release.lease import held
 from builder.release.promote import PlannedImage, promote
 from builder.release.publish import Content, Publishable, PublishedImage, push, put_blobs, put_layers
 
@@ -52,8 +53,8 @@ class RegistryPublisher:
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
         """See `Publisher.move`. Ctrl-C takes effect afterwards: the moves take a second or two."""
-        with uninterrupted():
-            return promote(journal_tag, moves, self.registries)
+        with held(journal_tag, self.registries) as lease, uninterrupted():
+            return promote(journal_tag, moves, self.registries, lease)
 
 
 @dataclass(frozen=True, kw_only=True)

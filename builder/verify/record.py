@@ -14,7 +14,7 @@ from builder.engine.protocol import Engine
 from builder.errors import EngineError
 from builder.image.render import RenderedImage
 from builder.oci.reference import Digest
-from builder.parse import Document, MalformedError, parse_document
+from builder.parse import Document, MalformedError, parse_document, read_bytes
 from builder.verify.checks import CHECKS
 from builder.verify.runner import VerifiedImage
 
@@ -51,7 +51,7 @@ def find_verified(rendered: RenderedImage, engine: Engine, folder: Path) -> Engi
     """Ask the engine for the cell's image; None if it is missing, or has no record of passing all current checks."""
     try:
         image = Digest.from_str(engine.find_image_id(str(rendered.immutable_tag)))
-        record = parse_document(_Record, _path(rendered, image, folder).read_bytes())
+        record = parse_document(_Record, read_bytes(_path(rendered, image, folder)))
     except (OSError, MalformedError, EngineError):
         return None
     return EngineImage(rendered=rendered, digest=image) if set(record.checks) == set(CHECKS) else None

@@ -80,7 +80,7 @@ class Hold:
 
 @dataclass(frozen=True, kw_only=True)
 class Slow:
-    """Pass everything on, at this many bytes per second in either direction."""
+    """Pass everything on, at this many bytes per second in either direction, several pieces per second."""
 
     rate: int
 
@@ -304,7 +304,8 @@ class FaultProxy:
                 exchange.status = response.status
                 chunked = _send_head(client, exchange, response)
                 left = action.after if isinstance(action, CutResponse) else None
-                while piece := response.read1(_PIECE if left is None else min(left, _PIECE)):
+                most = min(_PIECE, max(1, rate // 8)) if rate else _PIECE
+                while piece := response.read1(most if left is None else min(left, most)):
                     client.sendall(_chunk(piece) if chunked else piece)
                     left = None if left is None else left - len(piece)
                     self._pause(len(piece) / rate if rate else 0)

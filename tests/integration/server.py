@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
 
 import pytest
 
@@ -38,9 +40,14 @@ class Server:
     requests: list[Request]
 
 
+TLS_ADDRESS: Final = "127.0.0.2"  # this machine too, and a name that builder does not ask in the clear
+
+
 @contextlib.contextmanager
-def serving(answer: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Answer requests on a port of this machine, without a proxy."""
+def serving(
+    answer: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch, *, tls: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    """Answer requests on a port of this machine, without a proxy; with `tls`, only through that."""
     requests: list[Request] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,18 +64,21 @@ def serving(answer: Callable[[Request], Answer], monkeypatch: pytest.MonkeyPatch
             if self.command != "HEAD":
                 self.wfile.write(answered.body)
 
-        do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's names
+        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    address = TLS_ADDRESS if tls else "127.0.0.1"
+    monkeypatch.setenv("NO_PROXY", f"localhost,127.0.0.1,{TLS_ADDRESS}")
+    monkeypatch.setenv("no_proxy", f"localhost,127.0.0.1,{TLS_ADDRESS}")
+    with ThreadingHTTPServer((address, 0), Handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield Server(host=f"127.0.0.1:{server.server_port}", requests=requests)
+            yield Server(host=f"{address}:{server.server_port}", requests=requests)
         finally:
             server.shutdown()
             thread.join()

@@ -13,13 +13,13 @@ import pytest
 from tests.integration.conftest import docker, images_of, own_name
 from tests.integration.faults import Action, Answer, Call, CutRequest, Exchange, FaultProxy, Gone, HangUp, Hold, between
 from tests.integration.nightly import TAGS, Nightly, put_foreign, standing
-from tests.integration.registries import Registry, an_open_registry, asking_for_tokens
+from tests.integration.registries import Registry, a_faulty_registry, an_open_registry, asking_for_tokens
 from tests.integration.seeds import Seeds, published_once
 from tests.integration.test_publish import NO_ENGINE
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["an_open_registry", "published_once"]
+__all__ = ["a_faulty_registry", "an_open_registry", "published_once"]
 
 IMMUTABLE = r"/manifests/3\.1[13]-slim-[0-9a-f]{12}$"
 MOVING = r"/manifests/3\.1[13]-slim$"
@@ -318,3 +318,15 @@ def test_unknown_registry(tmp_path: Path, repository: str, said: str) -> None:
     done = nightly.builder("build", "--push", env=NO_ENGINE)
     assert (done.returncode, done.stdout) == (3, "")
     assert said in done.stderr
+
+
+def test_portal_before_the_registry(faulty: FaultProxy, tmp_path: Path) -> None:
+    """Broken: the nightly rebuild ends with 0 and builds nothing, because a portal answers for the registry."""
+    nightly = Nightly(folder=tmp_path, repository=f"{faulty.host}/faults/portal", env={})
+    nightly.lock()
+    nightly.matrix()
+    faulty.on(".*", "", Answer(status=200, body=b"<html>please log in</html>"), times=None)
+    done = nightly.builder("build", "--push", env=NO_ENGINE)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"{faulty.host}/faults/portal" in done.stderr
+    assert "the answer is not a manifest" in done.stderr

@@ -11,16 +11,28 @@ from pathlib import Path
 import pytest
 
 from builder.errors import RegistryError
+from builder.oci.manifest import Manifest, digest_of
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
 from tests.integration.server import Answer, Request, Server, serving
 
-MANIFEST = b'{"schemaVersion": 2}'
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST = b'{"schemaVersion": 2, "manifests": []}'
 DIGEST = "sha256:" + hashlib.sha256(MANIFEST).hexdigest()
 BASIC = "Basic " + base64.b64encode(b"jane:hunter2").decode()
 PYTHON = ImageRef.from_str("docker.io/library/python:3.12")
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
+# Answers with the status 200 that are no manifests: media type, body, stated digest.
+NO_MANIFESTS = {
+    "portal": ("text/html; charset=utf-8", b"<html>please log in</html>", ""),
+    "portal-with-digest": ("text/html", b"<html>please log in</html>", DIGEST),
+    "portal-without-type": ("", b"<html>please log in</html>", ""),
+    "json": ("application/json", b'{"please": "log in"}', DIGEST),
+    "empty": ("", b"", DIGEST),
+    "no-fields": (INDEX_TYPE, b'{"schemaVersion": 2}', ""),
+    "other-type": (INDEX_TYPE, b'{"mediaType": "application/vnd.oci.image.manifest.v1+json", "manifests": []}', ""),
+}
 
 
 def answer(request: Request) -> Answer:
@@ -31,7 +43,7 @@ def answer(request: Request) -> Answer:
         name = "access_token" if "scope=repository%3Atoken%2Flibrary%2Fpython%3Apull" in request.path else "wrong"
         return Answer(body=json.dumps({name: f"t0ken-of-{'jane' if known else 'nobody'}"}).encode())
     kind = request.path.split("/")[2]
-    headers = {"Docker-Content-Digest": DIGEST}
+    headers = {"Docker-Content-Digest": DIGEST, "Content-Type": f"{INDEX_TYPE}; charset=utf-8"}
     said = request.headers.get("authorization", "")
     if kind == "token" and said != "Bearer t0ken-of-jane":
         challenge = f'Bearer realm="http://{host}/token",service="{host}"'
@@ -39,7 +51,12 @@ def answer(request: Request) -> Answer:
     if kind == "basic" and said != BASIC:
         return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
     if kind == "sparse":
-        return Answer(body=MANIFEST)
+        return Answer(body=MANIFEST, headers={"Content-Type": INDEX_TYPE})
+    if kind in NO_MANIFESTS:
+        media_type, body, stated = NO_MANIFESTS[kind]
+        return Answer(
+            body=body, headers={"Content-Type": media_type, **({"Docker-Content-Digest": stated} if stated else {})}
+        )
     statuses = {"missing": 404, "forbidden": 403, "broken": 400}
     return Answer(status=statuses.get(kind, 200), body=MANIFEST, headers=headers)
 
@@ -76,6 +93,31 @@ def test_digest(registry: Server, log_in: Callable[[], None], kind: str) -> None
     asked = [request for request in registry.requests if request.path.startswith("/v2/")]
     assert {request.path for request in asked} == {f"/v2/{kind}/library/python/manifests/3.12"}
     assert all("application/vnd.oci.image.index.v1+json" in request.headers["accept"] for request in asked)
+
+
+@pytest.mark.parametrize("kind", NO_MANIFESTS)
+def test_success_that_is_no_manifest(registry: Server, kind: str) -> None:
+    """Broken: a portal that answers 200 to everything counts as an image that is up to date."""
+    with pytest.raises(RegistryError, match=r"a web page|is not a manifest") as raised:
+        resolved(registry, kind)
+    assert registry.host in raised.value.what
+    with pytest.raises(RegistryError, match=r"a web page|is not a manifest"):
+        Registries(Mirrors()).fetch_digest(ImageRef.from_str(f"{registry.host}/{kind}/ci:3.12"))
+
+
+def test_portal_in_front_of_an_upload(registry: Server) -> None:
+    """Broken: a portal that answers 200 to everything counts as a registry that stored a blob or a manifest."""
+    ref, asked = ImageRef.from_str(f"{registry.host}/portal/ci:3.12"), Registries(Mirrors())
+    digest, manifest = digest_of(b"x"), Manifest(content=MANIFEST, media_type=INDEX_TYPE)
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: asked.has_blob(ref, digest),
+        lambda: asked.put_manifest(ref, manifest),
+        lambda: asked.delete(ref.with_digest(digest)),
+        lambda: asked.fetch_tags(ref),
+    )
+    for attempt in attempts:
+        with pytest.raises(RegistryError, match="a web page"):
+            attempt()
 
 
 def test_one_token_for_each_repository(registry: Server, log_in: Callable[[], None]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from builder import errors
 from builder.errors import BuilderError, listed, near
-from builder.process import quoted, redact
+from builder.process import quoted
+from builder.redaction import redact
 
 EXIT_CODES = {
     "BuilderError": 1,
@@ -87,6 +90,16 @@ def test_secret_that_begins_like_another(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("A_TOKEN", "Tr0ub4")
     monkeypatch.setenv("B_TOKEN", "Tr0ub4dor&3")
     assert redact("said Tr0ub4dor&3") == "said ***"
+
+
+@pytest.mark.parametrize("piece", ["a", "a://", "a://b", "a://b@", "://", "@", "a.b-c+d", "Tr0ub4dor", "Tr0ub4do"])
+def test_redaction_takes_linear_time(monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
+    """Broken: one long line stalls a build."""
+    monkeypatch.setenv("CI_JOB_TOKEN", "Tr0ub4dor")
+    text = piece * (1_000_000 // len(piece))
+    begun = time.process_time()
+    redact(text)
+    assert time.process_time() - begun < 2  # 19 seconds for 40,000 characters if it is quadratic
 
 
 def test_short_and_plain_values_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "stopwatch"),
+    ("errors", "contract", "redaction", "stopwatch"),
     ("parse", "process", "http"),
     ("oci",),
     ("matrix",),

@@ -7,7 +7,7 @@ from typing import Any
 
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
-from builder.process import redact
+from builder.redaction import redact
 from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation

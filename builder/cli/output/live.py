@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from builder.cli.output.messages import printable
 from builder.run import ProgressEvent
 
 ProgressMode = Literal["auto", "plain", "tty"]
@@ -50,10 +51,11 @@ class Display:
         """Show an event; may be called from any thread."""
         elapsed = time.monotonic() - self._started
         with self._lock:
-            repeated = self._state[event.cell][:2] == (event.stage, event.text)
-            self._state[event.cell] = (event.stage, event.text, elapsed)
+            text = printable(event.text)
+            repeated = self._state[event.cell][:2] == (event.stage, text)
+            self._state[event.cell] = (event.stage, text, elapsed)
             if not self._live and not self._quiet and not repeated:
-                self._console.out(f"{elapsed:6.1f}s  {event.cell}  {event.stage:<6}  {event.text}")
+                self._console.out(f"{elapsed:6.1f}s  {event.cell}  {event.stage:<6}  {text}")
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -62,7 +64,7 @@ class Display:
             for cell, (stage, text, since) in self._state.items():
                 colour = {"done": "green" if "failed" not in text else "red", "verify": "cyan"}.get(stage, "yellow")
                 seconds = since if stage == "done" else now
-                table.add_row(cell, Text(stage, style=colour), text, f"{seconds:.0f} s")
+                table.add_row(cell, Text(stage, style=colour), Text(text), f"{seconds:.0f} s")
         return table
 
 

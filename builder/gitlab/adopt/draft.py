@@ -50,8 +50,12 @@ class Draft:
         self.matrix = matrix
         self.repository = repository
         self.refused = refused  # names of jobs that would fail on a baked image
-        self.commands = tuple(
-            command for job in self.jobs for line in job.lines for command in _commands(file, job, line)
+        self.commands_of = {
+            job: tuple(command for line in job.lines for command in _commands(file, job, line)) for job in self.jobs
+        }
+        self.commands = tuple(command for commands in self.commands_of.values() for command in commands)
+        self.created = frozenset(
+            command.effect.venv for command in self.commands if command.effect.kind == "create-venv"
         )
         self.venvs = frozenset(command.effect.venv for command in self.commands if command.effect.kind in VENV_EFFECTS)
         self.installing = {job: _installing(job) for job in self.jobs}
@@ -104,7 +108,8 @@ class Draft:
                 for scalar in (slot.key, slot.value):
                     if slot not in gone and isinstance(scalar, Scalar):
                         names = variables_in(self.replaced.get(scalar, scalar.value)) - {slot.name}
-                        uses = {**dict.fromkeys(names, scalar), **uses} if names else uses
+                        for name in names:
+                            uses.setdefault(name, scalar)
         return uses
 
 

@@ -7,18 +7,22 @@ of a sequence) out of the text, or replaces the value of a scalar. Every other c
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import yaml
 
 from builder.errors import BuilderError, GitLabFileError
+from builder.parse import read_bytes
 
 DEEPEST: Final = 100  # levels of nesting; GitLab's own limit
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(#[^\n]*)?\r?(\n|\Z)")
 _REST_AFTER_COMMA: Final = re.compile(r"[ \t]*,?[ \t]*(#[^\n]*)?\r?(\n|\Z)")
+_BLANK_LINE: Final = re.compile(r"[ \t]*\r?\n")
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")
 
 
@@ -104,7 +108,11 @@ class GitLabFile:
 
     def line(self, index: int) -> int:
         """The line of an index into the text, counted from 1."""
-        return self.text.count("\n", 0, index) + 1
+        return bisect_left(self._line_ends, index) + 1
+
+    @cached_property
+    def _line_ends(self) -> list[int]:
+        return [match.start() for match in re.finditer("\n", self.text)]
 
     def top(self, slot: Slot) -> Slot:
         """The top-level entry, a job or a global keyword, that contains this slot."""
@@ -141,8 +149,10 @@ class GitLabFile:
         """The edited text; raise BuilderError if it does not parse to the intended tree."""
         spans = [span for slot in edits.removed if (span := self.span(slot, edits.removed))]
         cuts = _merged(spans, self.text)
+        starts = [start for start, _, _ in cuts]
         for scalar, value in edits.replaced.items():
-            if not any(start <= scalar.start < end for start, end, _ in cuts):
+            before = bisect_right(starts, scalar.start)
+            if not before or scalar.start >= cuts[before - 1][1]:
                 cuts.append((scalar.body, scalar.end, f"{scalar.style}{value}{scalar.style}"))
         text, done = [], 0
         for start, end, new in sorted(cuts):
@@ -172,12 +182,13 @@ def _merged(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int, str
 
 def _with_blank_line(start: int, end: int, text: str) -> tuple[int, int]:
     whole_lines = (start == 0 or text[start - 1] == "\n") and (end == len(text) or text[end - 1] == "\n")
-    blank_before = re.search(r"(?:\A|\n)([ \t]*\r?\n)\Z", text[:start])
-    blank_after = re.match(r"[ \t]*\r?\n", text[end:])
+    above = text.rfind("\n", 0, max(start - 1, 0)) + 1
+    blank_before = _BLANK_LINE.fullmatch(text, above, start)
+    blank_after = _BLANK_LINE.match(text, end)
     if whole_lines and blank_after and (blank_before or start == 0):
-        return start, end + blank_after.end()
+        return start, blank_after.end()
     if whole_lines and blank_before and end == len(text):
-        return blank_before.start(1), end
+        return above, end
     return start, end
 
 
@@ -195,7 +206,7 @@ def _plain(node: Node, edits: Edits) -> object:
 def read_gitlab_file(path: Path) -> GitLabFile:
     """Read and parse a file; raise a GitLabFileError with the line number."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise GitLabFileError(
             f"cannot read {path}: {error.strerror}", hint="name the file: builder ci adopt FILE"

@@ -33,13 +33,12 @@ _REASONS: Final[Mapping[EffectKind, str]] = {
 
 def failing_lines(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
     """The lines of a job that would fail on a baked image and cannot be edited: where, and what to do."""
-    created = {command.effect.venv for command in draft.commands if command.effect.kind == "create-venv"}
-    for command in draft.commands:
-        if command.job is not job or command.effect.kind not in VENV_EFFECTS or command.is_editable:
+    for command in draft.commands_of[job]:
+        if command.effect.kind not in VENV_EFFECTS or command.is_editable:
             continue
         if command.effect.kind == "create-venv" and command.effect.variable:
             yield command.index, f"`{command.text}` would replace the baked environment; remove it"
-        elif command.effect.venv not in created:
+        elif command.effect.venv not in draft.created:
             missing = f"`{command.text}` needs {command.effect.venv}, which does not exist in a baked image"
             yield command.index, f"{missing}; {_advice(command)}"
         elif job.name in draft.refused:

@@ -1,0 +1,74 @@
+"""Immutable tags: the first image that is pushed under one keeps it, whoever else pushes at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from builder.contract import KEY_LABEL, PUSHED_ANNOTATION
+from builder.errors import PublishError, RegistryError
+from builder.oci.manifest import Manifest
+from builder.oci.reference import Digest, ImageRef
+from builder.oci.registry import Registries
+from builder.release.state import fetch_image_config
+
+_SETTLE: Final = 0.5  # seconds until another machine's tag, put at the same time, is there
+
+
+def put_immutable(ref: ImageRef, key: str, manifest: Manifest, registries: Registries) -> Digest:
+    """Put the manifest, with the time, under the tag unless the tag exists; return the digest that the tag names.
+
+    If machines put images with the same key at the same time, all return the one with the earliest time. Raises
+    PublishError if the tag names an image with another key.
+    """
+    own = _with_time(manifest)
+    is_new = registries.fetch_digest(ref) is None
+    if is_new:
+        _put_if_absent(ref, own, registries)
+        registries.pause(_SETTLE)
+    standing = registries.fetch_manifest(ref)
+    if is_new and standing and _is_first(own, standing) and _has_key(ref, key, registries):
+        registries.put_manifest(ref, own)
+        standing = registries.fetch_manifest(ref)
+    if standing is None:
+        raise RegistryError(f"{ref.registry} did not store what was pushed as {ref}", hint="try again")
+    if standing.digest != own.digest and not _has_key(ref, key, registries):
+        raise PublishError(
+            f"{ref.familiar} already exists but was built from different inputs: {standing.digest}, not {own.digest}",
+            hint="another tool uses this tag: delete it, or choose another repository",
+        )
+    return standing.digest
+
+
+def pushed_at(manifest: Manifest) -> datetime | None:
+    """When the image was pushed under its immutable tag, by the clock of the machine that did; None if unknown."""
+    try:
+        time = datetime.fromisoformat((manifest.body.annotations or {}).get(PUSHED_ANNOTATION, ""))
+    except ValueError:
+        return None
+    return time if time.tzinfo else None
+
+
+def _with_time(manifest: Manifest) -> Manifest:
+    table: Mapping[str, Any] = manifest.table
+    now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    return Manifest.of({**table, "annotations": {**(table.get("annotations") or {}), PUSHED_ANNOTATION: now}})
+
+
+def _put_if_absent(ref: ImageRef, manifest: Manifest, registries: Registries) -> None:
+    try:
+        registries.put_manifest(ref, manifest, if_absent=True)
+    except RegistryError:
+        if registries.fetch_digest(ref) is None:  # otherwise the registry keeps the first, as it should
+            raise
+
+
+def _has_key(ref: ImageRef, key: str, registries: Registries) -> bool:
+    return fetch_image_config(ref, registries).labels.get(KEY_LABEL) == key
+
+
+def _is_first(own: Manifest, other: Manifest) -> bool:
+    """Whether the own image was pushed before another one; each side decides alike."""
+    theirs = pushed_at(other)
+    return theirs is not None and (pushed_at(own), str(own.digest)) < (theirs, str(other.digest))
