@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -52,7 +53,7 @@ def read_lock(path: Path, install: Install) -> Lock:
             hint="remove install.groups and install.extras from the matrix; a requirements file is installed whole",
         )
     table = requirements.to_pylock(path, text)
-    return Lock(path=path, kind=kind, pylock=_pylock(path, table), extras=(), groups=())
+    return Lock(path=path, kind=kind, pylock=_pylock(path, kind, table), extras=(), groups=())
 
 
 def _selected_names(install: Install) -> list[str]:
@@ -67,13 +68,41 @@ _WRITTEN_BY: Final[Mapping[LockKind, str]] = {
 }
 
 
-def _pylock(path: Path, table: Mapping[str, Any]) -> Pylock:
+def _pylock(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
+    """Parse the PEP 751 table that the lock is, or was converted to.
+
+    uv also writes entries without any file, for other platforms; they count only for cells that need them.
+    """
+    entries = table.get("packages")
+    if not isinstance(entries, list):
+        entries = []
+    sourced = [_with_source(entry) for entry in entries]
     try:
-        return Pylock.from_dict(table)
+        pylock = Pylock.from_dict({**table, "packages": sourced} if sourced else table)
     except PylockUnsupportedVersionError as error:
         raise LockError(f"{path}: {error}", hint="builder reads lock-version 1.0 (PEP 751)") from error
     except PylockValidationError as error:
-        raise LockError(f"{path} is not a PEP 751 lock: {error}") from error
+        what = f"{path} is not a PEP 751 lock" if kind == "pylock.toml" else f"{path} cannot be used"
+        raise LockError(f"{what}: {error}{_entry_name(str(error), entries)}") from error
+    packages = [
+        package if given is entry else replace(package, directory=None)
+        for package, given, entry in zip(pylock.packages, sourced, entries, strict=False)
+    ]
+    return replace(pylock, packages=packages)
+
+
+def _with_source(entry: Any) -> Any:
+    """The entry or, if it has no file, a copy with a stand-in for one, so that everything else in it is checked."""
+    if not isinstance(entry, dict) or entry.keys() & {"vcs", "directory", "archive", "sdist", "wheels"}:
+        return entry
+    return {**entry, "directory": {"path": "."}}
+
+
+def _entry_name(error: str, entries: Sequence[Any]) -> str:
+    """The name of the package that an error of packaging.pylock gives only the number of."""
+    match = re.search(r"packages\[(\d+)\]", error)
+    name = entries[int(match[1])].get("name") if match and isinstance(entries[int(match[1])], dict) else None
+    return f" (package {name!r})" if isinstance(name, str) else ""
 
 
 def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
@@ -98,7 +127,7 @@ def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
         raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(reason, text))
     return Lock(
-        path=path, kind="uv.lock", pylock=_pylock(path, read_toml(path, exported.stdout)),
+        path=path, kind="uv.lock", pylock=_pylock(path, "uv.lock", read_toml(path, exported.stdout)),
         extras=(), groups=(), uv_flags=tuple(flags),
     )  # fmt: skip
 
@@ -118,7 +147,7 @@ def _choice(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
 
 
 def _read_pylock(path: Path, text: str, install: Install) -> Lock:
-    pylock = _pylock(path, read_toml(path, text))
+    pylock = _pylock(path, "pylock.toml", read_toml(path, text))
     defaults = list(pylock.default_groups or []) if install.default_groups else []
     named = _checked_names(path, "group", install.groups, pylock.dependency_groups or [])
     groups = tuple(dict.fromkeys([*defaults, *named]))

@@ -2,56 +2,36 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from packaging.pylock import (
-    Package,
-    PackageArchive,
-    PackageDirectory,
-    PackageSdist,
-    PackageVcs,
-    PackageWheel,
-    PylockSelectError,
-)
+from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel
 
 from builder.errors import LockError
 from builder.lock.build_system import build_systems, index_settings
-from builder.lock.environment import marker_environment, wheel_tags
+from builder.lock.choice import Fault, RemoteSource, choose
 from builder.lock.index import without_credentials
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
 from builder.matrix.model import Cell
 
-_RemoteSource = PackageWheel | PackageSdist | PackageArchive | PackageVcs
-_Source = _RemoteSource | PackageDirectory
-
 
 def select(lock: Lock, cell: Cell) -> Selection:
-    """Select what the cell installs; raise LockError if the lock does not cover the cell."""
-    try:
-        chosen = list(
-            lock.pylock.select(
-                environment=marker_environment(cell),
-                tags=wheel_tags(cell),
-                extras=lock.extras,
-                dependency_groups=lock.groups,
-            )
-        )
-    except PylockSelectError as error:
-        raise LockError(
-            f"{lock.path} does not cover the cell {cell.name}: {_reason(error)}", hint=_select_hint(error)
-        ) from error
+    """Select what the cell installs; raise LockError, with every fault, if the lock does not cover the cell."""
+    choice = choose(lock, cell)
+    if choice.faults:
+        raise _uncovered(lock, cell, choice.faults)
     packages = sorted(
         (
             _selected(package, source)
-            for package, source in chosen
+            for package, source in choice.sources
             if not isinstance(source, PackageDirectory) and source.url  # a source without a URL is a local file
         ),
         key=lambda package: package.name,
     )
     locals_ = [
-        f"{source.path}/{source.subdirectory or ''}" for _, source in chosen if isinstance(source, PackageDirectory)
+        f"{source.path}/{source.subdirectory or ''}"
+        for _, source in choice.sources
+        if isinstance(source, PackageDirectory)
     ]
     return Selection(
         cell=cell,
@@ -64,27 +44,12 @@ def select(lock: Lock, cell: Cell) -> Selection:
     )
 
 
-def _reason(error: PylockSelectError) -> str:
-    text = re.sub(r" at packages\[\d+\]", "", str(error))
-    match = re.search(
-        r"'(?P<python>3\.\d+)\.\d+' .*requirement '(?P<requirement>[^']*)'(?P<package> for package '[^']*')?",
-        text,
-    )
-    if match:
-        return f"Python {match['python']} is outside requires-python {match['requirement']!r}{match['package'] or ''}"
-    return text[0].lower() + text[1:]
+def _uncovered(lock: Lock, cell: Cell, faults: Sequence[Fault]) -> LockError:
+    reasons = "\n  ".join(["", *(fault.reason for fault in faults)]) if len(faults) > 1 else f" {faults[0].reason}"
+    return LockError(f"{lock.path} does not cover the cell {cell.name}:{reasons}", hint=faults[0].hint)
 
 
-def _select_hint(error: PylockSelectError) -> str:
-    text = str(error)
-    if "No wheel found" in text:
-        return "exclude the cell, give its base another libc, or lock a version that has a wheel or sdist for it"
-    if "Python version" in text:
-        return "remove that Python from the matrix, or widen requires-python and lock again"
-    return "exclude the cell, or lock again for this environment"
-
-
-def _selected(package: Package, source: _RemoteSource) -> SelectedPackage:
+def _selected(package: Package, source: RemoteSource) -> SelectedPackage:
     table: dict[str, Any] = {"url": without_credentials(str(source.url))}
     size: int | None = None
     if isinstance(source, PackageVcs):

@@ -76,7 +76,6 @@ def test_uv_lock_without_its_project(tmp_path: Path) -> None:
         ('lock-version = "1.0"\npackages = []\n', "Missing required value in 'created-by'"),
         (TOP + "packages = 3\n", "'packages'"),
         (TOP + "[[packages]]\nversion = '1'\n", "'packages[0].name'"),
-        (TOP + "[[packages]]\nname = 'one'\nversion = '1'\n", "packages[0]"),
         (TOP + "[[packages]]\nname = 'One'\n", "packages[0].name"),
         (TOP + "[[packages]]\nname = 'one'\nversion = 'x y'\n", "packages[0].version"),
         (TOP + "[[packages]]\nname = 'one'\nmarker = '; touch /tmp/x'\n", "packages[0].marker"),
@@ -84,6 +83,8 @@ def test_uv_lock_without_its_project(tmp_path: Path) -> None:
             TOP + "[[packages]]\nname = 'one'\nwheels = [{ url = 'https://files.invalid/one.whl' }]\n",
             "wheels[0].hashes",
         ),
+        (TOP + "[[packages]]\nname = 'one'\nwheels = 3\n", "(package 'one')"),
+        (TOP + "packages = [3]\n", "packages[0]"),
     ],
 )
 def test_invalid_pylock(tmp_path: Path, content: str, words: str) -> None:

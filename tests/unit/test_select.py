@@ -145,6 +145,48 @@ def test_neither_wheel_nor_sdist(tmp_path: Path) -> None:
     assert "exclude the cell" in error
 
 
+@pytest.mark.parametrize("marker", ["sys_platform == 'never'", "sys_platform == 'darwin'", "'gpu' in extras"])
+def test_entry_without_a_file_for_other_cells(tmp_path: Path, marker: str) -> None:
+    """Broken: an entry without any file, as uv writes them for other platforms, makes builder refuse the whole lock."""
+    selection = selected(tmp_path, debian(), pure("one"), package("gpu", marker=marker), extras=["gpu"])
+    assert filenames(selection) == ["one-1.0-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize("more", [{}, {"marker": "sys_platform == 'linux'"}])
+def test_entry_without_a_file_for_this_cell(tmp_path: Path, more: Mapping[str, Any]) -> None:
+    """Broken: an image lacks a package that the lock has no file of, or the error gives only its number in the lock."""
+    error = refusal(tmp_path, debian(), pure("one"), package("gpu", "2.0", **more))
+    assert "does not cover the cell 3.12-bookworm-slim: the lock has no file of package 'gpu' 2.0" in error
+    assert "packages[" not in error
+
+
+def test_every_fault_of_a_cell_is_reported(tmp_path: Path) -> None:
+    """Broken: users make one package installable, run builder again, and get the next fault."""
+    on_macos = package("apple", "1.0", "cp312-cp312-macosx_11_0_arm64")
+    error = refusal(tmp_path, debian(), on_macos, package("gpu", "2.0"), pure("picky", requires_python="<3.9"))
+    assert [line.split("'")[1] for line in error.splitlines()[1:-1]] == ["apple", "gpu", "<3.9"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        (["cp312-cp312-macosx_11_0_arm64", "cp313-cp313-macosx_10_13_x86_64"], "only macOS"),
+        (["cp312-cp312-macosx_11_0_arm64", "cp312-cp312-win_amd64"], "only Windows and macOS"),
+        (["cp312-cp312-manylinux_2_17_aarch64"], "only aarch64"),
+        (["cp312-cp312-manylinux2014_ppc64le", "cp312-cp312-linux_s390x"], "only ppc64le and s390x"),
+        (["cp312-cp312-musllinux_1_2_x86_64"], "only musl"),
+        (["cp312-cp312-manylinux_2_39_x86_64"], "they need manylinux_2_39_x86_64 or newer"),
+        (["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"], "only cp310 to cp311"),
+        (["cp313-abi3-manylinux_2_17_x86_64"], "only cp313"),
+        (["py2-none-any"], "only py2"),
+    ],
+)
+def test_what_the_wheels_are_for(tmp_path: Path, tags: list[str], words: str) -> None:
+    """Broken: users have to look through the lock to see why no wheel fits a cell."""
+    error = refusal(tmp_path, debian(), package("fast", "1.0", *tags))
+    assert error.splitlines()[0].endswith(f"no wheel found for package 'fast' 1.0, and no sdist available: {words}")
+
+
 @pytest.mark.parametrize("python", ["3.9", "3.9.18"])
 def test_python_outside_requires_python(tmp_path: Path, python: str) -> None:
     """Broken: builder makes an image for a Python that the lock does not support."""
@@ -173,7 +215,8 @@ def test_environment_that_the_lock_excludes(tmp_path: Path) -> None:
 
 def test_ambiguous_package(tmp_path: Path) -> None:
     """Broken: the order of two versions in the lock decides which one is installed."""
-    assert "'one'" in refusal(tmp_path, debian(), pure("one", "1.0"), pure("one", "2.0"))
+    error = refusal(tmp_path, debian(), pure("one", "1.0"), pure("one", "2.0"))
+    assert "one 1.0 and one 2.0 are both selected for package 'one'" in error
 
 
 def test_forked_versions_follow_their_markers(tmp_path: Path) -> None:
