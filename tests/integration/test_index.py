@@ -117,6 +117,15 @@ def test_credentials_are_sent_but_not_stored(index: Server, tmp_path: Path, monk
     assert "hunter2" not in repr((lock, selection))
 
 
+def test_same_pin_in_several_files(index: Server, tmp_path: Path) -> None:
+    """Broken: a requirements file is refused because files that it includes repeat a pin."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"{ONE}{FAST}", encoding="utf-8")
+    lock = read(tmp_path, f"-i http://{index.host}/simple\n-r a.txt\n-r b.txt\n{ONE}")
+    assert [each.name for each in select(lock, debian("3.12")).packages] == ["fast", "one"]
+    assert len(index.requests) == 2
+
+
 def test_hash_that_no_file_has(index: Server, tmp_path: Path) -> None:
     """Broken: an outdated pin is ignored, or only the first one is reported."""
     lines = pinned("one", "1.0", "other") + pinned("missing", "3.0", "other") + FAST
