@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError, is_valid_pylock_path
-from uv import find_uv_bin
 
 from builder.errors import LockError, listed, near
 from builder.lock import requirements
 from builder.lock.model import Lock, LockKind
 from builder.lock.project import read_text, read_toml
+from builder.lock.uv import run_uv, workspace_root
 from builder.matrix.schema import Install
-from builder.process import redact, run
+from builder.process import redact
 
 
 def lock_kind(path: Path) -> LockKind:
@@ -111,18 +111,13 @@ def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
             f"no pyproject.toml next to {path}",
             hint="uv needs the pyproject.toml that the uv.lock was made from",
         )
+    _check_is_read(path)
     flags = [
         *_choice("group", install.groups),
         *_choice("extra", install.extras),
         *([] if install.default_groups else ["--no-default-groups"]),
     ]
-    # UV_* variables such as UV_NO_DEV would change the export.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
-    argv = [
-        find_uv_bin(), "export", "--frozen", "--offline", "--quiet", "--no-python-downloads", "--no-header",
-        "--format", "pylock.toml", *flags,
-    ]  # fmt: skip
-    exported = run(argv, env=env, cwd=path.parent)  # paths in the export are relative to the working directory
+    exported = run_uv(["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags], path.parent)
     if exported.returncode:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
         raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(reason, text))
@@ -130,6 +125,21 @@ def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
         path=path, kind="uv.lock", pylock=_pylock(path, "uv.lock", read_toml(path, exported.stdout)),
         extras=(), groups=(), uv_flags=tuple(flags),
     )  # fmt: skip
+
+
+def _check_is_read(path: Path) -> None:
+    """Raise LockError if uv uses another lock in the folder of this one, that of a workspace."""
+    root = workspace_root(path.parent)
+    if root is None or root.resolve() == path.parent.resolve():
+        return
+    used = Path(os.path.relpath(root)) / "uv.lock"
+    exists = used.is_file()
+    raise LockError(
+        f"uv does not use {path}: its folder is a member of the workspace in {used.parent}, whose lock is {used}"
+        + ("" if exists else ", which does not exist"),
+        hint=(f"name {used}" if exists else f"run `uv lock` in {used.parent}")
+        + "; if the folder is a project of its own, list it under exclude in [tool.uv.workspace]",
+    )
 
 
 def _uv_hint(reason: str, text: str) -> str:

@@ -29,3 +29,40 @@ def test_package_without_any_file(tmp_path: Path) -> None:
     path = write_project(tmp_path, package("one"), package("gpu", files=()))
     with pytest.raises(LockError, match=r"the lock has no file of package 'gpu' 1\.0"):
         select(read_lock(path, Install()), debian())
+
+
+def member_of(root: Path) -> Path:
+    """A workspace whose member has a lock of its own, with another version of a package; return the member's lock."""
+    member = root / "member"
+    member.mkdir()
+    lock = write_project(member, package("one", "2.0"))
+    workspace = '[tool.uv.workspace]\nmembers = ["member"]\n'
+    (root / "pyproject.toml").write_text(f'[project]\nname = "root"\nversion = "1.0"\n{workspace}', encoding="utf-8")
+    return lock
+
+
+def test_lock_of_a_workspace_member(tmp_path: Path) -> None:
+    """Broken: another lock is read than the one that was named: uv goes up to the workspace's."""
+    lock = member_of(tmp_path)
+    (tmp_path / "uv.lock").write_text("version = 1\n", encoding="utf-8")
+    with pytest.raises(LockError) as raised:
+        read_lock(lock, Install())
+    assert f"uv does not use {lock}: its folder is a member of the workspace" in raised.value.what
+    assert raised.value.hint.startswith("name ")
+    assert "exclude in [tool.uv.workspace]" in raised.value.hint
+
+
+def test_lock_of_a_workspace_member_alone(tmp_path: Path) -> None:
+    """Broken: uv's error says that there is no lock where there is one."""
+    lock = member_of(tmp_path)
+    with pytest.raises(LockError, match="which does not exist") as raised:
+        read_lock(lock, Install())
+    assert "run `uv lock` in " in raised.value.hint
+
+
+def test_lock_of_a_project_below_another(tmp_path: Path) -> None:
+    """Broken: a project that the workspace above it excludes cannot be built."""
+    lock = member_of(tmp_path)
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text(f'{pyproject.read_text(encoding="utf-8")}exclude = ["member"]\n', encoding="utf-8")
+    assert [each.version for each in select(read_lock(lock, Install()), debian()).packages] == ["2.0"]
