@@ -14,7 +14,7 @@ from packaging.tags import Tag, create_compatible_tags_selector
 
 from builder.lock.environment import marker_environment, wheel_tags
 from builder.lock.model import Lock
-from builder.lock.wheel import tags_of, wheel_name, wheels_that_exist
+from builder.lock.wheel import archive_name, tags_of, wheels_that_exist
 from builder.matrix.model import Cell
 
 RemoteSource = PackageWheel | PackageSdist | PackageArchive | PackageVcs
@@ -105,8 +105,9 @@ def _described(package: Package) -> str:
 
 def _source(package: Package, cell: Cell) -> Source | None:
     if package.archive is not None:
-        name = wheel_name(package.archive)
-        return package.archive if name is None or not tags_of(name).isdisjoint(wheel_tags(cell)) else None
+        name = archive_name(package.archive)
+        fits = not name.endswith(".whl") or not tags_of(name).isdisjoint(wheel_tags(cell))
+        return package.archive if fits else None
     if direct := package.vcs or package.directory:
         return direct
     fitting = _best_first(cell)((wheel, tags_of(wheel.filename)) for wheel in package.wheels or ())
@@ -120,8 +121,8 @@ def _best_first(cell: Cell) -> Callable[[Iterable[tuple[PackageWheel, frozenset[
 
 def _no_file(package: Package, cell: Cell) -> Fault:
     names = [wheel.filename for wheel in package.wheels or ()]
-    if package.archive is not None and (name := wheel_name(package.archive)):
-        names.append(name)
+    if package.archive is not None:
+        names.append(archive_name(package.archive))
     if not names:
         return Fault(
             package=package,

@@ -42,6 +42,11 @@ class SelectedPackage:
     index: str | None
     source: Mapping[str, Any]
 
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it is installed as it is; everything else is built from source. A URL may name a wheel too."""
+        return self.artifact == "wheel" or (self.artifact == "archive" and self.filename.endswith(".whl"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:

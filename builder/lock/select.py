@@ -12,6 +12,7 @@ from builder.lock.build_system import build_systems, index_settings
 from builder.lock.choice import Fault, RemoteSource, choose
 from builder.lock.index import without_credentials
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
+from builder.lock.wheel import archive_name
 from builder.matrix.model import Cell
 
 
@@ -60,8 +61,8 @@ def _selected(package: Package, source: RemoteSource) -> SelectedPackage:
         size = source.size
         table |= ({"size": size} if size is not None else {}) | {"hashes": dict(sorted(source.hashes.items()))}
         artifact = _ARTIFACTS[type(source)]
-        filename = table["url"].rsplit("/", 1)[-1] if isinstance(source, PackageArchive) else source.filename
-        if not table["url"].endswith(f"/{filename}"):
+        filename = archive_name(source) if isinstance(source, PackageArchive) else source.filename
+        if not isinstance(source, PackageArchive) and not table["url"].endswith(f"/{filename}"):
             table["name"] = filename  # the URL does not contain it
     if isinstance(source, PackageVcs | PackageArchive) and source.subdirectory:
         table["subdirectory"] = source.subdirectory

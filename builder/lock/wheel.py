@@ -20,11 +20,10 @@ _LIBC_TAG = re.compile(r"(?:many|musl)linux_(?P<major>\d+)_(?P<minor>\d+)_")
 _CPYTHON = re.compile(r"cp3(?P<minor>\d+)")
 
 
-def wheel_name(archive: PackageArchive) -> str | None:
-    """The file name of a wheel by direct URL or path; None if the archive is a source tree."""
+def archive_name(archive: PackageArchive) -> str:
+    """The file name of an archive by direct URL or path: a wheel, or a source tree."""
     path = unquote(urlsplit(archive.url).path) if archive.url else archive.path or ""
-    name = path.rpartition("/")[2]
-    return name if name.endswith(".whl") else None
+    return path.rpartition("/")[2]
 
 
 @lru_cache(maxsize=1 << 16)  # each cell looks at the same wheels

@@ -250,6 +250,37 @@ def test_archive_source(tmp_path: Path) -> None:
     assert each.source == archive
 
 
+def by_url(name: str) -> dict[str, Any]:
+    """A package from a URL."""
+    return {"name": "lib", "archive": {"url": f"{locks.FILES}/{name}", "hashes": {"sha256": locks.fake_hash(name)}}}
+
+
+@pytest.mark.parametrize("url", ["lib-1.0%2Bcpu-cp312-cp312-manylinux_2_28_x86_64.whl?a=b", "lib-1.0-py3-none-any.whl"])
+def test_wheel_by_url(tmp_path: Path, url: str) -> None:
+    """Broken: a wheel by URL counts as built from source, or is no longer installed from its URL."""
+    (each,) = selected(tmp_path, debian(), by_url(url)).packages
+    assert (each.artifact, each.is_wheel) == ("archive", True)
+    assert each.filename.startswith("lib-1.0")
+    assert each.source == by_url(url)["archive"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"), [(alpine("3.12"), "only glibc"), (debian("3.13"), "only cp312"), (debian(libc="2.17"), "_2_28_")]
+)
+def test_wheel_by_url_for_other_cells(tmp_path: Path, cell: Cell, words: str) -> None:
+    """Broken: a wheel by URL is planned for a cell that cannot install it, and the build fails."""
+    error = refusal(tmp_path, cell, by_url("lib-1.0%2Bcpu-cp312-cp312-manylinux_2_28_x86_64.whl"))
+    assert "no wheel found for package 'lib', and no sdist available: " in error
+    assert words in error
+
+
+@pytest.mark.parametrize("url", ["lib-main.zip", "archive/refs/heads/main.tar.gz"])
+def test_source_by_url(tmp_path: Path, url: str) -> None:
+    """Broken: a source tree by URL counts as a wheel."""
+    (each,) = selected(tmp_path, alpine(), by_url(url)).packages
+    assert not each.is_wheel
+
+
 def test_download_size(tmp_path: Path) -> None:
     """Broken: the plan shows a wrong download size, or one that ignores unknown sizes."""
     known, unknown = pure("known"), {**pure("unknown"), "wheels": [locks.wheel("unknown", "1.0", size=None)]}
