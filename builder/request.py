@@ -21,7 +21,8 @@ from builder.contract import CA_SECRET, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import LockError, UsageError
 from builder.lock.model import Lock
-from builder.lock.project import default_python, project_name
+from builder.lock.project import project_name
+from builder.lock.python import choose_python
 from builder.lock.read import read_lock
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Matrix, Platform, branch_slug
@@ -69,11 +70,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """The files of a request: the matrix with the chosen cells, the lock, and the mirrors in effect."""
+    """The files of a request: the matrix with the chosen cells, the lock, and the mirrors in effect.
+
+    `notes` are for the user: what builder chose, and why.
+    """
 
     matrix: Matrix
     lock: Lock
     mirrors: Mirrors
+    notes: tuple[str, ...] = ()
 
     @property
     def image_repository(self) -> ImageRef:
@@ -86,8 +91,13 @@ def read_project(request: Request) -> Project:
     path = request.lock or _find_lock()
     matrix = _read_matrix_file(request.matrix)
     lock = read_lock(path, matrix.install if matrix else Install())
-    matrix = _narrowed(matrix or built_in_matrix(default_python(lock)), request)
-    return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request))
+    notes: tuple[str, ...] = ()
+    if matrix is None:
+        python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
+        matrix = built_in_matrix(python.version)
+        notes = (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
+    matrix = _narrowed(matrix, request)
+    return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request), notes=notes)
 
 
 def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
@@ -221,7 +231,10 @@ def _read_matrix_file(path: Path | None) -> Matrix | None:
 def _narrowed(matrix: Matrix, request: Request) -> Matrix:
     if request.branch is not None:
         matrix = matrix.on_branch(request.branch)
-    matrix = matrix.only(request.only)
+    return _on_platform(matrix.only(request.only), request)
+
+
+def _on_platform(matrix: Matrix, request: Request) -> Matrix:
     return matrix.on(Platform.from_str(request.platform)) if request.platform else matrix
 
 

@@ -16,7 +16,7 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error
-from builder.cli.report import report, report_dry_run
+from builder.cli.report import read_noted_project, report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.engine.buildx_engine import engine_for_push
@@ -36,7 +36,6 @@ from builder.request import (
     proxy_arguments,
     published_repository,
     read_build_secrets,
-    read_project,
     record_folder,
     require_repository,
 )
@@ -59,7 +58,7 @@ from builder.verify.checkout import Checkout
 @json_option
 def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
     """Show what would be built, and why: each cell's packages, download size, tags and key."""
-    project = read_project(request)
+    project = read_noted_project(request)
     registries = open_registries(project.matrix, project.mirrors)
     rendered = plan_images(project, registries)
     try:
@@ -82,7 +81,7 @@ def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Write a folder for each cell here.")
 def render_command(request: Request, *, output: Path) -> None:
     """Write each cell's build context: its Dockerfile, and what it installs from the lock."""
-    project = read_project(request)
+    project = read_noted_project(request)
     rendered = plan_images(project, open_registries(project.matrix, project.mirrors))
     for image in rendered:
         folder = output / image.plan.cell.name
@@ -177,7 +176,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
     if options.push and options.no_verify:
         raise UsageError("--push with --no-verify", hint="builder pushes only verified images; omit one of the two")
     check_provenance(options.provenance)
-    project = read_project(request)
+    project = read_noted_project(request)
     settings = options.settings(project)  # reports errors in the environment before the first request
     if options.push:
         require_repository("push to", project.matrix)

@@ -1,8 +1,7 @@
-"""The project files next to a lock: `pyproject.toml`, `uv.toml`, `.python-version`."""
+"""The project files next to a lock: `pyproject.toml`, `uv.toml`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -11,9 +10,7 @@ import tomli
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from builder.errors import LockError
-from builder.lock.environment import NEWEST_PATCH
 from builder.lock.model import Lock
-from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
 
 _Value = TypeVar("_Value")
 _TOML_TYPES: Final[Mapping[type, str]] = {dict: "a table", list: "an array", str: "a string"}
@@ -81,7 +78,7 @@ def project_name(lock: Lock) -> str:
     return entry(pyproject, project, "name", str, "") or lock.project.resolve().name
 
 
-def _requires_python(lock: Lock) -> SpecifierSet:
+def requires_python(lock: Lock) -> SpecifierSet:
     """The `requires-python` of the pyproject.toml next to the lock; a uv.lock already includes it."""
     pyproject = lock.project / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
@@ -90,24 +87,3 @@ def _requires_python(lock: Lock) -> SpecifierSet:
         return SpecifierSet(text)
     except InvalidSpecifier as error:
         raise LockError(f"{pyproject}: requires-python {text!r} is not a version specifier") from error
-
-
-def default_python(lock: Lock) -> str:
-    """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock allows."""
-    pinned = lock.project / ".python-version"
-    if pinned.is_file():
-        lines = [line.strip() for line in read_text(pinned).splitlines()]
-        pin = next((line for line in lines if line and not line.startswith("#")), "")
-        match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", pin)
-        if match:
-            return match["version"]
-    required = lock.pylock.requires_python or SpecifierSet()
-    if lock.kind != "uv.lock":
-        required &= _requires_python(lock)
-    for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1):
-        if required.contains(f"3.{minor}.{NEWEST_PATCH}"):
-            return f"3.{minor}"
-    raise LockError(
-        f"{lock.path} requires Python {required}; without a matrix builder uses 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}",
-        hint="name the Python version in a matrix.toml",
-    )

@@ -38,7 +38,7 @@ def tags_of(filename: str) -> frozenset[Tag]:
 def wheels_that_exist(filenames: Sequence[str], cell: Cell) -> str:
     """What the wheels of a package are for, in the respect in which none of them fits the cell: `only macOS`."""
     tags = [tag for filename in filenames for tag in tags_of(filename)]
-    for fits, describe in _RESPECTS:
+    for fits, describe in _RESPECTS if tags else ():
         fitting = [tag for tag in tags if fits(tag, cell)]
         if not fitting:
             return describe(tags)
