@@ -24,6 +24,7 @@ from builder.lock.model import Lock
 from builder.lock.project import project_name
 from builder.lock.python import choose_python
 from builder.lock.read import read_lock
+from builder.lock.uv import workspace_root
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Matrix, Platform, branch_slug
 from builder.matrix.schema import Install
@@ -111,11 +112,12 @@ def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
 
 
 def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
-    """Read the checkout to verify an image with, of the named lock or the one in this folder; None without a lock."""
-    if lock is None and not any(Path(name).exists() for name in LOCK_NAMES):
+    """Read the checkout to verify an image with: of the named lock, or the nearest one; None if there is none."""
+    lock = lock or _nearest_lock()
+    if lock is None:
         return None
     file = _read_matrix_file(matrix)
-    return Checkout.of(read_lock(lock or _find_lock(), file.install if file else Install()))
+    return Checkout.of(read_lock(lock, file.install if file else Install()))
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:
@@ -223,9 +225,8 @@ def _check_netrc(path: Path) -> None:
 
 
 def _read_matrix_file(path: Path | None) -> Matrix | None:
-    if path is None and not Path(MATRIX_NAME).exists():
-        return None
-    return read_matrix(path or Path(MATRIX_NAME))
+    path = path or find_matrix()
+    return read_matrix(path) if path else None
 
 
 def _narrowed(matrix: Matrix, request: Request) -> Matrix:
@@ -243,13 +244,41 @@ def _mirrors(matrix: Matrix, request: Request) -> Mirrors:
     return Mirrors.from_strs(request.mirrors).over(of_environment).over(matrix.mirrors)
 
 
+def find_matrix() -> Path | None:
+    """The `matrix.toml` of this folder or the nearest one above it; None if there is none."""
+    return next((folder / MATRIX_NAME for folder in _folders_upwards() if (folder / MATRIX_NAME).exists()), None)
+
+
 def _find_lock() -> Path:
-    for name in LOCK_NAMES:
-        if Path(name).exists():
-            return Path(name)
-    raise LockError(
-        f"no lock file in this folder ({', '.join(LOCK_NAMES)})", hint="name it with --lock; `uv lock` writes one"
-    )
+    lock = _nearest_lock()
+    if lock is None:
+        raise LockError(
+            f"no lock file in this folder ({', '.join(LOCK_NAMES)}), nor in those above it",
+            hint="name it with --lock; `uv lock` writes one",
+        )
+    return lock
+
+
+def _nearest_lock() -> Path | None:
+    """The lock of this folder or the nearest one above it; like uv, in a workspace member the workspace's.
+
+    The search ends at a project without a lock, so that nobody gets the lock of another project around it.
+    """
+    for folder in _folders_upwards():
+        found = next((folder / name for name in LOCK_NAMES if (folder / name).exists()), None)
+        if found and found.name != "uv.lock":
+            return found
+        root = workspace_root(folder) if (folder / "pyproject.toml").is_file() else None
+        if root and (root / "uv.lock").is_file():
+            return Path(os.path.relpath(root)) / "uv.lock"
+        if found or root:
+            return found
+    return None
+
+
+def _folders_upwards() -> list[Path]:
+    """The working directory and those above it, as relative paths, nearest first."""
+    return [Path(*[".."] * depth) for depth in range(len(Path.cwd().parts))]
 
 
 def _repository(named: str | None) -> ImageRef | None:

@@ -24,25 +24,34 @@ def _file(name: str) -> str:
 
 
 def write_project(
-    folder: Path, *packages: str, markers: Mapping[str, str] | None = None, more: str = "", python: str = ">=3.8"
+    folder: Path,
+    *packages: str,
+    markers: Mapping[str, str] | None = None,
+    more: str = "",
+    python: str = ">=3.8",
+    name: str = "app",
 ) -> Path:
     """Write a project that depends on the packages, and its lock; return the lock's path.
 
     `markers` are those of the dependencies; `more` is appended to the pyproject.toml.
     """
-    names = [entry.split('"')[1] for entry in packages]
-    marks = markers or {}
-    dependencies = [f"{name}; {marks[name]}" if name in marks else name for name in names]
-    project = f'[project]\nname = "app"\nversion = "1.0"\nrequires-python = "{python}"\ndependencies = {dependencies}\n'
-    (folder / "pyproject.toml").write_text(project + more, encoding="utf-8")
-    edges = "".join(
-        f'    {{ name = "{name}"' + (f', marker = "{marks[name]}"' if name in marks else "") + " },\n" for name in names
+    marked = [(entry.split('"')[1], (markers or {}).get(entry.split('"')[1])) for entry in packages]
+    dependencies = [f"{dependency}; {marker}" if marker else dependency for dependency, marker in marked]
+    project = (
+        f'[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = "{python}"\ndependencies = {dependencies}\n'
     )
-    app = (
-        '[[package]]\nname = "app"\nversion = "1.0"\nsource = { virtual = "." }\n'
+    (folder / "pyproject.toml").write_text(project + more, encoding="utf-8")
+    edges = "".join(map(_edge, marked))
+    root = (
+        f'[[package]]\nname = "{name}"\nversion = "1.0"\nsource = {{ virtual = "." }}\n'
         f"dependencies = [\n{edges}]\n\n[package.metadata]\nrequires-dist = [\n{edges}]\n"
     )
     path = folder / "uv.lock"
     head = f'version = 1\nrevision = 3\nrequires-python = "{python}"\n'
-    path.write_text("\n".join([head, app, *packages]), encoding="utf-8")
+    path.write_text("\n".join([head, root, *packages]), encoding="utf-8")
     return path
+
+
+def _edge(dependency: tuple[str, str | None]) -> str:
+    name, marker = dependency
+    return f'    {{ name = "{name}"' + (f', marker = "{marker}"' if marker else "") + " },\n"

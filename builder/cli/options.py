@@ -18,13 +18,18 @@ _Parameters = ParamSpec("_Parameters")
 PATH = click.Path(path_type=Path, readable=False)  # the readers report errors in more detail
 
 matrix_option = click.option(
-    "-f", "--file", "matrix", type=PATH, metavar="MATRIX", help="The matrix file.  [default: matrix.toml, if it exists]"
+    "-f",
+    "--file",
+    "matrix",
+    type=PATH,
+    metavar="MATRIX",
+    help="The matrix file.  [default: the nearest matrix.toml, here or above]",
 )
 lock_option = click.option(
     "--lock",
     type=PATH,
     metavar="LOCK",
-    help="A uv.lock, pylock.toml or hash-pinned requirements.txt.  [default: the first of them in this folder]",
+    help="A uv.lock, pylock.toml or hash-pinned requirements.txt.  [default: the nearest, here or above]",
 )
 branch_option = click.option(
     "--branch",

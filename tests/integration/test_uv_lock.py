@@ -10,8 +10,11 @@ from builder.errors import LockError
 from builder.lock.read import read_lock
 from builder.lock.select import select
 from builder.matrix.schema import Install
+from builder.request import Request, read_project
 from tests.cells import debian
 from tests.uv_locks import package, write_project
+
+WORKSPACE = '[tool.uv.workspace]\nmembers = ["member"]\n'
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -36,8 +39,7 @@ def member_of(root: Path) -> Path:
     member = root / "member"
     member.mkdir()
     lock = write_project(member, package("one", "2.0"))
-    workspace = '[tool.uv.workspace]\nmembers = ["member"]\n'
-    (root / "pyproject.toml").write_text(f'[project]\nname = "root"\nversion = "1.0"\n{workspace}', encoding="utf-8")
+    (root / "pyproject.toml").write_text(f'[project]\nname = "root"\nversion = "1.0"\n{WORKSPACE}', encoding="utf-8")
     return lock
 
 
@@ -66,3 +68,24 @@ def test_lock_of_a_project_below_another(tmp_path: Path) -> None:
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(f'{pyproject.read_text(encoding="utf-8")}exclude = ["member"]\n', encoding="utf-8")
     assert [each.version for each in select(read_lock(lock, Install()), debian()).packages] == ["2.0"]
+
+
+def test_lock_of_the_workspace_from_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: in a member's folder builder takes another lock than uv does."""
+    member_of(tmp_path)
+    write_project(tmp_path, package("one", "1.0"), name="root", more=WORKSPACE)
+    (tmp_path / "member" / "src").mkdir()
+    monkeypatch.chdir(tmp_path / "member" / "src")
+    lock = read_project(Request()).lock
+    assert (lock.path, [each.name for each in lock.pylock.packages]) == (Path("../../uv.lock"), ["one"])
+
+
+def test_project_without_a_lock_below_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a project without a lock gets the packages of another one around it."""
+    write_project(tmp_path, package("one"))
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "pyproject.toml").write_text('[project]\nname = "inner"\nversion = "1.0"\n', encoding="utf-8")
+    monkeypatch.chdir(inner)
+    with pytest.raises(LockError, match="no lock file in this folder"):
+        read_project(Request())

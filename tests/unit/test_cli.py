@@ -154,6 +154,18 @@ def test_no_lock_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--lock" in said
 
 
+def test_below_the_projects_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: in a folder below the project's, builder finds neither lock nor matrix."""
+    (project / "matrix.toml").write_text(changed('["3.12"]', '["3.9"]'), encoding="utf-8")
+    (project / "src" / "shop").mkdir(parents=True)
+    monkeypatch.chdir(project / "src" / "shop")
+    said = refusal(builder("plan"))
+    assert "../../pylock.toml does not cover the cell 3.9-slim" in said
+    assert "--only python=3.10 matches no cell of ../../matrix.toml" in refusal(
+        builder("plan", "--only", "python=3.10")
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
