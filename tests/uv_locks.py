@@ -55,3 +55,16 @@ def write_project(
 def _edge(dependency: tuple[str, str | None]) -> str:
     name, marker = dependency
     return f'    {{ name = "{name}"' + (f', marker = "{marker}"' if marker else "") + " },\n"
+
+
+def write_script(folder: Path, *packages: str, more: str = "", python: str = ">=3.8") -> Path:
+    """Write a script that depends on the packages, and its lock; return the lock's path. `more` ends its metadata."""
+    names = [entry.split('"')[1] for entry in packages]
+    metadata = f'requires-python = "{python}"\ndependencies = {names}\n{more}'
+    lines = "".join(f"# {line}\n" for line in metadata.splitlines())
+    (folder / "tool.py").write_text(f"#!/usr/bin/env python\n# /// script\n{lines}# ///\n", encoding="utf-8")
+    requirements = "".join(f'{{ name = "{name}" }}, ' for name in names)
+    head = f'version = 1\nrevision = 3\nrequires-python = "{python}"\n\n[manifest]\nrequirements = [{requirements}]\n'
+    path = folder / "tool.py.lock"
+    path.write_text("\n".join([head, *packages]), encoding="utf-8")
+    return path

@@ -29,7 +29,8 @@ lock_option = click.option(
     "--lock",
     type=PATH,
     metavar="LOCK",
-    help="A uv.lock, pylock.toml or hash-pinned requirements.txt.  [default: the nearest, here or above]",
+    help="A uv.lock, pylock.toml, hash-pinned requirements.txt, or a script's tool.py.lock.  "
+    "[default: the nearest, here or above]",
 )
 branch_option = click.option(
     "--branch",

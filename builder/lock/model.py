@@ -11,7 +11,7 @@ from packaging.pylock import Pylock
 
 from builder.matrix.model import Cell
 
-LockKind = Literal["uv.lock", "pylock.toml", "requirements.txt"]
+LockKind = Literal["uv.lock", "script", "pylock.toml", "requirements.txt"]
 Artifact = Literal["wheel", "sdist", "archive", "vcs"]
 
 

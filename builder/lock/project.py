@@ -6,38 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import tomli
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from builder.errors import LockError
 from builder.lock.model import Lock
+from builder.lock.script import script_metadata, script_of
+from builder.lock.text import read_text, read_toml
 
 _Value = TypeVar("_Value")
 _TOML_TYPES: Final[Mapping[type, str]] = {dict: "a table", list: "an array", str: "a string"}
 
 
-def read_text(path: Path) -> str:
-    """Read a text file; raise LockError if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise LockError(f"no lock file at {path}", hint="name it with --lock; `uv lock` writes one") from error
-    except UnicodeDecodeError as error:
-        raise LockError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise LockError(f"cannot read {path}: {error.strerror}") from error
-
-
-def read_toml(path: Path, text: str) -> dict[str, Any]:
-    """Parse the text of a TOML file; raise LockError if it is not TOML."""
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        raise LockError(f"{path} is not TOML: {error}") from error
-
-
 def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
-    """The project's uv settings and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`."""
+    """The project's uv settings and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`.
+
+    A script has its own, in its metadata.
+    """
+    if lock.kind == "script":
+        script = script_of(lock.path)
+        in_script: Mapping[str, Any] = entry(script, script_metadata(script), "tool", dict, {})
+        return script, entry(script, in_script, "uv", dict, {})
     own = lock.project / "uv.toml"
     if own.is_file():
         return own, table_of(own)
@@ -72,7 +60,9 @@ def has_overrides(lock: Lock) -> bool:
 
 
 def project_name(lock: Lock) -> str:
-    """The project's name in pyproject.toml, or else the name of its folder."""
+    """The project's name in pyproject.toml, or else the name of its folder; for a script, its own."""
+    if lock.kind == "script":
+        return script_of(lock.path).stem
     pyproject = lock.project / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
     return entry(pyproject, project, "name", str, "") or lock.project.resolve().name

@@ -13,7 +13,8 @@ from builder.errors import LockError, listed
 from builder.lock.choice import choose
 from builder.lock.environment import NEWEST_PATCH
 from builder.lock.model import Lock
-from builder.lock.project import read_text, requires_python
+from builder.lock.project import requires_python
+from builder.lock.text import read_text
 from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
 from builder.matrix.model import Cell
 
@@ -98,7 +99,7 @@ def _python_version_file(lock: Lock) -> str | None:
 def _admitted(lock: Lock) -> Iterator[str]:
     """The known Pythons that the lock admits, newest first; with a patch release if it excludes the newest one."""
     required = lock.pylock.requires_python or SpecifierSet()
-    if lock.kind != "uv.lock":
+    if lock.kind in {"pylock.toml", "requirements.txt"}:  # uv's own locks include it
         required &= requires_python(lock)
     found = False
     for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1):

@@ -24,7 +24,7 @@ def refusal(path: Path, content: str | bytes | None = None) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["uv.lock", "pylock.toml", "pylock.dev.toml", "requirements.txt"])
+@pytest.mark.parametrize("name", ["uv.lock", "pylock.toml", "pylock.dev.toml", "requirements.txt", "tool.py.lock"])
 def test_missing_lock(tmp_path: Path, name: str) -> None:
     """Broken: a mistyped --lock causes a traceback, or the error does not say how to get a lock."""
     assert "name it with --lock; `uv lock` writes one" in refusal(tmp_path / name)
@@ -38,7 +38,12 @@ def test_unknown_lock_name(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "writer"),
-    [("uv.lock", "`uv lock`"), ("pylock.toml", "--format pylock.toml"), ("requirements.txt", "--generate-hashes")],
+    [
+        ("uv.lock", "`uv lock`"),
+        ("pylock.toml", "--format pylock.toml"),
+        ("requirements.txt", "--generate-hashes"),
+        ("tool.py.lock", "`uv lock --script`"),
+    ],
 )
 @pytest.mark.parametrize("content", ["", " \n\t\n"])
 def test_empty_lock(tmp_path: Path, name: str, writer: str, content: str) -> None:
@@ -59,6 +64,12 @@ def test_folder_instead_of_a_lock(tmp_path: Path, name: str) -> None:
 def test_lock_that_is_not_text(tmp_path: Path, name: str) -> None:
     """Broken: a binary file causes a traceback."""
     assert "is not UTF-8 text (byte 2)" in refusal(tmp_path / name, b"a=\xff\xfe")
+
+
+def test_script_lock_without_its_script(tmp_path: Path) -> None:
+    """Broken: without the script, users get uv's misleading error message."""
+    error = refusal(tmp_path / "tool.py.lock", "version = 1\n")
+    assert error.startswith(f"no script {tmp_path / 'tool.py'} for ")
 
 
 def test_uv_lock_without_its_project(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""The PEP 751 table that a lock is, or was converted to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+
+from builder.errors import LockError
+from builder.lock.model import LockKind
+
+
+def parse_table(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
+    """Parse the table; raise LockError if it is none.
+
+    uv also writes entries without any file, for other platforms; they count only for cells that need them.
+    """
+    entries = table.get("packages")
+    if not isinstance(entries, list):
+        entries = []
+    sourced = [_with_source(entry) for entry in entries]
+    try:
+        pylock = Pylock.from_dict({**table, "packages": sourced} if sourced else table)
+    except PylockUnsupportedVersionError as error:
+        raise LockError(f"{path}: {error}", hint="builder reads lock-version 1.0 (PEP 751)") from error
+    except PylockValidationError as error:
+        what = f"{path} is not a PEP 751 lock" if kind == "pylock.toml" else f"{path} cannot be used"
+        raise LockError(f"{what}: {error}{_entry_name(str(error), entries)}") from error
+    packages = [
+        package if given is entry else replace(package, directory=None)
+        for package, given, entry in zip(pylock.packages, sourced, entries, strict=False)
+    ]
+    return replace(pylock, packages=packages)
+
+
+def _with_source(entry: Any) -> Any:
+    """The entry or, if it has no file, a copy with a stand-in for one, so that everything else in it is checked."""
+    if not isinstance(entry, dict) or entry.keys() & {"vcs", "directory", "archive", "sdist", "wheels"}:
+        return entry
+    return {**entry, "directory": {"path": "."}}
+
+
+def _entry_name(error: str, entries: Sequence[Any]) -> str:
+    """The name of the package that an error of packaging.pylock gives only the number of."""
+    match = re.search(r"packages\[(\d+)\]", error)
+    name = entries[int(match[1])].get("name") if match and isinstance(entries[int(match[1])], dict) else None
+    return f" (package {name!r})" if isinstance(name, str) else ""

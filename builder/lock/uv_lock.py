@@ -1,0 +1,91 @@
+"""Locks that uv writes, of projects (`uv.lock`) and of scripts (`tool.py.lock`), as uv itself converts them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from packaging.pylock import Pylock
+
+from builder.errors import LockError
+from builder.lock.model import Lock, LockKind
+from builder.lock.script import script_of
+from builder.lock.table import parse_table
+from builder.lock.text import read_toml
+from builder.lock.uv import run_uv, workspace_root
+from builder.matrix.schema import Install
+from builder.process import redact
+
+
+def read_uv_lock(path: Path, text: str, install: Install) -> Lock:
+    """Read the lock of a project or workspace; raise LockError, with uv's reason, if uv does not."""
+    if not (path.parent / "pyproject.toml").is_file():
+        raise LockError(
+            f"no pyproject.toml next to {path}",
+            hint="uv needs the pyproject.toml that the uv.lock was made from",
+        )
+    _check_is_read(path)
+    flags = [
+        *choice_flags("group", install.groups),
+        *choice_flags("extra", install.extras),
+        *([] if install.default_groups else ["--no-default-groups"]),
+    ]
+    return Lock(
+        path=path,
+        kind="uv.lock",
+        pylock=_exported(path, "uv.lock", text, flags),
+        extras=(),
+        groups=(),
+        uv_flags=tuple(flags),
+    )
+
+
+def read_script_lock(path: Path, text: str) -> Lock:
+    """Read the lock of a script; raise LockError, with uv's reason, if uv does not."""
+    script = script_of(path)
+    if not script.is_file():
+        raise LockError(f"no script {script} for {path}", hint="uv needs the script that the lock was made from")
+    pylock = _exported(path, "script", text, ["--script", script.name])
+    return Lock(path=path, kind="script", pylock=pylock, extras=(), groups=())
+
+
+def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str]) -> Pylock:
+    """The lock as uv converts it; raise LockError with uv's reason if it does not."""
+    exported = run_uv(["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags], path.parent)
+    if exported.returncode:
+        reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
+        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(reason, text))
+    return parse_table(path, kind, read_toml(path, exported.stdout))
+
+
+def _check_is_read(path: Path) -> None:
+    """Raise LockError if uv uses another lock in the folder of this one, that of a workspace."""
+    root = workspace_root(path.parent)
+    if root is None or root.resolve() == path.parent.resolve():
+        return
+    used = Path(os.path.relpath(root)) / "uv.lock"
+    exists = used.is_file()
+    raise LockError(
+        f"uv does not use {path}: its folder is a member of the workspace in {used.parent}, whose lock is {used}"
+        + ("" if exists else ", which does not exist"),
+        hint=(f"name {used}" if exists else f"run `uv lock` in {used.parent}")
+        + "; if the folder is a project of its own, list it under exclude in [tool.uv.workspace]",
+    )
+
+
+def _uv_hint(reason: str, text: str) -> str:
+    if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
+        return "fix install.groups and install.extras in the matrix"
+    if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
+        return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
+    return "run `uv lock --check` in its folder"
+
+
+def choice_flags(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
+    """The flags of `uv sync` that choose groups or extras; `option` is `group` or `extra`."""
+    if names == "all":
+        return [f"--all-{option}s"]
+    return [word for name in names for word in (f"--{option}", name)]
