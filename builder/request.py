@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from builder.contract import CA_SECRET, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import LockError, UsageError
+from builder.lock.foreign import advice_in
 from builder.lock.model import Lock
 from builder.lock.project import project_name
 from builder.lock.python import choose_python
@@ -254,7 +255,7 @@ def _find_lock() -> Path:
     if lock is None:
         raise LockError(
             f"no lock file in this folder ({', '.join(LOCK_NAMES)}), nor in those above it",
-            hint="name it with --lock; `uv lock` writes one",
+            hint=advice_in(Path()) or "name it with --lock; `uv lock` writes one",
         )
     return lock
 

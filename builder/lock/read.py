@@ -13,6 +13,7 @@ from packaging.pylock import is_valid_pylock_path
 
 from builder.errors import LockError, listed, near
 from builder.lock import requirements
+from builder.lock.foreign import advice_for
 from builder.lock.model import Lock, LockKind
 from builder.lock.table import parse_table
 from builder.lock.text import read_text, read_toml
@@ -30,6 +31,9 @@ def lock_kind(path: Path) -> LockKind:
         return "pylock.toml"
     if path.suffix in {".txt", ".in"}:
         return "requirements.txt"
+    if advice := advice_for(path):
+        what, _, instead = advice.partition(": ")
+        raise LockError(what, hint=instead)
     raise LockError(
         f"{path} does not have the name of a lock file",
         hint="builder reads uv.lock, pylock.toml (or pylock.<name>.toml), hash-pinned requirements files (.txt) "

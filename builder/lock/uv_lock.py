@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from packaging.pylock import Pylock
 
-from builder.errors import LockError
+from builder.errors import LockError, listed
 from builder.lock.model import Lock, LockKind
+from builder.lock.project import entry, table_of
 from builder.lock.script import script_of
 from builder.lock.table import parse_table
 from builder.lock.text import read_toml
@@ -57,7 +58,7 @@ def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str]) -> Py
     exported = run_uv(["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags], path.parent)
     if exported.returncode:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
-        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(reason, text))
+        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(path, reason, text))
     return parse_table(path, kind, read_toml(path, exported.stdout))
 
 
@@ -76,12 +77,22 @@ def _check_is_read(path: Path) -> None:
     )
 
 
-def _uv_hint(reason: str, text: str) -> str:
+def _uv_hint(path: Path, reason: str, text: str) -> str:
     if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
-        return "fix install.groups and install.extras in the matrix"
+        return f"fix install.groups and install.extras in the matrix; {_defined_names(path)}"
     if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
         return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
     return "run `uv lock --check` in its folder"
+
+
+def _defined_names(path: Path) -> str:
+    """The groups and extras of the project; of a workspace, those of its root."""
+    pyproject = path.parent / "pyproject.toml"
+    table = table_of(pyproject)
+    project: Mapping[str, Any] = entry(pyproject, table, "project", dict, {})
+    groups = entry(pyproject, table, "dependency-groups", dict, {})
+    extras = entry(pyproject, project, "optional-dependencies", dict, {})
+    return f"groups: {listed(sorted(groups)) or 'none'}; extras: {listed(sorted(extras)) or 'none'}"
 
 
 def choice_flags(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:

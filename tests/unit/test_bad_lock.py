@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from builder.errors import LockError
+from builder.lock.model import LockKind
 from builder.lock.read import read_lock
+from builder.lock.table import parse_table
 from builder.matrix.schema import Install
+from builder.request import Request, read_project
+from tests.locks import table_of
 
 TOP = 'lock-version = "1.0"\ncreated-by = "tests"\n'
 
@@ -30,10 +34,41 @@ def test_missing_lock(tmp_path: Path, name: str) -> None:
     assert "name it with --lock; `uv lock` writes one" in refusal(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["poetry.lock", "Pipfile.lock", "pylock.a.b.toml", "uv.lock.bak", "lock"])
+@pytest.mark.parametrize("name", ["pylock.a.b.toml", "uv.lock.bak", "lock"])
 def test_unknown_lock_name(tmp_path: Path, name: str) -> None:
     """Broken: builder accepts a lock of an unsupported tool."""
     assert "builder reads uv.lock, pylock.toml" in refusal(tmp_path / name, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("poetry.lock", "`poetry export --output requirements.txt`"),
+        ("Pipfile.lock", "`pipenv requirements --hash > requirements.txt`"),
+        ("pdm.lock", "`pdm export --output requirements.txt`"),
+        ("environment.yml", "`uv pip compile --generate-hashes requirements.in --output-file requirements.txt`"),
+        ("setup.py", "`uv pip compile --generate-hashes setup.py --output-file requirements.txt`"),
+        ("pyproject.toml", "`uv lock`"),
+    ],
+)
+def test_file_of_another_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str) -> None:
+    """Broken: users of another tool are not told how to get a lock, whether they name its file or not."""
+    assert f"run {command}" in refusal(tmp_path / name, "")
+    if name != "pyproject.toml":  # builder asks uv about it
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(LockError, match="no lock file in this folder") as raised:
+            read_project(Request())
+        assert f"{name} is " in raised.value.hint
+        assert f"run {command}" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "uv.lock"])
+def test_only_a_pylock_is_a_pep_751_lock(tmp_path: Path, name: str) -> None:
+    """Broken: users are told that a lock is wrong in a format that it is not in."""
+    kind: LockKind = "requirements.txt" if name.endswith("txt") else "uv.lock"
+    with pytest.raises(LockError, match=r"cannot be used: .*package 'one'") as raised:
+        parse_table(tmp_path / name, kind, table_of({"name": "one", "wheels": 3}))
+    assert "PEP 751" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

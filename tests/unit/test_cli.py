@@ -125,7 +125,7 @@ def test_folder_in_place_of_the_matrix(project: Path) -> None:
     ("name", "content", "words"),
     [
         ("missing/uv.lock", None, "no lock file at missing/uv.lock"),
-        ("poetry.lock", "x", "poetry.lock does not have the name of a lock file"),
+        ("poetry.lock", "x", "poetry.lock is a lock of Poetry"),
         ("uv.lock", "", "uv.lock is empty"),
         ("uv.lock", "version = 1\n", "no pyproject.toml next to uv.lock"),
         ("pylock.bad.toml", "= 1", "pylock.bad.toml is not TOML"),
