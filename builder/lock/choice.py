@@ -12,8 +12,10 @@ from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageS
 from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag, create_compatible_tags_selector
 
+from builder.lock.build_policy import BuildPolicy
 from builder.lock.environment import marker_environment, wheel_tags
 from builder.lock.model import Lock
+from builder.lock.project import uv_settings
 from builder.lock.wheel import archive_name, tags_of, wheels_that_exist
 from builder.matrix.model import Cell
 
@@ -43,10 +45,11 @@ def choose(lock: Lock, cell: Cell) -> Choice:
     fault = _lock_fault(lock, cell)
     if fault:
         return Choice(sources=(), faults=(fault,))
+    policy = BuildPolicy.from_settings(*uv_settings(lock))
     sources: list[tuple[Package, Source]] = []
     faults = []
     for packages in _by_name(lock, cell):
-        chosen = _source_of_one(packages, cell)
+        chosen = _source_of_one(packages, cell, policy)
         if isinstance(chosen, Fault):
             faults.append(chosen)
         else:
@@ -80,7 +83,7 @@ def _by_name(lock: Lock, cell: Cell) -> Iterator[list[Package]]:
     yield from named.values()
 
 
-def _source_of_one(packages: Sequence[Package], cell: Cell) -> Source | Fault:
+def _source_of_one(packages: Sequence[Package], cell: Cell, policy: BuildPolicy) -> Source | Fault:
     first = packages[0]
     if len(packages) > 1:
         entries = " and ".join(map(_described, packages))
@@ -94,7 +97,31 @@ def _source_of_one(packages: Sequence[Package], cell: Cell) -> Source | Fault:
         reason = f"{_outside(first.requires_python, environment)} for package {first.name!r}"
         hint = "remove that Python from the matrix, or lock a version of the package that admits it"
         return Fault(package=first, reason=reason, hint=hint)
-    return _source(first, cell) or _no_file(first, cell)
+    source = _source(first, cell, must_build=policy.forbids_wheel(first.name))
+    return _no_file(first, cell) if source is None else _forbidden(first, source, policy) or source
+
+
+def _is_wheel(source: Source) -> bool:
+    if isinstance(source, PackageArchive):
+        return archive_name(source).endswith(".whl")
+    return isinstance(source, PackageWheel)
+
+
+def _forbidden(package: Package, source: Source, policy: BuildPolicy) -> Fault | None:
+    """The fault of a package whose only source the project's settings forbid; local packages are built by jobs."""
+    if isinstance(source, PackageDirectory):
+        return None
+    if _is_wheel(source) and policy.forbids_wheel(package.name):
+        setting, missing = "no-binary", "sdist"
+    elif not _is_wheel(source) and policy.forbids_build(package.name):
+        setting, missing = "no-build", "wheel for this cell"
+    else:
+        return None
+    return Fault(
+        package=package,
+        reason=f"package {_quoted(package)} is marked as {setting} but has no {missing}",
+        hint=f"change {setting} or {setting}-package in [tool.uv], exclude the cell, or lock another version",
+    )
 
 
 def _described(package: Package) -> str:
@@ -103,13 +130,15 @@ def _described(package: Package) -> str:
     return f"{package.name} {package.version or ''}".rstrip() + (f" ({place})" if place else "")
 
 
-def _source(package: Package, cell: Cell) -> Source | None:
+def _source(package: Package, cell: Cell, *, must_build: bool) -> Source | None:
     if package.archive is not None:
         name = archive_name(package.archive)
         fits = not name.endswith(".whl") or not tags_of(name).isdisjoint(wheel_tags(cell))
         return package.archive if fits else None
     if direct := package.vcs or package.directory:
         return direct
+    if must_build and package.sdist:
+        return package.sdist
     fitting = _best_first(cell)((wheel, tags_of(wheel.filename)) for wheel in package.wheels or ())
     return next(iter(fitting), None) or package.sdist
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from builder.errors import LockError
 from builder.lock.model import Lock
 from builder.lock.script import script_metadata, script_of
-from builder.lock.text import read_text, read_toml
-
-_Value = TypeVar("_Value")
-_TOML_TYPES: Final[Mapping[type, str]] = {dict: "a table", list: "an array", str: "a string"}
+from builder.lock.text import entry, table_of
 
 
 def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
@@ -32,25 +29,6 @@ def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
     pyproject = lock.project / "pyproject.toml"
     tool: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "tool", dict, {})
     return pyproject, entry(pyproject, tool, "uv", dict, {})
-
-
-def table_of(path: Path) -> Mapping[str, Any]:
-    """The content of a TOML file; empty if the file does not exist."""
-    return read_toml(path, read_text(path)) if path.is_file() else {}
-
-
-def entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
-    """The value of a key in a table of the file, or the default; raise LockError if it has another type."""
-    value = table.get(key, default)
-    if not isinstance(value, kind):
-        raise LockError(f"{path}: {key} must be {_TOML_TYPES[kind]}, not {value!r}")
-    return value
-
-
-def entries(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value]) -> tuple[_Value, ...]:
-    """The items of an array in a table of the file; raise LockError if one has another type."""
-    name = f"each item of {key}"
-    return tuple(entry(path, {name: item}, name, kind, None) for item in entry(path, table, key, list, []))
 
 
 def has_overrides(lock: Lock) -> bool:

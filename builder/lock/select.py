@@ -8,7 +8,7 @@ from typing import Any, Final
 from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel
 
 from builder.errors import LockError
-from builder.lock.build_system import build_systems, index_settings
+from builder.lock.build_system import build_settings, build_systems, index_settings
 from builder.lock.choice import Fault, RemoteSource, choose
 from builder.lock.index import without_credentials
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
@@ -41,7 +41,7 @@ def select(lock: Lock, cell: Cell) -> Selection:
         uv_flags=lock.uv_flags,
         packages=tuple(packages),
         build_systems=build_systems(lock, locals_),
-        uv_settings=index_settings(lock, packages),
+        uv_settings={**index_settings(lock, packages), **build_settings(lock, packages)},
     )
 
 

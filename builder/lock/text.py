@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import tomli
 
 from builder.errors import LockError
+
+_Value = TypeVar("_Value")
+_TOML_TYPES: Final[Mapping[type, str]] = {
+    dict: "a table", list: "an array", str: "a string", bool: "true or false",
+}  # fmt: skip
 
 
 def read_text(path: Path) -> str:
@@ -28,3 +34,22 @@ def read_toml(path: Path, text: str) -> dict[str, Any]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         raise LockError(f"{path} is not TOML: {error}") from error
+
+
+def table_of(path: Path) -> Mapping[str, Any]:
+    """The content of a TOML file; empty if the file does not exist."""
+    return read_toml(path, read_text(path)) if path.is_file() else {}
+
+
+def entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
+    """The value of a key in a table of the file, or the default; raise LockError if it has another type."""
+    value = table.get(key, default)
+    if not isinstance(value, kind):
+        raise LockError(f"{path}: {key} must be {_TOML_TYPES[kind]}, not {value!r}")
+    return value
+
+
+def entries(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value]) -> tuple[_Value, ...]:
+    """The items of an array in a table of the file; raise LockError if one has another type."""
+    name = f"each item of {key}"
+    return tuple(entry(path, {name: item}, name, kind, None) for item in entry(path, table, key, list, []))

@@ -12,10 +12,9 @@ from packaging.pylock import Pylock
 
 from builder.errors import LockError, listed
 from builder.lock.model import Lock, LockKind
-from builder.lock.project import entry, table_of
 from builder.lock.script import script_of
 from builder.lock.table import parse_table
-from builder.lock.text import read_toml
+from builder.lock.text import entry, read_toml, table_of
 from builder.lock.uv import run_uv, workspace_root
 from builder.matrix.schema import Install
 from builder.process import redact
