@@ -9,8 +9,8 @@ import netrc
 import os
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from builder.lock.python import choose_python
 from builder.lock.read import read_lock
 from builder.lock.uv import workspace_root
 from builder.matrix.file import built_in_matrix, read_matrix
-from builder.matrix.model import Matrix, Platform, branch_slug
+from builder.matrix.model import Cell, Matrix, Platform, branch_slug
 from builder.matrix.schema import Install
 from builder.oci.credentials import configured_proxies
 from builder.oci.reference import ImageRef, Mirrors
@@ -81,6 +81,10 @@ class Project:
     lock: Lock
     mirrors: Mirrors
     notes: tuple[str, ...] = ()
+
+    def with_cells(self, cells: Sequence[Cell]) -> Project:
+        """The same project with only these cells of its matrix."""
+        return replace(self, matrix=self.matrix.with_cells(cells))
 
     @property
     def image_repository(self) -> ImageRef:
@@ -183,6 +187,14 @@ def read_build_secrets() -> dict[str, Path]:
     if NETRC_SECRET in secrets:
         _check_netrc(secrets[NETRC_SECRET])
     return secrets
+
+
+def credential_hosts() -> frozenset[str]:
+    """The hosts that the netrc file of NETRC has a credential for; none if it is not set, or cannot be read."""
+    try:
+        return frozenset(netrc.netrc(os.environ["NETRC"]).hosts) if os.environ.get("NETRC") else frozenset()
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return frozenset()  # a build reports it
 
 
 def check_provenance(provenance: Provenance | None) -> None:

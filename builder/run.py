@@ -15,7 +15,7 @@ from builder.errors import BuilderError, BuildError, InterruptedRun, PublishErro
 from builder.image.build import BuildSettings, BuiltImage, build
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
-from builder.lock.select import select
+from builder.lock.select import select_all
 from builder.oci.registry import Registries
 from builder.release.journal import Promotion, journal_of
 from builder.release.promote import PlannedImage, Promotable, plan_moves
@@ -89,7 +89,7 @@ Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
-    selections = [select(project.lock, cell) for cell in project.matrix.cells]
+    selections = select_all(project.lock, project.matrix.cells)
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
     day = today()

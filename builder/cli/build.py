@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,25 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error
+from builder.cli.output.preflight import preflight_json, preflight_text
 from builder.cli.report import read_noted_project, report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.engine.buildx_engine import engine_for_push
 from builder.engine.docker import DockerEngine
-from builder.errors import RegistryError, UsageError
+from builder.errors import BuilderError, RegistryError, UsageError
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
+from builder.lock.host import describe_hosts
+from builder.lock.preflight import preflight, preflight_error
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
-from builder.release.state import fetch_explanations, fetch_states
+from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
     Project,
     Request,
     check_provenance,
+    credential_hosts,
     default_log_folder,
     open_registries,
     proxy_arguments,
@@ -55,25 +59,49 @@ from builder.verify.checkout import Checkout
 @click.command("plan")
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
+@click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
 @json_option
-def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
-    """Show what would be built, and why: each cell's packages, download size, tags and key."""
+def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_json: bool) -> None:
+    """Show what would be built, and why: each cell's packages, download size, tags and key.
+
+    A cell that the lock does not cover does not keep the others from being planned.
+    """
     project = read_noted_project(request)
+    found = preflight(project.lock, project.matrix.cells)
+    error = preflight_error(project.lock, found)
+    if error and not found.good and not as_json:
+        raise error
+    hosts = describe_hosts(found.hosts, credential_hosts(), ask=check_hosts)
     registries = open_registries(project.matrix, project.mirrors)
-    rendered = plan_images(project, registries)
     try:
-        explanations = fetch_explanations(rendered, registries) if published_repository(project.matrix) else {}
-    except RegistryError as error:
-        if exit_code:
-            raise
-        print_error(error)
-        explanations = {}
+        rendered = plan_images(project.with_cells(found.good), registries) if found.good else ()
+    except BuilderError:
+        if error:
+            print_error(error)
+        raise
+    explanations = _explanations(project, rendered, registries, required=exit_code)
     if as_json:
-        click.echo(json.dumps(documents.plan_json(rendered, explanations), indent=2))
+        table = documents.plan_json(rendered, explanations) | {"preflight": preflight_json(found, hosts)}
+        click.echo(json.dumps(table, indent=2))
     else:
-        click.echo(text.plan_table(rendered, explanations))
+        click.echo("\n".join(filter(None, [text.plan_table(rendered, explanations), preflight_text(found, hosts)])))
+    if error:
+        raise error
     if exit_code and any(explanation.status != "up-to-date" for explanation in explanations.values()):
         sys.exit(1)
+
+
+def _explanations(
+    project: Project, rendered: Sequence[RenderedImage], registries: Registries, *, required: bool
+) -> Mapping[str, Explanation]:
+    """Why each cell would be built; empty if there is no repository or, unless required, if it cannot be read."""
+    try:
+        return fetch_explanations(rendered, registries) if published_repository(project.matrix) else {}
+    except RegistryError as error:
+        if required:
+            raise
+        print_error(error)
+        return {}
 
 
 @click.command("render")

@@ -45,7 +45,7 @@ def choose(lock: Lock, cell: Cell) -> Choice:
     fault = _lock_fault(lock, cell)
     if fault:
         return Choice(sources=(), faults=(fault,))
-    policy = BuildPolicy.from_settings(*uv_settings(lock))
+    policy = policy_of(lock)
     sources: list[tuple[Package, Source]] = []
     faults = []
     for packages in _by_name(lock, cell):
@@ -55,6 +55,16 @@ def choose(lock: Lock, cell: Cell) -> Choice:
         else:
             sources.append((packages[0], chosen))
     return Choice(sources=tuple(sources), faults=tuple(faults))
+
+
+def policy_of(lock: Lock) -> BuildPolicy:
+    """What the project's settings allow to be built, and to be installed from wheels."""
+    return BuildPolicy.from_settings(*uv_settings(lock))
+
+
+def installs(lock: Lock, package: Package, cell: Cell, policy: BuildPolicy) -> bool:
+    """Whether the cell could install this package of the lock, whatever else is in it."""
+    return _lock_fault(lock, cell) is None and not isinstance(_source_of_one([package], cell, policy), Fault)
 
 
 def _lock_fault(lock: Lock, cell: Cell) -> Fault | None:

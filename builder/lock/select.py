@@ -9,7 +9,7 @@ from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageS
 
 from builder.errors import LockError
 from builder.lock.build_system import build_settings, build_systems, index_settings
-from builder.lock.choice import Fault, RemoteSource, choose
+from builder.lock.choice import Choice, Fault, RemoteSource, choose
 from builder.lock.index import without_credentials
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
 from builder.lock.wheel import archive_name
@@ -18,9 +18,20 @@ from builder.matrix.model import Cell
 
 def select(lock: Lock, cell: Cell) -> Selection:
     """Select what the cell installs; raise LockError, with every fault, if the lock does not cover the cell."""
-    choice = choose(lock, cell)
-    if choice.faults:
-        raise _uncovered(lock, cell, choice.faults)
+    return select_all(lock, [cell])[0]
+
+
+def select_all(lock: Lock, cells: Sequence[Cell]) -> list[Selection]:
+    """Select what each cell installs; raise LockError, with all faults of all cells, if the lock does not cover one."""
+    choices = {cell: choose(lock, cell) for cell in cells}
+    faults = {cell: choice.faults for cell, choice in choices.items() if choice.faults}
+    if faults:
+        raise _uncovered(lock, faults)
+    return [selection_of(lock, cell, choice) for cell, choice in choices.items()]
+
+
+def selection_of(lock: Lock, cell: Cell, choice: Choice) -> Selection:
+    """The selection of what was chosen for the cell."""
     packages = sorted(
         (
             _selected(package, source)
@@ -45,9 +56,14 @@ def select(lock: Lock, cell: Cell) -> Selection:
     )
 
 
-def _uncovered(lock: Lock, cell: Cell, faults: Sequence[Fault]) -> LockError:
-    reasons = "\n  ".join(["", *(fault.reason for fault in faults)]) if len(faults) > 1 else f" {faults[0].reason}"
-    return LockError(f"{lock.path} does not cover the cell {cell.name}:{reasons}", hint=faults[0].hint)
+def _uncovered(lock: Lock, faults: Mapping[Cell, Sequence[Fault]]) -> LockError:
+    hint = next(iter(faults.values()))[0].hint
+    texts = []
+    for cell, of_cell in faults.items():
+        reasons = [fault.reason for fault in of_cell]
+        shown = f" {reasons[0]}" if len(reasons) == 1 else "\n  ".join(["", *reasons])
+        texts.append(f"{lock.path} does not cover the cell {cell.name}:{shown}")
+    return LockError("\n".join(texts), hint=hint)
 
 
 def _selected(package: Package, source: RemoteSource) -> SelectedPackage:

@@ -41,7 +41,7 @@ def wheels_that_exist(filenames: Sequence[str], cell: Cell) -> str:
     for fits, describe in _RESPECTS if tags else ():
         fitting = [tag for tag in tags if fits(tag, cell)]
         if not fitting:
-            return describe(tags)
+            return describe(tags, cell)
         tags = fitting
     return listed(sorted(filenames))
 
@@ -63,26 +63,26 @@ def _fits_libc_version(tag: Tag, cell: Cell) -> bool:
     return match is None or (int(match["major"]), int(match["minor"])) <= tuple(map(int, cell.libc.split(".")))
 
 
-def _systems(tags: Iterable[Tag]) -> str:
+def _systems(tags: Iterable[Tag], _: Cell) -> str:
     return "only " + " and ".join(sorted({_SYSTEMS.get(re.split("[0-9_]", tag.platform)[0], "others") for tag in tags}))
 
 
-def _machines(tags: Iterable[Tag]) -> str:
+def _machines(tags: Iterable[Tag], _: Cell) -> str:
     machines = {re.sub(r"^[a-z]+(_\d+_\d+|\d*)_", "", tag.platform) for tag in tags}
     return "only " + " and ".join(sorted(machines))
 
 
-def _libcs(tags: Iterable[Tag]) -> str:
+def _libcs(tags: Iterable[Tag], _: Cell) -> str:
     return f"only {'musl' if any(tag.platform.startswith('musl') for tag in tags) else 'glibc'}"
 
 
-def _libc_versions(tags: Iterable[Tag]) -> str:
+def _libc_versions(tags: Iterable[Tag], cell: Cell) -> str:
     platforms = [tag.platform for tag in tags]
     oldest = min(platforms, key=lambda each: tuple(map(int, re.findall(r"_(\d+)_(\d+)_", each)[0])))
-    return f"they need {oldest} or newer"
+    return f"they need {oldest} or newer, and the base has {cell.libc}"
 
 
-def _pythons(tags: Iterable[Tag]) -> str:
+def _pythons(tags: Iterable[Tag], _: Cell) -> str:
     minors = sorted({int(match["minor"]) for tag in tags if (match := _CPYTHON.fullmatch(tag.interpreter))})
     if not minors:
         return "only " + listed(sorted({tag.interpreter for tag in tags}))
@@ -91,7 +91,7 @@ def _pythons(tags: Iterable[Tag]) -> str:
 
 
 # Each respect in which a wheel may fit a cell, and how to describe wheels of which none does.
-_RESPECTS: Final[tuple[tuple[Callable[[Tag, Cell], bool], Callable[[Iterable[Tag]], str]], ...]] = (
+_RESPECTS: Final[tuple[tuple[Callable[[Tag, Cell], bool], Callable[[Iterable[Tag], Cell], str]], ...]] = (
     (_fits_system, _systems),
     (_fits_machine, _machines),
     (_fits_libc, _libcs),

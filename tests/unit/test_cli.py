@@ -189,7 +189,7 @@ def test_mirrors_of_the_environment(project: Path, monkeypatch: pytest.MonkeyPat
 def test_python_outside_the_lock(project: Path) -> None:
     """Broken: a cell that the lock does not cover is reported only after requests to registries."""
     (project / "matrix.toml").write_text(changed('["3.12"]', '["3.12", "3.9"]'), encoding="utf-8")
-    said = refusal(builder("plan"))
+    said = refusal(builder("build"))
     assert "pylock.toml does not cover the cell 3.9-slim: Python 3.9 is outside requires-python '>=3.10'" in said
 
 

@@ -175,7 +175,7 @@ def test_every_fault_of_a_cell_is_reported(tmp_path: Path) -> None:
         (["cp312-cp312-manylinux_2_17_aarch64"], "only aarch64"),
         (["cp312-cp312-manylinux2014_ppc64le", "cp312-cp312-linux_s390x"], "only ppc64le and s390x"),
         (["cp312-cp312-musllinux_1_2_x86_64"], "only musl"),
-        (["cp312-cp312-manylinux_2_39_x86_64"], "they need manylinux_2_39_x86_64 or newer"),
+        (["cp312-cp312-manylinux_2_39_x86_64"], "they need manylinux_2_39_x86_64 or newer, and the base has 2.36"),
         (["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"], "only cp310 to cp311"),
         (["cp313-abi3-manylinux_2_17_x86_64"], "only cp313"),
         (["py2-none-any"], "only py2"),

@@ -1,0 +1,162 @@
+"""What every cell would install, and what it cannot, before anything is built: all cells and packages at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+from urllib.parse import urlsplit
+
+from packaging.pylock import Package
+
+from builder.errors import LockError, listed
+from builder.lock.choice import Choice, Fault, choose, installs, policy_of
+from builder.lock.model import Lock, SelectedPackage, Selection
+from builder.lock.requirer import requirers
+from builder.lock.select import selection_of
+from builder.lock.system_package import missing_for
+from builder.lock.wheel import tags_of, wheels_that_exist
+from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
+from builder.matrix.model import Cell
+
+Way = Literal["wheel", "build", "impossible"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """How a cell installs a package, and, unless that is from a wheel, why.
+
+    `missing` are the system packages to add to the base; `required_by` and `nearest` (other cells that could install
+    the package) are given for what is impossible. Without a `name`, the whole cell is at fault.
+    """
+
+    name: str | None
+    version: str | None
+    way: Way
+    reason: str = ""
+    hint: str = ""
+    missing: tuple[str, ...] = ()
+    required_by: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
+    is_yanked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedCell:
+    """A cell and its findings, sorted by name."""
+
+    cell: Cell
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """The findings for which the cell cannot be built."""
+        return tuple(finding for finding in self.findings if finding.way == "impossible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """All cells, and a URL on each host that their files come from, by the host's name."""
+
+    cells: tuple[CheckedCell, ...]
+    hosts: Mapping[str, str]
+
+    @property
+    def good(self) -> tuple[Cell, ...]:
+        """The cells that can be built."""
+        return tuple(checked.cell for checked in self.cells if not checked.faults)
+
+
+def preflight(lock: Lock, cells: Sequence[Cell]) -> Preflight:
+    """Check every cell against the lock."""
+    choices = {cell: choose(lock, cell) for cell in cells}
+    required_by = requirers(lock) if any(choice.faults for choice in choices.values()) else {}
+    checked: list[CheckedCell] = []
+    hosts: dict[str, str] = {}
+    for cell, choice in choices.items():
+        selection = selection_of(lock, cell, choice)
+        hosts |= _hosts(selection)
+        findings = [*_installed(selection, choice), *_faults(lock, cell, choice, required_by, cells)]
+        findings.sort(key=lambda finding: finding.name or "")
+        checked.append(CheckedCell(cell=cell, findings=tuple(findings)))
+    return Preflight(cells=tuple(checked), hosts=hosts)
+
+
+def _installed(selection: Selection, choice: Choice) -> Iterator[Finding]:
+    packages: dict[str, Package] = {package.name: package for package, _ in choice.sources}
+    for selected in selection.packages:
+        package = packages[selected.name]
+        yanked = bool((package.tool or {}).get("builder", {}).get("yanked"))
+        found = Finding(name=selected.name, version=selected.version, way="wheel", is_yanked=yanked)
+        yield found if selected.is_wheel else _built(found, selected, package, selection.cell)
+
+
+def _built(found: Finding, selected: SelectedPackage, package: Package, cell: Cell) -> Finding:
+    names = [wheel.filename for wheel in package.wheels or ()]
+    compiled = any(tag.platform != "any" for name in names for tag in tags_of(name))
+    if selected.artifact == "vcs":
+        reason = "from git"
+    else:
+        reason = f"its wheels do not fit: {wheels_that_exist(names, cell)}" if names else "it has no wheel"
+    return replace(found, way="build", reason=reason, missing=missing_for(selected, cell, is_compiled=compiled))
+
+
+def _faults(
+    lock: Lock, cell: Cell, choice: Choice, required_by: Mapping[str, tuple[str, ...]], cells: Sequence[Cell]
+) -> Iterator[Finding]:
+    for fault in choice.faults:
+        package = fault.package
+        if package is None:
+            yield Finding(name=None, version=None, way="impossible", reason=fault.reason, hint=fault.hint)
+            continue
+        yield Finding(
+            name=package.name,
+            version=str(package.version) if package.version else None,
+            way="impossible",
+            reason=fault.reason,
+            hint=fault.hint,
+            required_by=required_by.get(package.name, ()),
+            nearest=tuple(_nearest(lock, fault, cell, cells)),
+        )
+
+
+def _nearest(lock: Lock, fault: Fault, cell: Cell, cells: Sequence[Cell]) -> list[str]:
+    """The names of the two cells nearest to this one that could install the package: same base, or same Python."""
+    minor = int(cell.python.split(".")[1])
+    pythons = sorted(range(OLDEST_PYTHON, NEWEST_PYTHON + 1), key=lambda each: (abs(each - minor), -each))
+    others = [replace(cell, python=f"3.{other}") for other in pythons]
+    others += [other for other in cells if other.python == cell.python]
+    policy = policy_of(lock)
+    names = [other.name for other in others if fault.package and installs(lock, fault.package, other, policy)]
+    return list(dict.fromkeys(names))[:2]
+
+
+def _hosts(selection: Selection) -> dict[str, str]:
+    urls = [str(url) for package in selection.packages for url in (package.source["url"], package.index) if url]
+    return {host: url for url in urls if (host := urlsplit(url).hostname)}
+
+
+def preflight_error(lock: Lock, found: Preflight) -> LockError | None:
+    """One error for all faults of all cells, those that several cells share once; None if there is none."""
+    shared: dict[tuple[str | None, str], list[tuple[Cell, Finding]]] = {}
+    for checked in found.cells:
+        for finding in checked.faults:
+            shared.setdefault((finding.name, finding.reason), []).append((checked.cell, finding))
+    if not shared:
+        return None
+    bad = [checked.cell.name for checked in found.cells if checked.faults]
+    texts = {_explained([finding for _, finding in faults]): faults for faults in shared.values()}
+    hint = next(iter(shared.values()))[0][1].hint
+    if len(texts) == 1:
+        cells = f"the cell{'s' if len(bad) > 1 else ''} {', '.join(bad)}"
+        return LockError(f"{lock.path} does not cover {cells}: {next(iter(texts))}", hint=hint)
+    lines = [f"{', '.join(cell.name for cell, _ in faults)}: {text}" for text, faults in texts.items()]
+    return LockError("\n  ".join([f"{lock.path} does not cover the cells {', '.join(bad)}:", *lines]), hint=hint)
+
+
+def _explained(findings: Sequence[Finding]) -> str:
+    """The text for findings of several cells that differ only in the nearest cells."""
+    required_by = findings[0].required_by
+    nearest = list(dict.fromkeys(name for finding in findings for name in finding.nearest))
+    required = f"; required by {listed(required_by, most=3)}" if required_by else ""
+    return findings[0].reason + required + (f"; {listed(nearest, most=3)} could install it" if nearest else "")
