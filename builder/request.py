@@ -96,7 +96,7 @@ def read_project(request: Request) -> Project:
     """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
     path = request.lock or _find_lock()
     matrix = _read_matrix_file(request.matrix)
-    lock = read_lock(path, matrix.install if matrix else Install())
+    lock = read_lock(path, matrix.install if matrix else Install(), cache_folder())
     notes: tuple[str, ...] = ()
     if matrix is None:
         python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
@@ -122,7 +122,7 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     if lock is None:
         return None
     file = _read_matrix_file(matrix)
-    return Checkout.of(read_lock(lock, file.install if file else Install()))
+    return Checkout.of(read_lock(lock, file.install if file else Install(), cache_folder()))
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from packaging.utils import canonicalize_name
 
-from builder.lock.index import without_credentials
 from builder.lock.model import BuildSystem, Lock, SelectedPackage
 from builder.lock.project import uv_settings
 from builder.lock.text import entries, entry, table_of
+from builder.lock.url import without_credentials
 
 # A package without [build-system] is built by setuptools (PEP 517, "Source trees").
 _DEFAULT_BUILD_SYSTEM: Final[Mapping[str, Any]] = {

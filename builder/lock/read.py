@@ -14,6 +14,7 @@ from packaging.pylock import is_valid_pylock_path
 from builder.errors import LockError, listed, near
 from builder.lock import requirements
 from builder.lock.foreign import advice_for
+from builder.lock.kept_answer import AnswerCache
 from builder.lock.model import Lock, LockKind
 from builder.lock.table import parse_table
 from builder.lock.text import read_text, read_toml
@@ -41,8 +42,11 @@ def lock_kind(path: Path) -> LockKind:
     )
 
 
-def read_lock(path: Path, install: Install) -> Lock:
-    """Read a lock file of any kind; raise LockError if it is invalid."""
+def read_lock(path: Path, install: Install, cache: Path | None = None) -> Lock:
+    """Read a lock file of any kind; raise LockError if it is invalid.
+
+    `cache` is a folder for what later runs can use, such as answers of package indexes.
+    """
     kind = lock_kind(path)
     text = read_text(path)
     if not text.strip():
@@ -58,7 +62,7 @@ def read_lock(path: Path, install: Install) -> Lock:
         )
     if kind == "script":
         return read_script_lock(path, text)
-    table = requirements.to_pylock(path, text)
+    table = requirements.to_pylock(path, text, AnswerCache(folder=cache / "index" if cache else None))
     return Lock(path=path, kind=kind, pylock=parse_table(path, kind, table), extras=(), groups=())
 
 

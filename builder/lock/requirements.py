@@ -18,8 +18,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
-from builder.lock.index import IndexedFile, PinnedProject, fetch_files, without_credentials
+from builder.lock.index import PinnedProject, fetch_files
+from builder.lock.kept_answer import AnswerCache
+from builder.lock.page import IndexedFile
 from builder.lock.pin import Pin, disagreements, merge, pinned_version
+from builder.lock.url import without_credentials
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
@@ -41,7 +44,7 @@ class _File:
     seen: set[Path] = field(default_factory=set)
 
 
-def to_pylock(path: Path, text: str) -> dict[str, Any]:
+def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
     """Return the file as a PEP 751 table; ask the indexes which files have the pinned hashes.
 
     Raises a LockError that lists every line that is not pinned with `==` and a hash, names a missing file, or
@@ -57,7 +60,7 @@ def to_pylock(path: Path, text: str) -> dict[str, Any]:
     indexed = [pin for pin in pins if not pin.requirement.url]
     projects = [PinnedProject(name=pin.requirement.name, version=pin.version, hashes=pin.hashes) for pin in indexed]
     packages = [_direct_package(pin) for pin in direct]
-    for pin, files in zip(indexed, fetch_files(projects, content.indexes), strict=True):
+    for pin, files in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True):
         packages.append(_package(pin, [
             file for file in files
             if not (file.is_wheel and _covers(content.no_binary, pin.name))
@@ -171,6 +174,7 @@ def _read_requirement(line: str, where: str, into: _File) -> None:
 def _package(pin: Pin, files: list[IndexedFile]) -> dict[str, Any]:
     package = _named(pin)
     package["version"] = pin.version
+    package["tool"]["builder"]["yanked"] = any(file.is_yanked for file in files)
     for file in files:
         package["index"] = file.index
         entry: dict[str, Any] = {"name": file.filename, "url": file.url, "hashes": dict(file.hashes)}

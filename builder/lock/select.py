@@ -10,8 +10,8 @@ from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageS
 from builder.errors import LockError
 from builder.lock.build_system import build_settings, build_systems, index_settings
 from builder.lock.choice import Choice, Fault, RemoteSource, choose
-from builder.lock.index import without_credentials
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
+from builder.lock.url import without_credentials
 from builder.lock.wheel import archive_name
 from builder.matrix.model import Cell
 
