@@ -96,12 +96,13 @@ def read_project(request: Request) -> Project:
     """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
     path = request.lock or _find_lock()
     matrix = _read_matrix_file(request.matrix)
-    lock = read_lock(path, matrix.install if matrix else Install(), cache_folder())
+    lock = _read_lock(path, matrix)
     notes: tuple[str, ...] = ()
     if matrix is None:
         python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
-        matrix = built_in_matrix(python.version)
+        matrix = built_in_matrix(python.version, uv=lock.uv)
         notes = (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
+        notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
     matrix = _narrowed(matrix, request)
     return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request), notes=notes)
 
@@ -122,7 +123,13 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     if lock is None:
         return None
     file = _read_matrix_file(matrix)
-    return Checkout.of(read_lock(lock, file.install if file else Install(), cache_folder()))
+    return Checkout.of(_read_lock(lock, file))
+
+
+def _read_lock(path: Path, matrix: Matrix | None) -> Lock:
+    return read_lock(
+        path, matrix.install if matrix else Install(), cache_folder(), uv=matrix.uv.tag if matrix else None
+    )
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:

@@ -73,7 +73,10 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job."""
+    """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job.
+
+    `uv` is the version of uv that it needs, if builder's own may not read it.
+    """
 
     path: Path
     kind: LockKind
@@ -81,6 +84,7 @@ class Lock:
     extras: tuple[str, ...]
     groups: tuple[str, ...]
     uv_flags: tuple[str, ...] = ()
+    uv: str | None = None
 
     @property
     def project(self) -> Path:

@@ -18,6 +18,7 @@ from builder.lock.kept_answer import AnswerCache
 from builder.lock.model import Lock, LockKind
 from builder.lock.table import parse_table
 from builder.lock.text import read_text, read_toml
+from builder.lock.uv import OtherUv
 from builder.lock.uv_lock import choice_flags, read_script_lock, read_uv_lock
 from builder.matrix.schema import Install
 
@@ -42,17 +43,19 @@ def lock_kind(path: Path) -> LockKind:
     )
 
 
-def read_lock(path: Path, install: Install, cache: Path | None = None) -> Lock:
+def read_lock(path: Path, install: Install, cache: Path | None = None, *, uv: str | None = None) -> Lock:
     """Read a lock file of any kind; raise LockError if it is invalid.
 
-    `cache` is a folder for what later runs can use, such as answers of package indexes.
+    `cache` is a folder for what later runs can use, such as answers of package indexes. `uv`
+    is the version in the images, which reads the lock if builder's own uv may not; None if no matrix decides that.
     """
+    other = OtherUv(version=uv, cache=cache)
     kind = lock_kind(path)
     text = read_text(path)
     if not text.strip():
         raise LockError(f"{path} is empty", hint=f"create it again with {_WRITTEN_BY[kind]}")
     if kind == "uv.lock":
-        return read_uv_lock(path, text, install)
+        return read_uv_lock(path, text, install, other)
     if kind == "pylock.toml":
         return _read_pylock(path, text, install)
     if install.groups or install.extras:
@@ -61,7 +64,7 @@ def read_lock(path: Path, install: Install, cache: Path | None = None) -> Lock:
             hint="remove install.groups and install.extras from the matrix; such a lock is installed whole",
         )
     if kind == "script":
-        return read_script_lock(path, text)
+        return read_script_lock(path, text, other)
     table = requirements.to_pylock(path, text, AnswerCache(folder=cache / "index" if cache else None))
     return Lock(path=path, kind=kind, pylock=parse_table(path, kind, table), extras=(), groups=())
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
-
-from packaging.pylock import Pylock
 
 from builder.errors import LockError, listed
 from builder.lock.model import Lock, LockKind
 from builder.lock.script import script_of
 from builder.lock.table import parse_table
 from builder.lock.text import entry, read_toml, table_of
-from builder.lock.uv import run_uv, workspace_root
+from builder.lock.uv import OtherUv, fetch_uv, run_uv, version_of, workspace_root
 from builder.matrix.schema import Install
 from builder.process import redact
 
 
-def read_uv_lock(path: Path, text: str, install: Install) -> Lock:
+def read_uv_lock(path: Path, text: str, install: Install, other: OtherUv) -> Lock:
     """Read the lock of a project or workspace; raise LockError, with uv's reason, if uv does not."""
     if not (path.parent / "pyproject.toml").is_file():
         raise LockError(
@@ -33,32 +32,31 @@ def read_uv_lock(path: Path, text: str, install: Install) -> Lock:
         *choice_flags("extra", install.extras),
         *([] if install.default_groups else ["--no-default-groups"]),
     ]
-    return Lock(
-        path=path,
-        kind="uv.lock",
-        pylock=_exported(path, "uv.lock", text, flags),
-        extras=(),
-        groups=(),
-        uv_flags=tuple(flags),
-    )
+    return replace(_exported(path, "uv.lock", text, flags, other), uv_flags=tuple(flags))
 
 
-def read_script_lock(path: Path, text: str) -> Lock:
+def read_script_lock(path: Path, text: str, other: OtherUv) -> Lock:
     """Read the lock of a script; raise LockError, with uv's reason, if uv does not."""
     script = script_of(path)
     if not script.is_file():
         raise LockError(f"no script {script} for {path}", hint="uv needs the script that the lock was made from")
-    pylock = _exported(path, "script", text, ["--script", script.name])
-    return Lock(path=path, kind="script", pylock=pylock, extras=(), groups=())
+    return _exported(path, "script", text, ["--script", script.name], other)
 
 
-def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str]) -> Pylock:
+def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str], other: OtherUv) -> Lock:
     """The lock as uv converts it; raise LockError with uv's reason if it does not."""
-    exported = run_uv(["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags], path.parent)
+    argv = ["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags]
+    exported = run_uv(argv, path.parent)
+    version = None
+    if exported.returncode and other.cache and (specifier := other.requirement_for(exported.stderr)):
+        program = fetch_uv(specifier, other.cache)
+        exported = run_uv(argv, path.parent, program=program)
+        version = version_of(program)
     if exported.returncode:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
         raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(path, reason, text))
-    return parse_table(path, kind, read_toml(path, exported.stdout))
+    pylock = parse_table(path, kind, read_toml(path, exported.stdout))
+    return Lock(path=path, kind=kind, pylock=pylock, extras=(), groups=(), uv=version)
 
 
 def _check_is_read(path: Path) -> None:
@@ -81,6 +79,10 @@ def _uv_hint(path: Path, reason: str, text: str) -> str:
         return f"fix install.groups and install.extras in the matrix; {_defined_names(path)}"
     if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
         return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
+    if "Required uv version" in reason:
+        return (
+            "name a version that required-version admits as `uv` in the matrix; it reads the lock and is in the images"
+        )
     return "run `uv lock --check` in its folder"
 
 
