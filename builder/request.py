@@ -21,6 +21,7 @@ from builder.contract import CA_SECRET, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import LockError, UsageError
 from builder.lock.foreign import advice_in
+from builder.lock.freshness import check_locked, outdated_reason
 from builder.lock.model import Lock
 from builder.lock.project import project_name
 from builder.lock.python import choose_python
@@ -59,6 +60,7 @@ class Request:
     platform: str | None = None
     mirrors: tuple[str, ...] = ()
     branch: str | None = None
+    locked: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -67,7 +69,8 @@ class Request:
             ("--file", self.matrix), ("--lock", self.lock), ("--platform", self.platform), ("--branch", self.branch),
             *(("--mirror", mirror) for mirror in self.mirrors),
         ]  # fmt: skip
-        return tuple(word for option, value in pairs if value for word in (option, str(value)))
+        words = [word for option, value in pairs if value for word in (option, str(value))]
+        return (*words, *(["--locked"] if self.locked else []))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +100,11 @@ def read_project(request: Request) -> Project:
     path = request.lock or _find_lock()
     matrix = _read_matrix_file(request.matrix)
     lock = _read_lock(path, matrix)
-    notes: tuple[str, ...] = ()
+    notes = _warnings(lock, request)
     if matrix is None:
         python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
         matrix = built_in_matrix(python.version, uv=lock.uv)
-        notes = (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
+        notes += (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
         notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
     matrix = _narrowed(matrix, request)
     return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request), notes=notes)
@@ -124,6 +127,15 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
         return None
     file = _read_matrix_file(matrix)
     return Checkout.of(_read_lock(lock, file))
+
+
+def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
+    """A warning if the lock is outdated; raise LockError instead if only a current one will do."""
+    if request.locked:
+        check_locked(lock)
+        return ()
+    outdated = outdated_reason(lock)
+    return (f"warning: {outdated}",) if outdated else ()
 
 
 def _read_lock(path: Path, matrix: Matrix | None) -> Lock:

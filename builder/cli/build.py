@@ -81,8 +81,8 @@ def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_jso
         raise
     explanations = _explanations(project, rendered, registries, required=exit_code)
     if as_json:
-        table = documents.plan_json(rendered, explanations) | {"preflight": preflight_json(found, hosts)}
-        click.echo(json.dumps(table, indent=2))
+        more = {"preflight": preflight_json(found, hosts), "notes": list(project.notes)}
+        click.echo(json.dumps(documents.plan_json(rendered, explanations) | more, indent=2))
     else:
         click.echo("\n".join(filter(None, [text.plan_table(rendered, explanations), preflight_text(found, hosts)])))
     if error:

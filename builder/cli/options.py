@@ -61,6 +61,9 @@ _CELL_OPTIONS = (
         help="Fetch one registry's images from another. Repeatable; also $BUILDER_MIRRORS.",
     ),
     branch_option,
+    click.option(
+        "--locked", is_flag=True, help="Fail if the lock is older than its pyproject.toml, instead of warning."
+    ),
 )
 
 
@@ -76,9 +79,12 @@ def cell_options(command: Callable[Concatenate[Request, _Parameters], None]) -> 
         platform: str | None,
         mirrors: tuple[str, ...],
         branch: str | None,
+        locked: bool,
         **more: Any,
     ) -> None:
-        request = Request(matrix=matrix, lock=lock, only=only, platform=platform, mirrors=mirrors, branch=branch)
+        request = Request(
+            matrix=matrix, lock=lock, only=only, platform=platform, mirrors=mirrors, branch=branch, locked=locked
+        )
         command(request, **more)  # type: ignore[call-arg]
 
     return verbosity(_apply(_CELL_OPTIONS, with_request))
