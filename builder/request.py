@@ -1,6 +1,7 @@
 """Requests, and the files and environment variables that they refer to.
 
-Apart from `oci.credentials`, no other module reads the working directory, or variables that affect what is built.
+Apart from `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables that affect
+what is built.
 """
 
 from __future__ import annotations
@@ -19,26 +20,22 @@ from packaging.utils import canonicalize_name
 
 from builder.contract import CA_SECRET, NETRC_SECRET
 from builder.engine.buildx import Provenance
-from builder.errors import LockError, UsageError
-from builder.lock.foreign import advice_in
+from builder.errors import UsageError, listed
+from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
 from builder.lock.freshness import check_locked, outdated_reason
 from builder.lock.model import Lock
 from builder.lock.project import project_name
 from builder.lock.python import choose_python
 from builder.lock.read import read_lock
-from builder.lock.uv import workspace_root
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Cell, Matrix, Platform, branch_slug
-from builder.matrix.schema import Install
+from builder.matrix.schema import Install, Names
 from builder.oci.credentials import configured_proxies
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
 from builder.process import redact
 from builder.release.journal import journal_of
 from builder.verify.checkout import Checkout
-
-MATRIX_NAME: Final = "matrix.toml"
-LOCK_NAMES: Final = ("uv.lock", "pylock.toml", "requirements.txt")
 
 # Docker's predefined build arguments: RUN gets them, but the image and its history do not contain them.
 PROXY_ARGS: Final = tuple(
@@ -61,16 +58,30 @@ class Request:
     mirrors: tuple[str, ...] = ()
     branch: str | None = None
     locked: bool = False
+    packages: tuple[str, ...] = ()
+    all_packages: bool = False
+    only_groups: tuple[str, ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:
         """The command line options of this request, without the choice of cells."""
         pairs = [
             ("--file", self.matrix), ("--lock", self.lock), ("--platform", self.platform), ("--branch", self.branch),
-            *(("--mirror", mirror) for mirror in self.mirrors),
+            *(("--mirror", mirror) for mirror in self.mirrors), *(("--package", name) for name in self.packages),
+            *(("--only-group", name) for name in self.only_groups),
         ]  # fmt: skip
         words = [word for option, value in pairs if value for word in (option, str(value))]
-        return (*words, *(["--locked"] if self.locked else []))
+        flags = {"--locked": self.locked, "--all-packages": self.all_packages}
+        return (*words, *(flag for flag, is_set in flags.items() if is_set))
+
+    def choose(self, install: Install) -> Install:
+        """What to install: what the matrix says, unless the command line says otherwise."""
+        if self.packages and self.all_packages:
+            raise UsageError("--package with --all-packages", hint="omit one of the two")
+        chosen: Names = "all" if self.all_packages else self.packages or install.packages
+        if self.only_groups:
+            return Install.model_validate({"packages": chosen, "only-groups": self.only_groups})
+        return install.model_copy(update={"packages": chosen})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +108,10 @@ class Project:
 
 def read_project(request: Request) -> Project:
     """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
-    path = request.lock or _find_lock()
+    path = request.lock or find_lock()
     matrix = _read_matrix_file(request.matrix)
-    lock = _read_lock(path, matrix)
-    notes = _warnings(lock, request)
+    lock = _read_lock(path, matrix, request)
+    notes = (*_warnings(lock, request), *_member_notes(lock))
     if matrix is None:
         python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
         matrix = built_in_matrix(python.version, uv=lock.uv)
@@ -122,11 +133,11 @@ def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
 
 def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     """Read the checkout to verify an image with: of the named lock, or the nearest one; None if there is none."""
-    lock = lock or _nearest_lock()
+    lock = lock or nearest_lock()
     if lock is None:
         return None
     file = _read_matrix_file(matrix)
-    return Checkout.of(_read_lock(lock, file))
+    return Checkout.of(_read_lock(lock, file, Request()))
 
 
 def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
@@ -138,10 +149,19 @@ def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
     return (f"warning: {outdated}",) if outdated else ()
 
 
-def _read_lock(path: Path, matrix: Matrix | None) -> Lock:
-    return read_lock(
-        path, matrix.install if matrix else Install(), cache_folder(), uv=matrix.uv.tag if matrix else None
-    )
+def _member_notes(lock: Lock) -> tuple[str, ...]:
+    """Which members of a workspace are in the images, and which are not."""
+    chosen = [name for name, is_chosen in lock.members.items() if is_chosen]
+    others = [name for name, is_chosen in lock.members.items() if not is_chosen]
+    if not others:
+        return ()
+    text = f"workspace members in the images: {listed(chosen) or 'none'}; not: {listed(others)}"
+    return (f"{text} (install.packages in the matrix, or --package, decides)",)
+
+
+def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
+    install = request.choose(matrix.install if matrix else Install())
+    return read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:
@@ -274,43 +294,6 @@ def _on_platform(matrix: Matrix, request: Request) -> Matrix:
 def _mirrors(matrix: Matrix, request: Request) -> Mirrors:
     of_environment = Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")])
     return Mirrors.from_strs(request.mirrors).over(of_environment).over(matrix.mirrors)
-
-
-def find_matrix() -> Path | None:
-    """The `matrix.toml` of this folder or the nearest one above it; None if there is none."""
-    return next((folder / MATRIX_NAME for folder in _folders_upwards() if (folder / MATRIX_NAME).exists()), None)
-
-
-def _find_lock() -> Path:
-    lock = _nearest_lock()
-    if lock is None:
-        raise LockError(
-            f"no lock file in this folder ({', '.join(LOCK_NAMES)}), nor in those above it",
-            hint=advice_in(Path()) or "name it with --lock; `uv lock` writes one",
-        )
-    return lock
-
-
-def _nearest_lock() -> Path | None:
-    """The lock of this folder or the nearest one above it; like uv, in a workspace member the workspace's.
-
-    The search ends at a project without a lock, so that nobody gets the lock of another project around it.
-    """
-    for folder in _folders_upwards():
-        found = next((folder / name for name in LOCK_NAMES if (folder / name).exists()), None)
-        if found and found.name != "uv.lock":
-            return found
-        root = workspace_root(folder) if (folder / "pyproject.toml").is_file() else None
-        if root and (root / "uv.lock").is_file():
-            return Path(os.path.relpath(root)) / "uv.lock"
-        if found or root:
-            return found
-    return None
-
-
-def _folders_upwards() -> list[Path]:
-    """The working directory and those above it, as relative paths, nearest first."""
-    return [Path(*[".."] * depth) for depth in range(len(Path.cwd().parts))]
 
 
 def _repository(named: str | None) -> ImageRef | None:

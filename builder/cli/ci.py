@@ -15,12 +15,11 @@ from builder.gitlab.adopt.adopt import adopt, patch
 from builder.gitlab.adopt.file import read_gitlab_file
 from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
+from builder.lock.discovery import MATRIX_NAME, find_matrix
 from builder.matrix.file import read_matrix
 from builder.release.state import fetch_states
 from builder.request import (
-    MATRIX_NAME,
     Request,
-    find_matrix,
     open_registries,
     read_cells,
     read_project,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -64,28 +65,32 @@ _CELL_OPTIONS = (
     click.option(
         "--locked", is_flag=True, help="Fail if the lock is older than its pyproject.toml, instead of warning."
     ),
+    click.option(
+        "--package",
+        "packages",
+        multiple=True,
+        metavar="NAME",
+        help="Install what this workspace member depends on, instead of the root. Repeatable.",
+    ),
+    click.option("--all-packages", is_flag=True, help="Install what every workspace member depends on."),
+    click.option(
+        "--only-group",
+        "only_groups",
+        multiple=True,
+        metavar="NAME",
+        help="Install only this dependency group, without the project's own dependencies. Repeatable.",
+    ),
 )
+_REQUEST = tuple(field.name for field in fields(Request))
 
 
 def cell_options(command: Callable[Concatenate[Request, _Parameters], None]) -> Callable[..., None]:
     """Add the options that choose cells, matrix and lock; pass them to the command as one `Request`."""
 
     @functools.wraps(command)
-    def with_request(
-        *,
-        matrix: Path | None,
-        lock: Path | None,
-        only: tuple[str, ...],
-        platform: str | None,
-        mirrors: tuple[str, ...],
-        branch: str | None,
-        locked: bool,
-        **more: Any,
-    ) -> None:
-        request = Request(
-            matrix=matrix, lock=lock, only=only, platform=platform, mirrors=mirrors, branch=branch, locked=locked
-        )
-        command(request, **more)  # type: ignore[call-arg]
+    def with_request(**options: Any) -> None:
+        request = Request(**{name: options.pop(name) for name in _REQUEST})
+        command(request, **options)  # type: ignore[call-arg]
 
     return verbosity(_apply(_CELL_OPTIONS, with_request))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,8 @@ class Selection:
 class Lock:
     """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job.
 
-    `uv` is the version of uv that it needs, if builder's own may not read it.
+    `uv` is the version of uv that it needs, if builder's own may not read it. `members` are those of a workspace, and
+    whether the dependencies of each are installed.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class Lock:
     groups: tuple[str, ...]
     uv_flags: tuple[str, ...] = ()
     uv: str | None = None
+    members: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def project(self) -> Path:

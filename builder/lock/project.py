@@ -41,9 +41,14 @@ def project_name(lock: Lock) -> str:
     """The project's name in pyproject.toml, or else the name of its folder; for a script, its own."""
     if lock.kind == "script":
         return script_of(lock.path).stem
-    pyproject = lock.project / "pyproject.toml"
+    return declared_name(lock.project) or lock.project.resolve().name
+
+
+def declared_name(folder: Path) -> str:
+    """The name of the project in the folder's pyproject.toml; empty if there is none."""
+    pyproject = folder / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
-    return entry(pyproject, project, "name", str, "") or lock.project.resolve().name
+    return entry(pyproject, project, "name", str, "")
 
 
 def requires_python(lock: Lock) -> SpecifierSet:

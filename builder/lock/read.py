@@ -58,7 +58,7 @@ def read_lock(path: Path, install: Install, cache: Path | None = None, *, uv: st
         return read_uv_lock(path, text, install, other)
     if kind == "pylock.toml":
         return _read_pylock(path, text, install)
-    if install.groups or install.extras:
+    if not install.is_default:
         raise LockError(
             f"{path} has no groups or extras, but the matrix selects {listed(_selected_names(install))}",
             hint="remove install.groups and install.extras from the matrix; such a lock is installed whole",
@@ -70,8 +70,10 @@ def read_lock(path: Path, install: Install, cache: Path | None = None, *, uv: st
 
 
 def _selected_names(install: Install) -> list[str]:
-    groups = ["all groups"] if install.groups == "all" else [*install.groups]
-    return groups + (["all extras"] if install.extras == "all" else [*install.extras])
+    names = []
+    for noun, chosen in (("groups", install.groups), ("extras", install.extras), ("packages", install.packages)):
+        names += [f"all {noun}"] if chosen == "all" else [*chosen]
+    return [*names, *install.only_groups]
 
 
 _WRITTEN_BY: Final[Mapping[LockKind, str]] = {
@@ -83,6 +85,11 @@ _WRITTEN_BY: Final[Mapping[LockKind, str]] = {
 
 
 def _read_pylock(path: Path, text: str, install: Install) -> Lock:
+    if install.packages or install.only_groups:
+        raise LockError(
+            f"{path} does not say what belongs to a workspace member, or to a group alone",
+            hint="remove install.packages and install.only-groups, or use the uv.lock",
+        )
     pylock = parse_table(path, "pylock.toml", read_toml(path, text))
     defaults = list(pylock.default_groups or []) if install.default_groups else []
     named = _checked_names(path, "group", install.groups, pylock.dependency_groups or [])

@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli
+from packaging.utils import canonicalize_name
+
 from builder.errors import LockError, listed
 from builder.lock.model import Lock, LockKind
+from builder.lock.project import declared_name
 from builder.lock.script import script_of
 from builder.lock.table import parse_table
 from builder.lock.text import entry, read_toml, table_of
@@ -28,11 +32,35 @@ def read_uv_lock(path: Path, text: str, install: Install, other: OtherUv) -> Loc
         )
     _check_is_read(path)
     flags = [
+        *choice_flags("package", install.packages),
         *choice_flags("group", install.groups),
         *choice_flags("extra", install.extras),
-        *([] if install.default_groups else ["--no-default-groups"]),
+        *(word for name in install.only_groups for word in ("--only-group", name)),
+        *([] if install.default_groups or install.only_groups else ["--no-default-groups"]),
     ]
-    return replace(_exported(path, "uv.lock", text, flags, other), uv_flags=tuple(flags))
+    lock = _exported(path, "uv.lock", text, flags, other)
+    return replace(lock, uv_flags=tuple(flags), members=_members(path, text, lock, install))
+
+
+def workspace_members(text: str) -> tuple[str, ...]:
+    """The names of the members in the text of a uv.lock; empty if it is of a single project, or invalid."""
+    head = text.partition("[[package]]")[0]  # the rest takes long to parse
+    try:
+        members = tomli.loads(head).get("manifest", {}).get("members", [])
+    except tomli.TOMLDecodeError:
+        return ()
+    return tuple(name for name in members if isinstance(name, str))
+
+
+def _members(path: Path, text: str, lock: Lock, install: Install) -> Mapping[str, bool]:
+    """The members of a workspace, and whether the dependencies of each are installed."""
+    members = workspace_members(text)
+    if install.packages == "all":
+        return dict.fromkeys(members, True)
+    chosen = {str(package.name) for package in lock.pylock.packages if package.directory} | {*install.packages}
+    if not (install.packages or install.only_groups):
+        chosen.add(canonicalize_name(declared_name(path.parent)))
+    return {name: name in chosen for name in members}
 
 
 def read_script_lock(path: Path, text: str, other: OtherUv) -> Lock:
@@ -77,6 +105,9 @@ def _check_is_read(path: Path) -> None:
 def _uv_hint(path: Path, reason: str, text: str) -> str:
     if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
         return f"fix install.groups and install.extras in the matrix; {_defined_names(path)}"
+    if "does not have a member" in reason or "find root package" in reason:
+        members = listed(sorted(workspace_members(text))) or "none"
+        return f"fix install.packages in the matrix, or --package; members: {members}"
     if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
         return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
     if "Required uv version" in reason:
@@ -97,7 +128,7 @@ def _defined_names(path: Path) -> str:
 
 
 def choice_flags(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
-    """The flags of `uv sync` that choose groups or extras; `option` is `group` or `extra`."""
+    """The flags of `uv sync` that choose groups, extras or workspace members, as `option` (in the singular) says."""
     if names == "all":
         return [f"--all-{option}s"]
     return [word for name in names for word in (f"--{option}", name)]

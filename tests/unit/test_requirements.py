@@ -188,6 +188,8 @@ def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
         (Install(groups=("dev",)), "dev"),
         (Install(groups=("dev", "docs"), extras=("tls",)), "dev, docs, tls"),
         (Install(groups="all", extras="all"), "all groups, all extras"),
+        (Install(packages=("api",)), "api"),
+        (Install.model_validate({"packages": "all", "only-groups": ("lint",)}), "all packages, lint"),
     ],
 )
 def test_groups_and_extras_are_rejected(tmp_path: Path, install: Install, names: str) -> None:

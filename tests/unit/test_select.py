@@ -355,6 +355,13 @@ def test_unknown_group_or_extra(tmp_path: Path, install: Mapping[str, Any], word
     assert "fix install." in raised.value.hint
 
 
+@pytest.mark.parametrize("install", [{"packages": ("api",)}, {"only-groups": ("test",)}])
+def test_choice_that_a_pylock_cannot_make(tmp_path: Path, install: Mapping[str, Any]) -> None:
+    """Broken: install.packages or install.only-groups is silently ignored."""
+    with pytest.raises(LockError, match="does not say what belongs to a workspace member"):
+        locks.read(tmp_path, pure("one"), dependency_groups=["test"], install=Install.model_validate(install))
+
+
 def test_malformed_url(tmp_path: Path) -> None:
     """Broken: a malformed URL in a lock causes a traceback."""
     one = pure("one")
