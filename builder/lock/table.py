@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
 
 from builder.errors import LockError
 from builder.lock.model import LockKind
+
+_OLD_SUFFIXES: Final = (".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lzma", ".tar.lz", ".tgz", ".tbz", ".txz", ".tlz")
 
 
 def parse_table(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
@@ -31,17 +33,32 @@ def parse_table(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
         what = f"{path} is not a PEP 751 lock" if kind == "pylock.toml" else f"{path} cannot be used"
         raise LockError(f"{what}: {error}{_entry_name(str(error), entries)}") from error
     packages = [
-        package if given is entry else replace(package, directory=None)
+        package if given is entry else _as_given(package, entry)
         for package, given, entry in zip(pylock.packages, sourced, entries, strict=False)
     ]
     return replace(pylock, packages=packages)
 
 
 def _with_source(entry: Any) -> Any:
-    """The entry or, if it has no file, a copy with a stand-in for one, so that everything else in it is checked."""
-    if not isinstance(entry, dict) or entry.keys() & {"vcs", "directory", "archive", "sdist", "wheels"}:
+    """The entry or, if packaging.pylock refuses what uv accepts in it, a copy with a stand-in: everything else counts.
+
+    uv installs sdists with old suffixes; and entries without any file are those of other platforms.
+    """
+    if not isinstance(entry, dict):
+        return entry
+    sdist = entry.get("sdist")
+    if isinstance(sdist, dict) and str(sdist.get("name") or sdist.get("url")).endswith(_OLD_SUFFIXES):
+        return {**entry, "sdist": {**sdist, "name": f"{entry.get('name')}-{entry.get('version')}.tar.gz"}}
+    if entry.keys() & {"vcs", "directory", "archive", "sdist", "wheels"}:
         return entry
     return {**entry, "directory": {"path": "."}}
+
+
+def _as_given(package: Package, entry: Mapping[str, Any]) -> Package:
+    """The package without the stand-in."""
+    if package.sdist is None:
+        return replace(package, directory=None)
+    return replace(package, sdist=replace(package.sdist, name=entry["sdist"].get("name")))
 
 
 def _entry_name(error: str, entries: Sequence[Any]) -> str:

@@ -137,6 +137,16 @@ def test_sdist_if_no_wheel_fits(tmp_path: Path) -> None:
     assert on_debian.artifact == "wheel"
 
 
+@pytest.mark.parametrize("suffix", [".tar.bz2", ".tgz", ".tar.xz"])
+def test_sdist_with_an_old_suffix(tmp_path: Path, suffix: str) -> None:
+    """Broken: an sdist that uv installs, but that has a suffix which PEP 625 forbids, makes the whole lock unusable."""
+    url = f"{locks.FILES}/old-1.0{suffix}"
+    old = {"name": "old", "version": "1.0", "sdist": {"url": url, "hashes": {"sha256": locks.fake_hash("old")}}}
+    (on_debian,) = selected(tmp_path, debian(), old).packages
+    assert (on_debian.artifact, on_debian.filename) == ("sdist", f"old-1.0{suffix}")
+    assert on_debian.source == old["sdist"]
+
+
 def test_neither_wheel_nor_sdist(tmp_path: Path) -> None:
     """Broken: a package that the cell cannot install fails only in the build, or the error does not name it."""
     error = refusal(tmp_path, alpine("3.13"), package("fast", "1.0", "cp313-cp313-manylinux_2_17_x86_64"))
