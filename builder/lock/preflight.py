@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -70,13 +71,14 @@ class Preflight:
 def preflight(lock: Lock, cells: Sequence[Cell]) -> Preflight:
     """Check every cell against the lock."""
     choices = {cell: choose(lock, cell) for cell in cells}
-    required_by = requirers(lock) if any(choice.faults for choice in choices.values()) else {}
+    is_covered = not any(choice.faults for choice in choices.values())
+    advisor = _Advisor(lock=lock, cells=tuple(cells), required_by={} if is_covered else requirers(lock))
     checked: list[CheckedCell] = []
     hosts: dict[str, str] = {}
     for cell, choice in choices.items():
         selection = selection_of(lock, cell, choice)
         hosts |= _hosts(selection)
-        findings = [*_installed(selection, choice), *_faults(lock, cell, choice, required_by, cells)]
+        findings = [*_installed(selection, choice), *(advisor.explain(fault, cell) for fault in choice.faults)]
         findings.sort(key=lambda finding: finding.name or "")
         checked.append(CheckedCell(cell=cell, findings=tuple(findings)))
     return Preflight(cells=tuple(checked), hosts=hosts)
@@ -101,34 +103,46 @@ def _built(found: Finding, selected: SelectedPackage, package: Package, cell: Ce
     return replace(found, way="build", reason=reason, missing=missing_for(selected, cell, is_compiled=compiled))
 
 
-def _faults(
-    lock: Lock, cell: Cell, choice: Choice, required_by: Mapping[str, tuple[str, ...]], cells: Sequence[Cell]
-) -> Iterator[Finding]:
-    for fault in choice.faults:
+class _Advisor:
+    """Says for each fault who requires the package, and which cells could install it."""
+
+    def __init__(self, *, lock: Lock, cells: tuple[Cell, ...], required_by: Mapping[str, tuple[str, ...]]) -> None:
+        self.lock = lock
+        self.cells = cells
+        self.required_by = required_by
+        self.policy = policy_of(lock)
+        self.answers: dict[tuple[int, Cell], bool] = {}  # by the identity of the lock's package
+
+    def explain(self, fault: Fault, cell: Cell) -> Finding:
+        """The finding for a fault of the cell."""
         package = fault.package
+        found = Finding(name=None, version=None, way="impossible", reason=fault.reason, hint=fault.hint)
         if package is None:
-            yield Finding(name=None, version=None, way="impossible", reason=fault.reason, hint=fault.hint)
-            continue
-        yield Finding(
+            return found
+        return replace(
+            found,
             name=package.name,
             version=str(package.version) if package.version else None,
-            way="impossible",
-            reason=fault.reason,
-            hint=fault.hint,
-            required_by=required_by.get(package.name, ()),
-            nearest=tuple(_nearest(lock, fault, cell, cells)),
+            required_by=self.required_by.get(package.name, ()),
+            nearest=tuple(islice(self._nearest(package, cell), 2)),
         )
 
+    def _nearest(self, package: Package, cell: Cell) -> Iterator[str]:
+        """The names of the cells that could install the package, nearest first: same base, then same Python."""
+        return (other.name for other in self._others(cell) if self._installs(package, other))
 
-def _nearest(lock: Lock, fault: Fault, cell: Cell, cells: Sequence[Cell]) -> list[str]:
-    """The names of the two cells nearest to this one that could install the package: same base, or same Python."""
-    minor = int(cell.python.split(".")[1])
-    pythons = sorted(range(OLDEST_PYTHON, NEWEST_PYTHON + 1), key=lambda each: (abs(each - minor), -each))
-    others = [replace(cell, python=f"3.{other}") for other in pythons]
-    others += [other for other in cells if other.python == cell.python]
-    policy = policy_of(lock)
-    names = [other.name for other in others if fault.package and installs(lock, fault.package, other, policy)]
-    return list(dict.fromkeys(names))[:2]
+    def _others(self, cell: Cell) -> Iterator[Cell]:
+        minor = int(cell.python.split(".")[1])
+        known = range(OLDEST_PYTHON, NEWEST_PYTHON + 1)
+        for other in sorted(known, key=lambda each: (abs(each - minor), -each)):
+            yield replace(cell, python=f"3.{other}")
+        yield from (other for other in self.cells if other.python == cell.python and other.base != cell.base)
+
+    def _installs(self, package: Package, cell: Cell) -> bool:
+        key = id(package), cell
+        if key not in self.answers:
+            self.answers[key] = installs(self.lock, package, cell, self.policy)
+        return self.answers[key]
 
 
 def _hosts(selection: Selection) -> dict[str, str]:

@@ -36,7 +36,14 @@ def parse_table(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
         package if given is entry else _as_given(package, entry)
         for package, given, entry in zip(pylock.packages, sourced, entries, strict=False)
     ]
-    return replace(pylock, packages=packages)
+    return replace(pylock, packages=list(map(_named, packages)))
+
+
+def _named(package: Package) -> Package:
+    """The package with the file name in each wheel, which would otherwise be taken from the URL for each cell."""
+    if not package.wheels:
+        return package
+    return replace(package, wheels=[replace(wheel, name=wheel.filename) for wheel in package.wheels])
 
 
 def _with_source(entry: Any) -> Any:
