@@ -47,13 +47,13 @@ def own_version() -> str:
     return version("uv")
 
 
-def run_uv(arguments: Sequence[str], folder: Path, *, program: Path | None = None) -> Completed:
-    """Run uv in a folder, without network and without UV_* variables such as UV_NO_DEV, which would change its answer.
+def run_uv(arguments: Sequence[str], folder: Path, *, program: Path | None = None, offline: bool = True) -> Completed:
+    """Run uv in a folder, without UV_* variables such as UV_NO_DEV, which would change its answer.
 
     Paths in its output are relative to the folder. `program` is another uv than builder's own.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
-    argv = [str(program or find_uv_bin()), *arguments, "--offline", "--no-python-downloads"]
+    argv = [str(program or find_uv_bin()), *arguments, "--no-python-downloads", *(["--offline"] if offline else [])]
     return run(argv, env=env, cwd=folder)
 
 

@@ -75,11 +75,14 @@ def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str], other
     """The lock as uv converts it; raise LockError with uv's reason if it does not."""
     argv = ["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags]
     exported = run_uv(argv, path.parent)
-    version = None
+    program = version = None
     if exported.returncode and other.cache and (specifier := other.requirement_for(exported.stderr)):
         program = fetch_uv(specifier, other.cache)
         exported = run_uv(argv, path.parent, program=program)
         version = version_of(program)
+    if exported.returncode and "to compute missing hashes" in exported.stderr:
+        # Some indexes give no hashes; uv downloads such files to compute them.
+        exported = run_uv(argv, path.parent, program=program, offline=False)
     if exported.returncode:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
         raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(path, reason, text))

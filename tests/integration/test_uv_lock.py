@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from builder.lock.select import select
 from builder.matrix.schema import Install
 from builder.request import Request, read_project
 from tests.cells import debian
+from tests.integration.server import Answer, serving
 from tests.uv_locks import package, write_project
 
 WORKSPACE = '[tool.uv.workspace]\nmembers = ["member"]\n'
@@ -89,3 +94,18 @@ def test_project_without_a_lock_below_another(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(inner)
     with pytest.raises(LockError, match="no lock file in this folder"):
         read_project(Request())
+
+
+def test_files_without_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a lock with files of an index that gives no hashes is refused, though uv installs from it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("one-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: one\nVersion: 1.0\n")
+        archive.writestr("one-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("one-1.0.dist-info/RECORD", "")
+    with serving(lambda _: Answer(body=content.getvalue()), monkeypatch) as server:
+        url = f"http://{server.host}/one-1.0-py3-none-any.whl"
+        path = write_project(tmp_path, package("one", files=(url,), source=f'registry = "http://{server.host}/simple"'))
+        path.write_text(re.sub(', hash = "[^"]*"', "", path.read_text(encoding="utf-8")), encoding="utf-8")
+        (one,) = select(read_lock(path, Install()), debian()).packages
+    assert one.source["hashes"] == {"sha256": hashlib.sha256(content.getvalue()).hexdigest()}
