@@ -65,7 +65,7 @@ def choose_python(lock: Lock, cell_of: Callable[[str], Cell]) -> PythonChoice:
             f"nearest is {best.version}:" + "\n  ".join(["", *best.faults]),
             hint="lock again for this environment, or name another base in a matrix.toml",
         )
-    return PythonChoice(version=best.version, reason=_reason([each for each in rejected if each is not best]))
+    return PythonChoice(version=best.version, reason=_reason(rejected[: rejected.index(best)]))
 
 
 def _reason(rejected: list[_Candidate]) -> str:

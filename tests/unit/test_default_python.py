@@ -92,6 +92,13 @@ def test_newest_with_wheels(tmp_path: Path, minors: tuple[int, ...], python: str
     assert default_python(lock) == python
 
 
+def test_newest_without_wheels_for_any(tmp_path: Path) -> None:
+    """Broken: older Pythons are given as the reason for the newest one."""
+    lock = locks.read(tmp_path, package("old", "1.0", "cp27-cp27m-win32", with_sdist=True), requires_python=">=3.10")
+    chosen = choose_python(lock, debian)
+    assert (chosen.version, chosen.reason) == (NEWEST, "the newest that the lock can be installed with")
+
+
 def test_python_version_file_that_cannot_be_used(tmp_path: Path) -> None:
     """Broken: .python-version leads to an error about a matrix that is not there."""
     (tmp_path / ".python-version").write_text("3.13\n", encoding="utf-8")
