@@ -262,6 +262,11 @@ def default_log_folder() -> Path:
     return cache_folder() / "logs"
 
 
+def sdist_folder() -> Path:
+    """Where it is noted what sdists are made of."""
+    return cache_folder() / "sdists"
+
+
 def record_folder() -> Path:
     """Where it is noted which images were verified."""
     return cache_folder() / "verified"

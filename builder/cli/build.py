@@ -27,6 +27,7 @@ from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import preflight, preflight_error
+from builder.lock.source_tree import fetch_source_trees
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
@@ -42,6 +43,7 @@ from builder.request import (
     read_build_secrets,
     record_folder,
     require_repository,
+    sdist_folder,
 )
 from builder.run import (
     CellResult,
@@ -67,7 +69,7 @@ def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_jso
     A cell that the lock does not cover does not keep the others from being planned.
     """
     project = read_noted_project(request)
-    found = preflight(project.lock, project.matrix.cells)
+    found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
     error = preflight_error(project.lock, found)
     if error and not found.good and not as_json:
         raise error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
@@ -15,7 +15,8 @@ from builder.lock.choice import Choice, Fault, choose, installs, policy_of
 from builder.lock.model import Lock, SelectedPackage, Selection
 from builder.lock.requirer import requirers
 from builder.lock.select import selection_of
-from builder.lock.system_package import missing_for
+from builder.lock.source_tree import SourceTree
+from builder.lock.system_package import is_known, missing_for
 from builder.lock.wheel import tags_of, wheels_that_exist
 from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
 from builder.matrix.model import Cell
@@ -68,39 +69,54 @@ class Preflight:
         return tuple(checked.cell for checked in self.cells if not checked.faults)
 
 
-def preflight(lock: Lock, cells: Sequence[Cell]) -> Preflight:
-    """Check every cell against the lock."""
+# Looks into the sdists of packages, and returns what it could find out, by URL.
+Inspect = Callable[[Sequence[SelectedPackage]], Mapping[str, SourceTree]]
+
+
+def preflight(lock: Lock, cells: Sequence[Cell], inspect: Inspect = lambda _: {}) -> Preflight:
+    """Check every cell against the lock; `inspect` looks into the sdists that would be built."""
     choices = {cell: choose(lock, cell) for cell in cells}
     is_covered = not any(choice.faults for choice in choices.values())
     advisor = _Advisor(lock=lock, cells=tuple(cells), required_by={} if is_covered else requirers(lock))
+    selections = [selection_of(lock, cell, choice) for cell, choice in choices.items()]
+    trees = inspect(_unknown(selections))
     checked: list[CheckedCell] = []
     hosts: dict[str, str] = {}
-    for cell, choice in choices.items():
-        selection = selection_of(lock, cell, choice)
+    for selection, (cell, choice) in zip(selections, choices.items(), strict=True):
         hosts |= _hosts(selection)
-        findings = [*_installed(selection, choice), *(advisor.explain(fault, cell) for fault in choice.faults)]
+        findings = [*_installed(selection, choice, trees), *(advisor.explain(fault, cell) for fault in choice.faults)]
         findings.sort(key=lambda finding: finding.name or "")
         checked.append(CheckedCell(cell=cell, findings=tuple(findings)))
     return Preflight(cells=tuple(checked), hosts=hosts)
 
 
-def _installed(selection: Selection, choice: Choice) -> Iterator[Finding]:
+def _unknown(selections: Sequence[Selection]) -> list[SelectedPackage]:
+    """The packages that are built from an sdist in a cell, and for which nobody has noted what that needs."""
+    built = [package for selection in selections for package in selection.packages if package.artifact == "sdist"]
+    return list({package.source["url"]: package for package in built if not is_known(package.name)}.values())
+
+
+def _installed(selection: Selection, choice: Choice, trees: Mapping[str, SourceTree]) -> Iterator[Finding]:
     packages: dict[str, Package] = {package.name: package for package, _ in choice.sources}
     for selected in selection.packages:
         package = packages[selected.name]
         yanked = bool((package.tool or {}).get("builder", {}).get("yanked"))
         found = Finding(name=selected.name, version=selected.version, way="wheel", is_yanked=yanked)
-        yield found if selected.is_wheel else _built(found, selected, package, selection.cell)
+        tree = trees.get(str(selected.source["url"]))
+        yield found if selected.is_wheel else _built(found, selected, package, selection.cell, tree)
 
 
-def _built(found: Finding, selected: SelectedPackage, package: Package, cell: Cell) -> Finding:
+def _built(found: Finding, selected: SelectedPackage, package: Package, cell: Cell, tree: SourceTree | None) -> Finding:
     names = [wheel.filename for wheel in package.wheels or ()]
-    compiled = any(tag.platform != "any" for name in names for tag in tags_of(name))
     if selected.artifact == "vcs":
         reason = "from git"
     else:
         reason = f"its wheels do not fit: {wheels_that_exist(names, cell)}" if names else "it has no wheel"
-    return replace(found, way="build", reason=reason, missing=missing_for(selected, cell, is_compiled=compiled))
+    # Without the sdist, by its wheels: a project that has some for single platforms compiles something.
+    is_compiled = tree.is_compiled if tree else any(tag.platform != "any" for name in names for tag in tags_of(name))
+    missing = missing_for(selected, cell, is_compiled=is_compiled, is_rust=bool(tree and tree.is_rust))
+    is_pure = tree is not None and not tree.is_compiled
+    return replace(found, way="build", reason=f"{reason}; it is pure Python" if is_pure else reason, missing=missing)
 
 
 class _Advisor:

@@ -17,11 +17,16 @@ _GIT: Final = "git"
 _COMPILERS: Final[Mapping[str, str]] = {"debian": "build-essential", "alpine": "build-base"}
 
 
-def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool) -> tuple[str, ...]:
+def is_known(name: str) -> bool:
+    """Whether the table has what the project needs."""
+    return name in _table()["projects"]
+
+
+def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool, is_rust: bool = False) -> tuple[str, ...]:
     """The system packages to add to the cell's base, for a package that is built from source there.
 
-    `is_compiled` says that the project has wheels for single platforms, so that its sources need a compiler. Images
-    that are not slim have a compiler and git.
+    `is_compiled` says that its sources need a compiler, `is_rust` that this is one for Rust. Images that are not slim
+    have a compiler and git.
     """
     if not (cell.family == "alpine" or "slim" in str(cell.image)):
         return ()
@@ -30,6 +35,7 @@ def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool) -> t
     needed = [_GIT] if package.artifact == "vcs" else []
     if known is not None or is_compiled:
         needed += [*table["compiler"][cell.family], *(known or {}).get(cell.family, ())]
+    needed += ["cargo"] if is_rust else []
     present = {name.partition("=")[0] for name in cell.packages}
     if _COMPILERS[cell.family] in present:
         present |= {*table["compiler"][cell.family], "g++", "make"}

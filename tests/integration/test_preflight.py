@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from builder.lock.preflight import preflight
+from builder.lock.source_tree import fetch_source_trees
 from tests import locks
+from tests.cells import debian
 from tests.integration.conftest import Builder
+from tests.integration.server import Answer, serving
 from tests.locks import package, pure
 
 MATRIX = """\
@@ -58,3 +64,53 @@ def test_build_refuses_all(project: Path, builder: Builder) -> None:
     done = builder("build", cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
     assert "does not cover the cell 3.13-alpine" in done.stderr
+
+
+def archive(**files: str) -> bytes:
+    """An sdist with these files in its folder; `__` in a name stands for the dot."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"pkg-1.0/{name.replace('__', '.')}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+def backend(name: str, *requires: str) -> str:
+    """A pyproject.toml with this build backend."""
+    return f'[build-system]\nrequires = {list(requires)}\nbuild-backend = "{name}"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "missing", "is_pure"),
+    [
+        (archive(setup__py="", fast__c=""), ("gcc", "libc6-dev"), False),
+        (archive(setup__py=""), (), True),
+        (archive(pyproject__toml=backend("hatchling.build"), test__c=""), (), True),
+        (archive(pyproject__toml=backend("setuptools.build_meta"), fast__pyx=""), ("gcc", "libc6-dev"), False),
+        (archive(pyproject__toml=backend("mesonpy")), ("gcc", "libc6-dev"), False),
+        (archive(pyproject__toml=backend("maturin")), ("cargo", "gcc", "libc6-dev"), False),
+        (
+            archive(pyproject__toml=backend("setuptools.build_meta", "setuptools-rust")),
+            ("cargo", "gcc", "libc6-dev"),
+            False,
+        ),
+        (archive(pyproject__toml="= 1"), (), True),
+        (b"no archive", (), False),
+    ],
+)
+def test_sdists_are_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, missing: tuple[str, ...], is_pure: bool
+) -> None:
+    """Broken: a build fails for want of a compiler that the sdist could have told of, or plan asks for one in vain."""
+    with serving(lambda _: Answer(body=content), monkeypatch) as server:
+        each = package("pkg", "1.0", with_sdist=True)
+        each["sdist"]["url"] = f"http://{server.host}/pkg-1.0.tar.gz"
+        lock = locks.read(tmp_path, each)
+        for _ in range(2):
+            found = preflight(lock, [debian()], lambda sdists: fetch_source_trees(sdists, tmp_path / "cache"))
+            (finding,) = found.cells[0].findings
+            assert finding.missing == missing
+            assert finding.reason.endswith("it is pure Python") == is_pure
+        assert len(server.requests) == (2 if content == b"no archive" else 1)
