@@ -10,12 +10,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from builder.lock.host import describe_hosts
 from builder.lock.preflight import preflight
 from builder.lock.source_tree import fetch_source_trees
 from tests import locks
 from tests.cells import debian
 from tests.integration.conftest import Builder
-from tests.integration.server import Answer, serving
+from tests.integration.server import Answer, Request, serving
 from tests.locks import package, pure
 
 MATRIX = """\
@@ -114,3 +115,30 @@ def test_sdists_are_looked_into(
             assert finding.missing == missing
             assert finding.reason.endswith("it is pure Python") == is_pure
         assert len(server.requests) == (2 if content == b"no archive" else 1)
+
+
+def test_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: --check-hosts does not tell a host that asks for a credential from one that cannot be reached."""
+
+    def answer(request: Request) -> Answer:
+        return Answer(status={"/private": 401, "/denied": 403, "/broken": 500}.get(request.path, 200))
+
+    with serving(answer, monkeypatch) as server:
+        urls = {path: f"http://{server.host}/{path}" for path in ("broken", "denied", "open", "private")}
+        urls |= {"git": "ssh://git@git.invalid/x", "gone": "http://127.0.0.1:1/"}
+        hosts = describe_hosts(urls, {"private"}, ask=True)
+    assert [(host.name, host.has_credential, (host.answer or "").split(":")[0]) for host in hosts] == [
+        ("broken", False, "fails"),
+        ("denied", False, "denies access"),
+        ("git", False, "not asked"),
+        ("gone", False, "cannot be reached"),
+        ("open", False, "answers"),
+        ("private", True, "asks for a credential"),
+    ]
+
+
+def test_hosts_are_not_asked_unbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a plan sends requests to every host that a lock names."""
+    with serving(lambda _: Answer(), monkeypatch) as server:
+        (host,) = describe_hosts({"one": f"http://{server.host}/"}, (), ask=False)
+    assert (host.answer, server.requests) == (None, [])
