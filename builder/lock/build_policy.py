@@ -24,6 +24,17 @@ class BuildPolicy:
         """Take the policy from uv's settings in the file; raise LockError if one has a wrong type."""
         return cls(no_build=_names(path, settings, "no-build"), no_binary=_names(path, settings, "no-binary"))
 
+    @classmethod
+    def from_pip_settings(cls, path: Path, settings: Mapping[str, Any]) -> BuildPolicy:
+        """Take the policy of `uv pip`, which adds those in the table `pip`, named like pip's options."""
+        pip: Mapping[str, Any] = entry(path, settings, "pip", dict, {})
+        policy = cls.from_settings(path, settings)
+        only_binary = None if entry(path, pip, "no-build", bool, False) else _listed(path, pip, "only-binary")
+        return cls(
+            no_build=_united(policy.no_build, only_binary),
+            no_binary=_united(policy.no_binary, _listed(path, pip, "no-binary")),
+        )
+
     def forbids_build(self, name: str) -> bool:
         """Whether the package may be installed from a wheel only."""
         return self.no_build is None or name in self.no_build
@@ -37,3 +48,12 @@ def _names(path: Path, settings: Mapping[str, Any], key: str) -> frozenset[str] 
     if entry(path, settings, key, bool, False):
         return None
     return frozenset(canonicalize_name(name) for name in entries(path, settings, f"{key}-package", str))
+
+
+def _listed(path: Path, pip: Mapping[str, Any], key: str) -> frozenset[str] | None:
+    names = entries(path, pip, key, str)
+    return None if ":all:" in names else frozenset(map(canonicalize_name, names))
+
+
+def _united(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
+    return None if first is None or second is None else first | second

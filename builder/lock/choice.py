@@ -59,7 +59,9 @@ def choose(lock: Lock, cell: Cell) -> Choice:
 
 def policy_of(lock: Lock) -> BuildPolicy:
     """What the project's settings allow to be built, and to be installed from wheels."""
-    return BuildPolicy.from_settings(*uv_settings(lock))
+    by_pip = lock.kind in {"pylock.toml", "requirements.txt"}  # `uv pip sync` installs them
+    read = BuildPolicy.from_pip_settings if by_pip else BuildPolicy.from_settings
+    return read(*uv_settings(lock))
 
 
 def installs(lock: Lock, package: Package, cell: Cell, policy: BuildPolicy) -> bool:

@@ -96,6 +96,13 @@ def test_project_without_a_lock_below_another(tmp_path: Path, monkeypatch: pytes
         read_project(Request())
 
 
+def test_settings_of_uv_pip_are_not_those_of_uv_sync(tmp_path: Path) -> None:
+    """Broken: settings of `uv pip` change what is installed from a uv.lock, though `uv sync` ignores them."""
+    both = package("both", files=("both-1.0-py3-none-any.whl", "both-1.0.tar.gz"))
+    path = write_project(tmp_path, both, more='[tool.uv.pip]\nno-binary = [":all:"]\n')
+    assert [each.artifact for each in select(read_lock(path, Install()), debian()).packages] == ["wheel"]
+
+
 def test_files_without_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a lock with files of an index that gives no hashes is refused, though uv installs from it."""
     content = io.BytesIO()

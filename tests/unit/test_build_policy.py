@@ -40,6 +40,9 @@ def selected(folder: Path, settings: str, *packages: Any) -> Selection:
         ("no-binary = true", pure("one"), "package 'one' 1.0 is marked as no-binary but has no sdist"),
         ("no-binary = true", BY_URL, "package 'url' is marked as no-binary"),
         ('no-binary-package = ["one"]', pure("one"), "package 'one' 1.0 is marked as no-binary"),
+        ("pip = { no-build = true }", SOURCE, "package 'src' 1.0 is marked as no-build"),
+        ("pip = { only-binary = ['Src'] }", SOURCE, "package 'src' 1.0 is marked as no-build"),
+        ("pip = { no-binary = [':all:'] }", pure("one"), "package 'one' 1.0 is marked as no-binary"),
         ('no-build = true\nno-binary-package = ["both"]', BOTH, "package 'both' 1.0 is marked as no-build"),
     ],
 )
@@ -59,6 +62,8 @@ def test_what_uv_refuses(tmp_path: Path, settings: str, each: Any, words: str) -
         ("no-binary = true", "sdist"),
         ('no-binary-package = ["Both"]', "sdist"),
         ('no-binary-package = ["other"]', "wheel"),
+        ('pip = { no-binary = ["both"] }', "sdist"),
+        ('pip = { only-binary = [":all:"] }', "wheel"),
     ],
 )
 def test_wheel_or_sdist(tmp_path: Path, settings: str, artifact: str) -> None:
