@@ -55,12 +55,13 @@ def workspace_members(text: str) -> tuple[str, ...]:
 def _members(path: Path, text: str, lock: Lock, install: Install) -> Mapping[str, bool]:
     """The members of a workspace, and whether the dependencies of each are installed."""
     members = workspace_members(text)
-    if install.packages == "all":
-        return dict.fromkeys(members, True)
-    chosen = {str(package.name) for package in lock.pylock.packages if package.directory} | {*install.packages}
-    if not (install.packages or install.only_groups):
-        chosen.add(canonicalize_name(declared_name(path.parent)))
-    return {name: name in chosen for name in members}
+    root = canonicalize_name(declared_name(path.parent))
+    is_restricted = bool(install.packages or install.only_groups)
+    if install.packages == "all" or not (root or is_restricted):
+        return dict.fromkeys(members, True)  # a root that is no project stands for all members
+    chosen = {str(package.name) for package in lock.pylock.packages if package.directory}
+    chosen |= {str(canonicalize_name(name)) for name in install.packages}
+    return {name: name in chosen or (name == root and not is_restricted) for name in members}
 
 
 def read_script_lock(path: Path, text: str, other: OtherUv) -> Lock:

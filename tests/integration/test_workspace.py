@@ -137,6 +137,17 @@ def test_all_members_need_no_note() -> None:
     assert not [note for note in read_project(Request(all_packages=True)).notes if "members" in note]
 
 
+def test_root_that_is_no_project(workspace: Path) -> None:
+    """Broken: builder says that all members are left out, where uv takes all of them."""
+    (workspace / "pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["api", "web"]\n', encoding="utf-8")
+    lock = workspace / "uv.lock"
+    head, *entries = lock.read_text(encoding="utf-8").replace('"root", ', "").split("[[package]]")
+    lock.write_text("[[package]]".join([head, *entries[1:]]), encoding="utf-8")
+    project = read_project(Request())
+    assert names(project) == ["server", "template"]
+    assert not [note for note in project.notes if "members" in note]
+
+
 def test_unknown_member() -> None:
     """Broken: a mistyped member is ignored, or users must look up which ones exist."""
     with pytest.raises(LockError, match="aip") as raised:
