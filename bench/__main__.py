@@ -1,4 +1,4 @@
-"""`python -m bench [size] [wait] [plan] [push] [pipeline]`: run all measurements, or only the named ones."""
+"""`python -m bench [size] [wait] [plan] [locks] [push] [pipeline]`: run all measurements, or only the named ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from bench import pipeline, plan, push, size, wait
+from bench import locks, pipeline, plan, push, size, wait
 from bench.figures import load, machine
 from builder.errors import BuilderError, InterruptedRun
 
-_PARTS: Final = ("size", "wait", "plan", "push", "pipeline")
+_PARTS: Final = ("size", "wait", "plan", "locks", "push", "pipeline")
 
 
 def main() -> int:
@@ -52,6 +52,7 @@ def _measure(arguments: argparse.Namespace, scratch: Path) -> None:
         "size": lambda: size.main(scratch),
         "wait": lambda: wait.main(scratch, arguments.rounds),
         "plan": lambda: plan.main(scratch, arguments.rounds),
+        "locks": lambda: locks.main(scratch, arguments.rounds),
         "push": lambda: push.main(scratch, arguments.rounds),
         "pipeline": lambda: pipeline.main(scratch, arguments.rounds),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -80,9 +81,16 @@ def fields_or_raise(kind: type[_Document], table: Any, fault: BuilderError) -> _
 def parse_value(kind: type[_Value], text: bytes | str) -> _Value:
     """Parse a JSON value of any type, such as `list[str]`; raise MalformedError."""
     try:
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        adapter = _adapter(kind)  # type: ignore[arg-type]  # a type is hashable
+        value: _Value = adapter.validate_json(text, strict=True)
     except ValidationError as error:
         raise MalformedError(_first_fault(error)) from None
+    return value
+
+
+@lru_cache(maxsize=64)  # making one takes longer than most values take to parse
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def parse_or_raise(kind: type[_Document], text: bytes | str, fault: BuilderError) -> _Document:

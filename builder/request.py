@@ -1,6 +1,7 @@
 """Requests, and the files and environment variables that they refer to.
 
-Apart from `oci.credentials`, no other module reads the working directory, or variables that affect what is built.
+Apart from `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables that affect
+what is built.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import netrc
 import os
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Final
@@ -19,23 +20,23 @@ from packaging.utils import canonicalize_name
 
 from builder.contract import CA_SECRET, LAYERS_NAME, NETRC_SECRET
 from builder.engine.buildx import Provenance
-from builder.errors import LockError, UsageError
+from builder.errors import UsageError, listed
 from builder.layer.find import LayerRepositories
+from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
+from builder.lock.freshness import check_locked, outdated_reason
 from builder.lock.model import Lock
-from builder.lock.project import default_python, project_name
+from builder.lock.project import project_name
+from builder.lock.python import choose_python
 from builder.lock.read import read_lock
 from builder.matrix.file import built_in_matrix, read_matrix
-from builder.matrix.model import Matrix, Platform, branch_slug
-from builder.matrix.schema import Install
+from builder.matrix.model import Cell, Matrix, Platform, branch_slug
+from builder.matrix.schema import Install, Names
 from builder.oci.credentials import configured_proxies
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
 from builder.redaction import keep_secret, redact
 from builder.release.journal import journal_of
 from builder.verify.checkout import Checkout
-
-MATRIX_NAME: Final = "matrix.toml"
-LOCK_NAMES: Final = ("uv.lock", "pylock.toml", "requirements.txt")
 
 # Docker's predefined build arguments: RUN gets them, but the image and its history do not contain them.
 PROXY_ARGS: Final = tuple(
@@ -57,24 +58,48 @@ class Request:
     platform: str | None = None
     mirrors: tuple[str, ...] = ()
     branch: str | None = None
+    locked: bool = False
+    packages: tuple[str, ...] = ()
+    all_packages: bool = False
+    only_groups: tuple[str, ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:
         """The command line options of this request, without the choice of cells."""
         pairs = [
             ("--file", self.matrix), ("--lock", self.lock), ("--platform", self.platform), ("--branch", self.branch),
-            *(("--mirror", mirror) for mirror in self.mirrors),
+            *(("--mirror", mirror) for mirror in self.mirrors), *(("--package", name) for name in self.packages),
+            *(("--only-group", name) for name in self.only_groups),
         ]  # fmt: skip
-        return tuple(word for option, value in pairs if value for word in (option, str(value)))
+        words = [word for option, value in pairs if value for word in (option, str(value))]
+        flags = {"--locked": self.locked, "--all-packages": self.all_packages}
+        return (*words, *(flag for flag, is_set in flags.items() if is_set))
+
+    def choose(self, install: Install) -> Install:
+        """What to install: what the matrix says, unless the command line says otherwise."""
+        if self.packages and self.all_packages:
+            raise UsageError("--package with --all-packages", hint="omit one of the two")
+        chosen: Names = "all" if self.all_packages else self.packages or install.packages
+        if self.only_groups:
+            return Install.model_validate({"packages": chosen, "only-groups": self.only_groups})
+        return install.model_copy(update={"packages": chosen})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """The files of a request: the matrix with the chosen cells, the lock, and the mirrors in effect."""
+    """The files of a request: the matrix with the chosen cells, the lock, and the mirrors in effect.
+
+    `notes` are for the user: what builder chose, and why.
+    """
 
     matrix: Matrix
     lock: Lock
     mirrors: Mirrors
+    notes: tuple[str, ...] = ()
+
+    def with_cells(self, cells: Sequence[Cell]) -> Project:
+        """The same project with only these cells of its matrix."""
+        return replace(self, matrix=self.matrix.with_cells(cells))
 
     @property
     def image_repository(self) -> ImageRef:
@@ -84,11 +109,17 @@ class Project:
 
 def read_project(request: Request) -> Project:
     """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
-    path = request.lock or _find_lock()
+    path = request.lock or find_lock()
     matrix = _read_matrix_file(request.matrix)
-    lock = read_lock(path, matrix.install if matrix else Install())
-    matrix = _narrowed(matrix or built_in_matrix(default_python(lock)), request)
-    return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request))
+    lock = _read_lock(path, matrix, request)
+    notes = (*_warnings(lock, request), *_member_notes(lock))
+    if matrix is None:
+        python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
+        matrix = built_in_matrix(python.version, uv=lock.uv)
+        notes += (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
+        notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
+    matrix = _narrowed(matrix, request)
+    return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request), notes=notes)
 
 
 def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
@@ -102,11 +133,36 @@ def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
 
 
 def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
-    """Read the checkout to verify an image with, of the named lock or the one in this folder; None without a lock."""
-    if lock is None and not any(Path(name).exists() for name in LOCK_NAMES):
+    """Read the checkout to verify an image with: of the named lock, or the nearest one; None if there is none."""
+    lock = lock or nearest_lock()
+    if lock is None:
         return None
     file = _read_matrix_file(matrix)
-    return Checkout.of(read_lock(lock or _find_lock(), file.install if file else Install()))
+    return Checkout.of(_read_lock(lock, file, Request()))
+
+
+def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
+    """A warning if the lock is outdated; raise LockError instead if only a current one will do."""
+    if request.locked:
+        check_locked(lock)
+        return ()
+    outdated = outdated_reason(lock)
+    return (f"warning: {outdated}",) if outdated else ()
+
+
+def _member_notes(lock: Lock) -> tuple[str, ...]:
+    """Which members of a workspace are in the images, and which are not."""
+    chosen = [name for name, is_chosen in lock.members.items() if is_chosen]
+    others = [name for name, is_chosen in lock.members.items() if not is_chosen]
+    if not others:
+        return ()
+    text = f"workspace members in the images: {listed(chosen) or 'none'}; not: {listed(others)}"
+    return (f"{text} (install.packages in the matrix, or --package, decides)",)
+
+
+def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
+    install = request.choose(matrix.install if matrix else Install())
+    return read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:
@@ -187,6 +243,14 @@ def read_build_secrets() -> dict[str, Path]:
     return secrets
 
 
+def credential_hosts() -> frozenset[str]:
+    """The hosts that the netrc file of NETRC has a credential for; none if it is not set, or cannot be read."""
+    try:
+        return frozenset(netrc.netrc(os.environ["NETRC"]).hosts) if os.environ.get("NETRC") else frozenset()
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return frozenset()  # a build reports it
+
+
 def check_provenance(provenance: Provenance | None) -> None:
     """Raise UsageError if provenance would publish a password: mode max includes the values of build arguments."""
     if provenance != "max":
@@ -213,6 +277,11 @@ def default_log_folder() -> Path:
     return cache_folder() / "logs"
 
 
+def sdist_folder() -> Path:
+    """Where it is noted what sdists are made of."""
+    return cache_folder() / "sdists"
+
+
 def record_folder() -> Path:
     """Where it is noted which images were verified."""
     return cache_folder() / "verified"
@@ -229,30 +298,23 @@ def _check_netrc(path: Path) -> None:
 
 
 def _read_matrix_file(path: Path | None) -> Matrix | None:
-    if path is None and not Path(MATRIX_NAME).exists():
-        return None
-    return read_matrix(path or Path(MATRIX_NAME))
+    path = path or find_matrix()
+    return read_matrix(path) if path else None
 
 
 def _narrowed(matrix: Matrix, request: Request) -> Matrix:
     if request.branch is not None:
         matrix = matrix.on_branch(request.branch)
-    matrix = matrix.only(request.only)
+    return _on_platform(matrix.only(request.only), request)
+
+
+def _on_platform(matrix: Matrix, request: Request) -> Matrix:
     return matrix.on(Platform.from_str(request.platform)) if request.platform else matrix
 
 
 def _mirrors(matrix: Matrix, request: Request) -> Mirrors:
     of_environment = Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")])
     return Mirrors.from_strs(request.mirrors).over(of_environment).over(matrix.mirrors)
-
-
-def _find_lock() -> Path:
-    for name in LOCK_NAMES:
-        if Path(name).exists():
-            return Path(name)
-    raise LockError(
-        f"no lock file in this folder ({', '.join(LOCK_NAMES)})", hint="name it with --lock; `uv lock` writes one"
-    )
 
 
 def _repository(named: str | None) -> ImageRef | None:

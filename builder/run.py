@@ -17,7 +17,7 @@ from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
 from builder.layer.assemble import AssembledImage
 from builder.layer.build import CellWork, LayeredBuild
-from builder.lock.select import select
+from builder.lock.select import select_all
 from builder.oci.manifest import digest_of
 from builder.oci.registry import Registries
 from builder.release.journal import Promotion, journal_of
@@ -95,7 +95,7 @@ Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
-    selections = [select(project.lock, cell) for cell in project.matrix.cells]
+    selections = select_all(project.lock, project.matrix.cells)
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
     day = today()

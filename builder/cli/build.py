@@ -16,18 +16,22 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
-from builder.cli.report import report, report_dry_run
+from builder.cli.output.preflight import preflight_json, preflight_text
+from builder.cli.report import read_noted_project, report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.engine.buildx_engine import engine_for_push
 from builder.engine.docker import DockerEngine
-from builder.errors import RegistryError, UsageError
+from builder.errors import BuilderError, RegistryError, UsageError
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.layer.build import LayeredBuild, LayerStatus
 from builder.layer.buildkit import BuildKitMaker
 from builder.layer.make import LayerFactory
 from builder.layer.store import LayerStore
+from builder.lock.host import describe_hosts
+from builder.lock.preflight import preflight, preflight_error
+from builder.lock.source_tree import fetch_source_trees
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
@@ -35,6 +39,7 @@ from builder.request import (
     Project,
     Request,
     check_provenance,
+    credential_hosts,
     default_log_folder,
     layer_folder,
     layer_repositories,
@@ -42,9 +47,9 @@ from builder.request import (
     proxy_arguments,
     published_repository,
     read_build_secrets,
-    read_project,
     record_folder,
     require_repository,
+    sdist_folder,
 )
 from builder.run import (
     CellResult,
@@ -62,24 +67,37 @@ from builder.verify.checkout import Checkout
 @click.command("plan")
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
+@click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
 @json_option
-def plan_command(request: Request, *, exit_code: bool, as_json: bool) -> None:
-    """Show what would be built, and why: each cell's packages, download size, tags and key."""
-    project = read_project(request)
+def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_json: bool) -> None:
+    """Show what would be built, and why: each cell's packages, download size, tags and key.
+
+    A cell that the lock does not cover does not keep the others from being planned.
+    """
+    project = read_noted_project(request)
+    found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
+    error = preflight_error(project.lock, found)
+    if error and not found.good and not as_json:
+        raise error
+    hosts = describe_hosts(found.hosts, credential_hosts(), ask=check_hosts)
     registries = open_registries(project.matrix, project.mirrors)
-    rendered = plan_images(project, registries)
     try:
-        explanations = fetch_explanations(rendered, registries) if published_repository(project.matrix) else {}
-    except RegistryError as error:
-        if exit_code:
-            raise
-        print_error(error)
-        explanations = {}
+        rendered = plan_images(project.with_cells(found.good), registries) if found.good else ()
+    except BuilderError:
+        if error:
+            print_error(error)
+        raise
+    explanations = _explanations(project, rendered, registries, required=exit_code)
     layers = _fetch_layers(project, registries, rendered, explanations)
     if as_json:
-        click.echo(json.dumps(documents.plan_json(rendered, explanations, layers), indent=2))
+        more = {"preflight": preflight_json(found, hosts), "notes": list(project.notes)}
+        click.echo(json.dumps(documents.plan_json(rendered, explanations, layers) | more, indent=2))
     else:
-        print_result(text.plan_table(rendered, explanations, layers))
+        print_result(
+            "\n".join(filter(None, [text.plan_table(rendered, explanations, layers), preflight_text(found, hosts)]))
+        )
+    if error:
+        raise error
     if exit_code and any(explanation.status != "up-to-date" for explanation in explanations.values()):
         sys.exit(1)
 
@@ -101,12 +119,25 @@ def _fetch_layers(
         return {}
 
 
+def _explanations(
+    project: Project, rendered: Sequence[RenderedImage], registries: Registries, *, required: bool
+) -> Mapping[str, Explanation]:
+    """Why each cell would be built; empty if there is no repository or, unless required, if it cannot be read."""
+    try:
+        return fetch_explanations(rendered, registries) if published_repository(project.matrix) else {}
+    except RegistryError as error:
+        if required:
+            raise
+        print_error(error)
+        return {}
+
+
 @click.command("render")
 @cell_options
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Write a folder for each cell here.")
 def render_command(request: Request, *, output: Path) -> None:
     """Write each cell's build context: its Dockerfile, and what it installs from the lock."""
-    project = read_project(request)
+    project = read_noted_project(request)
     rendered = plan_images(project, open_registries(project.matrix, project.mirrors))
     for image in rendered:
         folder = output / image.plan.cell.name
@@ -203,7 +234,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
     if options.push and options.no_verify:
         raise UsageError("--push with --no-verify", hint="builder pushes only verified images; omit one of the two")
     check_provenance(options.provenance)
-    project = read_project(request)
+    project = read_noted_project(request)
     settings = options.settings(project)  # reports errors in the environment before the first request
     if options.push:
         require_repository("push to", project.matrix)

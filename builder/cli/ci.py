@@ -15,10 +15,17 @@ from builder.gitlab.adopt.adopt import adopt, patch
 from builder.gitlab.adopt.file import read_gitlab_file
 from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
+from builder.lock.discovery import MATRIX_NAME, find_matrix
 from builder.matrix.file import read_matrix
 from builder.parse import read_text
 from builder.release.state import fetch_states
-from builder.request import MATRIX_NAME, Request, open_registries, read_cells, read_project, require_repository
+from builder.request import (
+    Request,
+    open_registries,
+    read_cells,
+    read_project,
+    require_repository,
+)
 from builder.run import plan_images
 
 
@@ -76,13 +83,16 @@ def adopt_command(file: Path, matrix: Path | None) -> None:
     \b
     builder ci adopt | git apply
     """  # noqa: D301 - click takes the character, not the backslash
-    if matrix is None and not Path(MATRIX_NAME).exists():
-        hint = "write one (docs/matrix.md), or name it with -f: its cells are the images that jobs can use"
+    path = matrix or find_matrix()
+    if path is None:
+        hint = (
+            "nor above it: write one (docs/matrix.md), or name it with -f: its cells are the images that jobs can use"
+        )
         raise UsageError(f"no {MATRIX_NAME} in this folder", hint=hint)
     before = read_gitlab_file(file)
-    adoption = adopt(before, read_matrix(matrix or Path(MATRIX_NAME)))
-    path = file.resolve()
-    name = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+    adoption = adopt(before, read_matrix(path))
+    adopted = file.resolve()
+    name = adopted.relative_to(Path.cwd()) if adopted.is_relative_to(Path.cwd()) else Path(adopted.name)
     click.echo(patch(name.as_posix(), before.text, adoption.text), nl=False)
     for remark in adoption.remarks if not is_quiet() else ():
         print_note(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")

@@ -37,7 +37,7 @@ from builder.verify.search import BuildInputs
     "--lock",
     type=PATH,
     metavar="LOCK",
-    help="The lock of the project that jobs check out.  [default: the one in this folder, if it exists]",
+    help="The lock of the project that jobs check out.  [default: the nearest, here or above]",
 )
 @matrix_option
 @click.option("--check", "only", multiple=True, metavar="NAME", help="Run only this check. Repeatable.")

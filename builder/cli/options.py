@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,13 +19,19 @@ _Parameters = ParamSpec("_Parameters")
 PATH = click.Path(path_type=Path, readable=False)  # the readers report errors in more detail
 
 matrix_option = click.option(
-    "-f", "--file", "matrix", type=PATH, metavar="MATRIX", help="The matrix file.  [default: matrix.toml, if it exists]"
+    "-f",
+    "--file",
+    "matrix",
+    type=PATH,
+    metavar="MATRIX",
+    help="The matrix file.  [default: the nearest matrix.toml, here or above]",
 )
 lock_option = click.option(
     "--lock",
     type=PATH,
     metavar="LOCK",
-    help="A uv.lock, pylock.toml or hash-pinned requirements.txt.  [default: the first of them in this folder]",
+    help="A uv.lock, pylock.toml, hash-pinned requirements.txt, or a script's tool.py.lock.  "
+    "[default: the nearest, here or above]",
 )
 branch_option = click.option(
     "--branch",
@@ -55,25 +62,35 @@ _CELL_OPTIONS = (
         help="Fetch one registry's images from another. Repeatable; also $BUILDER_MIRRORS.",
     ),
     branch_option,
+    click.option(
+        "--locked", is_flag=True, help="Fail if the lock is older than its pyproject.toml, instead of warning."
+    ),
+    click.option(
+        "--package",
+        "packages",
+        multiple=True,
+        metavar="NAME",
+        help="Install what this workspace member depends on, instead of the root. Repeatable.",
+    ),
+    click.option("--all-packages", is_flag=True, help="Install what every workspace member depends on."),
+    click.option(
+        "--only-group",
+        "only_groups",
+        multiple=True,
+        metavar="NAME",
+        help="Install only this dependency group, without the project's own dependencies. Repeatable.",
+    ),
 )
+_REQUEST = tuple(field.name for field in fields(Request))
 
 
 def cell_options(command: Callable[Concatenate[Request, _Parameters], None]) -> Callable[..., None]:
     """Add the options that choose cells, matrix and lock; pass them to the command as one `Request`."""
 
     @functools.wraps(command)
-    def with_request(
-        *,
-        matrix: Path | None,
-        lock: Path | None,
-        only: tuple[str, ...],
-        platform: str | None,
-        mirrors: tuple[str, ...],
-        branch: str | None,
-        **more: Any,
-    ) -> None:
-        request = Request(matrix=matrix, lock=lock, only=only, platform=platform, mirrors=mirrors, branch=branch)
-        command(request, **more)  # type: ignore[call-arg]
+    def with_request(**options: Any) -> None:
+        request = Request(**{name: options.pop(name) for name in _REQUEST})
+        command(request, **options)  # type: ignore[call-arg]
 
     return verbosity(_apply(_CELL_OPTIONS, with_request))
 

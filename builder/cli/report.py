@@ -1,4 +1,4 @@
-"""Reports the outcome of a run: its result on stdout, notes and errors on stderr, and its exit code."""
+"""Reports what a run is about, and its outcome: its result on stdout, notes and errors on stderr, and its exit code."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import click
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_error, print_note, print_result
+from builder.cli.verbosity import is_quiet
 from builder.errors import BuildError, VerifyError
 from builder.oci.reference import ImageRef
+from builder.request import Project, Request, read_project
 from builder.run import Publication
+
+
+def read_noted_project(request: Request) -> Project:
+    """Read the files of the request, and print on stderr what builder chose in them."""
+    project = read_project(request)
+    for note in project.notes if not is_quiet() else ():
+        print_note(f"builder: {note}")
+    return project
 
 
 def report_dry_run(done: Publication, repository: ImageRef, *, as_json: bool, pushed: bool) -> None:

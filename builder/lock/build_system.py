@@ -1,4 +1,4 @@
-"""Build requirements of local packages, and the index that provides them.
+"""Build requirements of local packages, and uv's settings for builds.
 
 Jobs install local packages (the project, workspace members, path dependencies), because they have the sources. Images
 contain only the build systems.
@@ -10,9 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from builder.lock.index import without_credentials
+from packaging.utils import canonicalize_name
+
 from builder.lock.model import BuildSystem, Lock, SelectedPackage
-from builder.lock.project import entries, entry, table_of, uv_settings
+from builder.lock.project import uv_settings
+from builder.lock.text import entries, entry, table_of
+from builder.lock.url import without_credentials
 
 # A package without [build-system] is built by setuptools (PEP 517, "Source trees").
 _DEFAULT_BUILD_SYSTEM: Final[Mapping[str, Any]] = {
@@ -28,6 +31,9 @@ _INDEX_SETTINGS: Final = (
     "index-strategy",
     "exclude-newer",
 )
+# Those that decide how a package is built, for every package or by its name.
+_BUILD_SETTINGS: Final = ("config-settings", "no-build-isolation")
+_PACKAGE_SETTINGS: Final = ("config-settings-package", "extra-build-dependencies", "extra-build-variables")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s;]+", re.IGNORECASE)
 
 
@@ -77,3 +83,16 @@ def index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[s
     if not selected.keys() & {"index", "index-url"} and len(locked) == 1:
         selected["index"] = [{"url": locked.pop(), "default": True}]
     return selected
+
+
+def build_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[str, Any]:
+    """The uv settings for those of the packages that are built from source; empty if none is."""
+    source, settings = uv_settings(lock)
+    built = {package.name for package in packages if not package.is_wheel}
+    selected = {name: settings[name] for name in _BUILD_SETTINGS if built and name in settings}
+    for key in _PACKAGE_SETTINGS:
+        tables = entry(source, settings, key, dict, {})
+        selected[key] = {name: table for name, table in tables.items() if canonicalize_name(name) in built}
+    unisolated = entries(source, settings, "no-build-isolation-package", str)
+    selected["no-build-isolation-package"] = [name for name in unisolated if canonicalize_name(name) in built]
+    return {name: value for name, value in selected.items() if value}

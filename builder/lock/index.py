@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final
 
 import requests
+from packaging.utils import canonicalize_name
 
 from builder import http
 from builder.errors import LockError, RegistryError, listed
+from builder.lock.kept_answer import AnswerCache, KeptAnswer
+from builder.lock.page import ACCEPT, IndexedFile, parse_page
+from builder.lock.url import without_credentials
 
-if TYPE_CHECKING:
-    from pypi_simple import DistributionPackage, PyPISimple
-
-LANES = 8  # requests in parallel
+LANES: Final = 16  # requests in parallel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,88 +29,74 @@ class PinnedProject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexedFile:
-    """A wheel or sdist in an index; `size` is in bytes, or None if the index does not give it."""
+class _Client:
+    """The indexes in order of preference, as simple-API URLs with credentials, and what is kept of their answers."""
 
-    filename: str
-    url: str
-    index: str
-    size: int | None
-    hashes: Mapping[str, str]
-    is_wheel: bool
+    get: Callable[..., requests.Response]
+    indexes: tuple[str, ...]
+    cache: AnswerCache
+
+    def fetch_files(self, pin: PinnedProject) -> tuple[IndexedFile, ...]:
+        """The files of a project that match its hashes, in the first index that has one."""
+        hexes = frozenset[str]().union(*pin.hashes.values())
+        for index in self.indexes:
+            found = self._fetch_page(index, pin.name, hexes)
+            matching = tuple(
+                file for file in found if any(file.hashes.get(name) in hexes for name, hexes in pin.hashes.items())
+            )
+            if matching:
+                return matching
+        return ()
+
+    def _fetch_page(self, index: str, name: str, hexes: frozenset[str]) -> tuple[IndexedFile, ...]:
+        """The files with one of the hashes on the project's page; none if the index does not have the project."""
+        url = f"{index.rstrip('/')}/{canonicalize_name(name)}/"
+        shown = without_credentials(index).rstrip("/")
+        kept = self.cache.find(without_credentials(url), hexes)
+        if kept and kept.is_fresh:
+            return kept.files
+        try:
+            response = self.get(url, headers={"Accept": ACCEPT, **(kept.conditions if kept else {})})
+            if response.status_code == requests.codes.not_found:
+                return ()
+            response.raise_for_status()
+            if kept and response.status_code == requests.codes.not_modified:
+                return kept.files
+            files = parse_page(response, name, shown, hexes)
+        except requests.RequestException as error:
+            raise RegistryError(
+                f"cannot fetch {name} from the package index {shown}: {http.failure_reason(error)}",
+                hint="check the URL and the network; SSL_CERT_FILE names the CA bundle to trust",
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise RegistryError(
+                f"the package index {shown} sent a malformed page of {name}: {str(error).splitlines()[0]}",
+                hint="check that the URL is that of a simple API (PEP 503 or 691)",
+            ) from error
+        self.cache.keep(without_credentials(url), hexes, KeptAnswer.of(response.headers, files))
+        return files
 
 
-def without_credentials(url: str) -> str:
-    """Return the URL without user name and password, which must never get into an image."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise LockError(f"{url!r} is not a URL: {error}") from error
-    user, at, host = parts.netloc.rpartition("@")
-    if at and parts.scheme.endswith("ssh"):
-        host = f"{user.partition(':')[0]}@{host}"  # with ssh, the user name is part of the address and not secret
-    return urlunsplit(parts._replace(netloc=host))
-
-
-def fetch_files(pins: Sequence[PinnedProject], indexes: Sequence[str]) -> list[tuple[IndexedFile, ...]]:
+def fetch_files(
+    pins: Sequence[PinnedProject], indexes: Sequence[str], cache: AnswerCache
+) -> list[tuple[IndexedFile, ...]]:
     """Ask the indexes for the files of each project that match its hashes; the first index with a match wins.
 
     `indexes` are simple-API URLs in order of preference, with credentials if needed; if empty, the public index is
     asked. Raises LockError if no file of a project matches, RegistryError if an index does not answer.
     """
-    from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple  # noqa: PLC0415 -- a quarter of the start of any command
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT  # noqa: PLC0415 -- a quarter of the start of any command
 
     stopped = threading.Event()
-    session = http.open_session(stopped=stopped)
-    clients = [PyPISimple(endpoint=url, session=session) for url in (indexes or [PYPI_SIMPLE_ENDPOINT])]
-    matching = http.map_concurrently(lambda pin: _fetch_project_files(pin, clients), pins, stopped, lanes=LANES)
+    client = _Client(
+        get=http.open_session(stopped=stopped).get, indexes=tuple(indexes) or (PYPI_SIMPLE_ENDPOINT,), cache=cache
+    )
+    matching = http.map_concurrently(client.fetch_files, pins, stopped, lanes=LANES)
     missing = [f"{pin.name}=={pin.version}" for pin, files in zip(pins, matching, strict=True) if not files]
     if missing:
-        urls = listed([without_credentials(client.endpoint) for client in clients])
+        urls = listed([without_credentials(index) for index in client.indexes])
         raise LockError(
             f"no file matches the pinned hashes at {urls}: {listed(missing)}",
             hint="pin again with that index, or set the right one with --index-url in the requirements file",
         )
     return matching
-
-
-def _fetch_project_files(pin: PinnedProject, clients: Sequence[PyPISimple]) -> tuple[IndexedFile, ...]:
-    from pypi_simple import NoSuchProjectError  # noqa: PLC0415 -- see fetch_files
-
-    for client in clients:
-        try:
-            page = client.get_project_page(pin.name)
-        except NoSuchProjectError:
-            continue
-        except requests.RequestException as error:
-            raise RegistryError(
-                f"cannot fetch {pin.name} from the package index {without_credentials(client.endpoint)}: "
-                f"{http.failure_reason(error)}",
-                hint="check the URL and the network; SSL_CERT_FILE names the CA bundle to trust",
-            ) from error
-        except Exception as error:  # the library and those below it raise many kinds about a page that is none
-            raise RegistryError(
-                f"the package index {without_credentials(client.endpoint)} did not send a page for {pin.name}: "
-                f"{type(error).__name__}",
-                hint="check the URL, which is that of a simple API; a login page or a proxy may have answered",
-            ) from error
-        files = tuple(
-            _indexed(package, client.endpoint)
-            for package in page.packages
-            if package.package_type in {"wheel", "sdist"}
-            and any(package.digests.get(name) in hexes for name, hexes in pin.hashes.items())
-        )
-        if files:
-            return files
-    return ()
-
-
-def _indexed(package: DistributionPackage, endpoint: str) -> IndexedFile:
-    return IndexedFile(
-        filename=package.filename,
-        url=without_credentials(package.url),
-        index=without_credentials(endpoint).rstrip("/"),
-        size=package.size,
-        hashes=dict(package.digests),
-        is_wheel=package.package_type == "wheel",
-    )

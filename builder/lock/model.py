@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from packaging.pylock import Pylock
 
 from builder.matrix.model import Cell
 
-LockKind = Literal["uv.lock", "pylock.toml", "requirements.txt"]
+LockKind = Literal["uv.lock", "script", "pylock.toml", "requirements.txt"]
 Artifact = Literal["wheel", "sdist", "archive", "vcs"]
 
 
@@ -42,6 +42,11 @@ class SelectedPackage:
     index: str | None
     source: Mapping[str, Any]
 
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it is installed as it is; everything else is built from source. A URL may name a wheel too."""
+        return self.artifact == "wheel" or (self.artifact == "archive" and self.filename.endswith(".whl"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -68,7 +73,11 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job."""
+    """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job.
+
+    `uv` is the version of uv that it needs, if builder's own may not read it. `members` are those of a workspace, and
+    whether the dependencies of each are installed.
+    """
 
     path: Path
     kind: LockKind
@@ -76,6 +85,8 @@ class Lock:
     extras: tuple[str, ...]
     groups: tuple[str, ...]
     uv_flags: tuple[str, ...] = ()
+    uv: str | None = None
+    members: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def project(self) -> Path:

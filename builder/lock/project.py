@@ -1,71 +1,34 @@
-"""The project files next to a lock: `pyproject.toml`, `uv.toml`, `.python-version`."""
+"""The project files next to a lock: `pyproject.toml`, `uv.toml`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from builder import parse
 from builder.errors import LockError
-from builder.lock.environment import NEWEST_PATCH
 from builder.lock.model import Lock
-from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
-
-_Value = TypeVar("_Value")
-_TOML_TYPES: Final[Mapping[type, str]] = {dict: "a table", list: "an array", str: "a string"}
-
-
-def read_lock_text(path: Path) -> str:
-    """Read a text file; raise LockError if it cannot be read."""
-    try:
-        return parse.read_text(path)
-    except FileNotFoundError as error:
-        raise LockError(f"no lock file at {path}", hint="name it with --lock; `uv lock` writes one") from error
-    except UnicodeDecodeError as error:
-        raise LockError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise LockError(f"cannot read {path}: {error.strerror}") from error
-
-
-def read_toml(path: Path, text: str) -> dict[str, Any]:
-    """Parse the text of a TOML file; raise LockError if it is not TOML."""
-    try:
-        return parse.load_toml(text)
-    except parse.MalformedError as error:
-        raise LockError(f"{path} is not TOML: {error}") from error
+from builder.lock.script import script_metadata, script_of
+from builder.lock.text import entry, table_of
 
 
 def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
-    """The project's uv settings and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`."""
+    """The project's uv settings and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`.
+
+    A script has its own, in its metadata.
+    """
+    if lock.kind == "script":
+        script = script_of(lock.path)
+        in_script: Mapping[str, Any] = entry(script, script_metadata(script), "tool", dict, {})
+        return script, entry(script, in_script, "uv", dict, {})
     own = lock.project / "uv.toml"
     if own.is_file():
         return own, table_of(own)
     pyproject = lock.project / "pyproject.toml"
     tool: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "tool", dict, {})
     return pyproject, entry(pyproject, tool, "uv", dict, {})
-
-
-def table_of(path: Path) -> Mapping[str, Any]:
-    """The content of a TOML file; empty if the file does not exist."""
-    return read_toml(path, read_lock_text(path)) if path.is_file() else {}
-
-
-def entry(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value], default: Any) -> _Value:
-    """The value of a key in a table of the file, or the default; raise LockError if it has another type."""
-    value = table.get(key, default)
-    if not isinstance(value, kind):
-        raise LockError(f"{path}: {key} must be {_TOML_TYPES[kind]}, not {value!r}")
-    return value
-
-
-def entries(path: Path, table: Mapping[str, Any], key: str, kind: type[_Value]) -> tuple[_Value, ...]:
-    """The items of an array in a table of the file; raise LockError if one has another type."""
-    name = f"each item of {key}"
-    return tuple(entry(path, {name: item}, name, kind, None) for item in entry(path, table, key, list, []))
 
 
 def has_overrides(lock: Lock) -> bool:
@@ -75,13 +38,20 @@ def has_overrides(lock: Lock) -> bool:
 
 
 def project_name(lock: Lock) -> str:
-    """The project's name in pyproject.toml, or else the name of its folder."""
-    pyproject = lock.project / "pyproject.toml"
+    """The project's name in pyproject.toml, or else the name of its folder; for a script, its own."""
+    if lock.kind == "script":
+        return script_of(lock.path).stem
+    return declared_name(lock.project) or lock.project.resolve().name
+
+
+def declared_name(folder: Path) -> str:
+    """The name of the project in the folder's pyproject.toml; empty if there is none."""
+    pyproject = folder / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
-    return entry(pyproject, project, "name", str, "") or lock.project.resolve().name
+    return entry(pyproject, project, "name", str, "")
 
 
-def _requires_python(lock: Lock) -> SpecifierSet:
+def requires_python(lock: Lock) -> SpecifierSet:
     """The `requires-python` of the pyproject.toml next to the lock; a uv.lock already includes it."""
     pyproject = lock.project / "pyproject.toml"
     project: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "project", dict, {})
@@ -90,24 +60,3 @@ def _requires_python(lock: Lock) -> SpecifierSet:
         return SpecifierSet(text)
     except InvalidSpecifier as error:
         raise LockError(f"{pyproject}: requires-python {text!r} is not a version specifier") from error
-
-
-def default_python(lock: Lock) -> str:
-    """The Python of a project without a matrix: that of `.python-version`, else the newest that the lock allows."""
-    pinned = lock.project / ".python-version"
-    if pinned.is_file():
-        lines = [line.strip() for line in read_lock_text(pinned).splitlines()]
-        pin = next((line for line in lines if line and not line.startswith("#")), "")
-        match = re.fullmatch(r"(?:cpython[-@])?(?P<version>3\.[0-9]{1,2}(?:\.[0-9]{1,3})?)", pin)
-        if match:
-            return match["version"]
-    required = lock.pylock.requires_python or SpecifierSet()
-    if lock.kind != "uv.lock":
-        required &= _requires_python(lock)
-    for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1):
-        if required.contains(f"3.{minor}.{NEWEST_PATCH}"):
-            return f"3.{minor}"
-    raise LockError(
-        f"{lock.path} requires Python {required}; without a matrix builder uses 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}",
-        hint="name the Python version in a matrix.toml",
-    )

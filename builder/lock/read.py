@@ -1,130 +1,101 @@
 """Read a lock file of any kind into a `Lock` (PEP 751).
 
-A `uv.lock` is converted by uv itself: `uv export --format pylock.toml`.
+Locks of uv are converted by uv itself: `uv export --format pylock.toml`.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError, is_valid_pylock_path
-from uv import find_uv_bin
+from packaging.pylock import is_valid_pylock_path
 
 from builder.errors import LockError, listed, near
 from builder.lock import requirements
+from builder.lock.foreign import advice_for
+from builder.lock.kept_answer import AnswerCache
 from builder.lock.model import Lock, LockKind
-from builder.lock.project import read_lock_text, read_toml
+from builder.lock.table import parse_table
+from builder.lock.text import read_file, read_toml
+from builder.lock.uv import OtherUv
+from builder.lock.uv_lock import choice_flags, read_script_lock, read_uv_lock
 from builder.matrix.schema import Install
-from builder.process import run
-from builder.redaction import redact
 
 
 def lock_kind(path: Path) -> LockKind:
     """Tell the kind of a lock from its file name; raise LockError for any other name."""
     if path.name == "uv.lock":
         return "uv.lock"
+    if path.name.endswith(".py.lock"):
+        return "script"
     if is_valid_pylock_path(path):
         return "pylock.toml"
     if path.suffix in {".txt", ".in"}:
         return "requirements.txt"
+    if advice := advice_for(path):
+        what, _, instead = advice.partition(": ")
+        raise LockError(what, hint=instead)
     raise LockError(
         f"{path} does not have the name of a lock file",
-        hint="builder reads uv.lock, pylock.toml (or pylock.<name>.toml) and hash-pinned requirements files (.txt)",
+        hint="builder reads uv.lock, pylock.toml (or pylock.<name>.toml), hash-pinned requirements files (.txt) "
+        "and the locks of scripts (<name>.py.lock)",
     )
 
 
-def read_lock(path: Path, install: Install) -> Lock:
-    """Read a lock file of any kind; raise LockError if it is invalid."""
+def read_lock(path: Path, install: Install, cache: Path | None = None, *, uv: str | None = None) -> Lock:
+    """Read a lock file of any kind; raise LockError if it is invalid.
+
+    `cache` is a folder for what later runs can use, such as answers of package indexes. `uv`
+    is the version in the images, which reads the lock if builder's own uv may not; None if no matrix decides that.
+    """
+    other = OtherUv(version=uv, cache=cache)
     kind = lock_kind(path)
-    text = read_lock_text(path)
+    text = read_file(path)
     if not text.strip():
         raise LockError(f"{path} is empty", hint=f"create it again with {_WRITTEN_BY[kind]}")
     if kind == "uv.lock":
-        return _read_uv_lock(path, text, install)
+        return read_uv_lock(path, text, install, other)
     if kind == "pylock.toml":
         return _read_pylock(path, text, install)
-    if install.groups or install.extras:
+    if not install.is_default:
         raise LockError(
             f"{path} has no groups or extras, but the matrix selects {listed(_selected_names(install))}",
-            hint="remove install.groups and install.extras from the matrix; a requirements file is installed whole",
+            hint="remove install.groups and install.extras from the matrix; such a lock is installed whole",
         )
-    table = requirements.to_pylock(path, text)
-    return Lock(path=path, kind=kind, pylock=_pylock(path, table), extras=(), groups=())
+    if kind == "script":
+        return read_script_lock(path, text, other)
+    table = requirements.to_pylock(path, text, AnswerCache(folder=cache / "index" if cache else None))
+    return Lock(path=path, kind=kind, pylock=parse_table(path, kind, table), extras=(), groups=())
 
 
 def _selected_names(install: Install) -> list[str]:
-    groups = ["all groups"] if install.groups == "all" else [*install.groups]
-    return groups + (["all extras"] if install.extras == "all" else [*install.extras])
+    names = []
+    for noun, chosen in (("groups", install.groups), ("extras", install.extras), ("packages", install.packages)):
+        names += [f"all {noun}"] if chosen == "all" else [*chosen]
+    return [*names, *install.only_groups]
 
 
 _WRITTEN_BY: Final[Mapping[LockKind, str]] = {
     "uv.lock": "`uv lock`",
+    "script": "`uv lock --script`",
     "pylock.toml": "`uv export --format pylock.toml`",
     "requirements.txt": "`uv pip compile --generate-hashes`",
 }
 
 
-def _pylock(path: Path, table: Mapping[str, Any]) -> Pylock:
-    try:
-        return Pylock.from_dict(table)
-    except PylockUnsupportedVersionError as error:
-        raise LockError(f"{path}: {error}", hint="builder reads lock-version 1.0 (PEP 751)") from error
-    except PylockValidationError as error:
-        raise LockError(f"{path} is not a PEP 751 lock: {error}") from error
-
-
-def _read_uv_lock(path: Path, text: str, install: Install) -> Lock:
-    if not (path.parent / "pyproject.toml").is_file():
-        raise LockError(
-            f"no pyproject.toml next to {path}",
-            hint="uv needs the pyproject.toml that the uv.lock was made from",
-        )
-    flags = [
-        *_choice("group", install.groups),
-        *_choice("extra", install.extras),
-        *([] if install.default_groups else ["--no-default-groups"]),
-    ]
-    # UV_* variables such as UV_NO_DEV would change the export.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
-    argv = [
-        find_uv_bin(), "export", "--frozen", "--offline", "--quiet", "--no-python-downloads", "--no-header",
-        "--format", "pylock.toml", *flags,
-    ]  # fmt: skip
-    exported = run(argv, env=env, cwd=path.parent)  # paths in the export are relative to the working directory
-    if exported.returncode:
-        reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
-        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(reason, text))
-    return Lock(
-        path=path, kind="uv.lock", pylock=_pylock(path, read_toml(path, exported.stdout)),
-        extras=(), groups=(), uv_flags=tuple(flags),
-    )  # fmt: skip
-
-
-def _uv_hint(reason: str, text: str) -> str:
-    if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
-        return "fix install.groups and install.extras in the matrix"
-    if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
-        return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
-    return "run `uv lock --check` in its folder"
-
-
-def _choice(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:
-    if names == "all":
-        return [f"--all-{option}s"]
-    return [word for name in names for word in (f"--{option}", name)]
-
-
 def _read_pylock(path: Path, text: str, install: Install) -> Lock:
-    pylock = _pylock(path, read_toml(path, text))
+    if install.packages or install.only_groups:
+        raise LockError(
+            f"{path} does not say what belongs to a workspace member, or to a group alone",
+            hint="remove install.packages and install.only-groups, or use the uv.lock",
+        )
+    pylock = parse_table(path, "pylock.toml", read_toml(path, text))
     defaults = list(pylock.default_groups or []) if install.default_groups else []
     named = _checked_names(path, "group", install.groups, pylock.dependency_groups or [])
     groups = tuple(dict.fromkeys([*defaults, *named]))
     extras = tuple(_checked_names(path, "extra", install.extras, pylock.extras or []))
-    flags = (*_choice("group", groups), *_choice("extra", extras))
+    flags = (*choice_flags("group", groups), *choice_flags("extra", extras))
     return Lock(path=path, kind="pylock.toml", pylock=pylock, extras=extras, groups=groups, uv_flags=flags)
 
 

@@ -5,6 +5,7 @@ The format is pip's: https://pip.pypa.io/en/stable/reference/requirements-file-f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -17,7 +18,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
-from builder.lock.index import PinnedProject, fetch_files, without_credentials
+from builder.lock.index import PinnedProject, fetch_files
+from builder.lock.kept_answer import AnswerCache
+from builder.lock.page import IndexedFile
+from builder.lock.pin import Pin, disagreements, merge, pinned_version
+from builder.lock.url import without_credentials
 from builder.parse import read_text
 from builder.redaction import keep_secret, keep_url_secret
 
@@ -29,9 +34,11 @@ _HARMLESS: Final = {"--require-hashes", "--pre", "--prefer-binary", "--trusted-h
 
 @dataclass(kw_only=True)
 class _File:
-    """The content read so far, included files too: pinned requirements with their hashes, indexes, faults."""
+    """The content read so far, included files too; `folder` is that of the file that includes the others."""
 
-    pins: list[tuple[Requirement, dict[str, frozenset[str]]]] = field(default_factory=list)
+    folder: Path
+    pins: list[Pin] = field(default_factory=list)
+    constraints: list[tuple[Requirement, str]] = field(default_factory=list)
     indexes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     only_binary: set[str] = field(default_factory=set)
@@ -39,25 +46,27 @@ class _File:
     seen: set[Path] = field(default_factory=set)
 
 
-def to_pylock(path: Path, text: str) -> dict[str, Any]:
+def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
     """Return the file as a PEP 751 table; ask the indexes which files have the pinned hashes.
 
-    Raises a LockError that lists every line that is not pinned with `==` and a hash, or names a missing file.
+    Raises a LockError that lists every line that is not pinned with `==` and a hash, names a missing file, or
+    contradicts another line.
     """
-    content = _File()
+    content = _File(folder=path.parent)
     _read(path, text, content)
-    if content.faults:
-        raise LockError("\n  ".join([f"cannot use {path} as a lock:", *content.faults]))
-    direct = [pin for pin in content.pins if pin[0].url]
-    indexed = [pin for pin in content.pins if not pin[0].url]
-    projects = [PinnedProject(name=r.name, version=_version(r), hashes=hashes) for r, hashes in indexed]
-    packages = [_direct_package(requirement, hashes) for requirement, hashes in direct]
-    for (requirement, _), files in zip(indexed, fetch_files(projects, content.indexes), strict=True):
-        name = canonicalize_name(requirement.name)
-        packages.append(_package(requirement, [
+    faults = content.faults or list(disagreements(content.pins, content.constraints))
+    if faults:
+        raise LockError("\n  ".join([f"cannot use {path} as a lock:", *faults]))
+    pins = merge(content.pins)
+    direct = [pin for pin in pins if pin.requirement.url]
+    indexed = [pin for pin in pins if not pin.requirement.url]
+    projects = [PinnedProject(name=pin.requirement.name, version=pin.version, hashes=pin.hashes) for pin in indexed]
+    packages = [_direct_package(pin) for pin in direct]
+    for pin, files in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True):
+        packages.append(_package(pin, [
             file for file in files
-            if not (file.is_wheel and _covers(content.no_binary, name))
-            and not (not file.is_wheel and _covers(content.only_binary, name))
+            if not (file.is_wheel and _covers(content.no_binary, pin.name))
+            and not (not file.is_wheel and _covers(content.only_binary, pin.name))
         ]))  # fmt: skip
     return {"lock-version": "1.0", "created-by": "builder", "packages": packages}
 
@@ -69,7 +78,7 @@ def _covers(names: set[str], name: str) -> bool:
 def _read(path: Path, text: str, into: _File) -> None:
     into.seen.add(path.resolve())
     for number, line in _logical_lines(text):
-        where = f"{path.name}:{number}"
+        where = f"{os.path.relpath(path, into.folder)}:{number}"
         if line.startswith("-"):
             _read_option(line, where, path, into)
         else:
@@ -141,8 +150,19 @@ def _read_included(name: str, where: str, path: Path, into: _File, *, is_constra
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         into.faults.append(f"{where}: cannot read {name}: {reason}")
         return
-    if not is_constraint and target.resolve() not in into.seen:
+    if is_constraint:
+        _read_constraints(target, text, into)
+    elif target.resolve() not in into.seen:
         _read(target, text, into)
+
+
+def _read_constraints(path: Path, text: str, into: _File) -> None:
+    """Note the constraints that name a version; the others cannot contradict a pin."""
+    for number, line in _logical_lines(text):
+        with contextlib.suppress(InvalidRequirement):
+            into.constraints.append(
+                (Requirement(_HASH.sub("", line).strip()), f"{os.path.relpath(path, into.folder)}:{number}")
+            )
 
 
 def _read_requirement(line: str, where: str, into: _File) -> None:
@@ -159,25 +179,19 @@ def _read_requirement(line: str, where: str, into: _File) -> None:
         return
     if not hashes:
         into.faults.append(f"{where}: {requirement.name} has no --hash; pin with `uv pip compile --generate-hashes`")
-    elif not requirement.url and _version(requirement) == "":
+    elif not requirement.url and not pinned_version(requirement):
         into.faults.append(f"{where}: {requirement.name} is not pinned with ==")
     else:
-        into.pins.append((requirement, hashes))
+        into.pins.append(Pin(requirement=requirement, hashes=hashes, place=where))
 
 
-def _version(requirement: Requirement) -> str:
-    specifiers = list(requirement.specifier)
-    if len(specifiers) != 1 or specifiers[0].operator not in {"==", "==="} or specifiers[0].version.endswith("*"):
-        return ""
-    return specifiers[0].version
-
-
-def _package(requirement: Requirement, files: list[Any]) -> dict[str, Any]:
-    package = _named(requirement)
-    package["version"] = _version(requirement)
+def _package(pin: Pin, files: list[IndexedFile]) -> dict[str, Any]:
+    package = _named(pin)
+    package["version"] = pin.version
+    package["tool"]["builder"]["yanked"] = any(file.is_yanked for file in files)
     for file in files:
         package["index"] = file.index
-        entry = {"name": file.filename, "url": file.url, "hashes": dict(file.hashes)}
+        entry: dict[str, Any] = {"name": file.filename, "url": file.url, "hashes": dict(file.hashes)}
         if file.size is not None:
             entry["size"] = file.size
         if file.is_wheel:
@@ -187,16 +201,16 @@ def _package(requirement: Requirement, files: list[Any]) -> dict[str, Any]:
     return package
 
 
-def _direct_package(requirement: Requirement, hashes: dict[str, frozenset[str]]) -> dict[str, Any]:
-    url = without_credentials(str(requirement.url))
-    entry = {"url": url, "hashes": {name: min(hexes) for name, hexes in hashes.items()}}
+def _direct_package(pin: Pin) -> dict[str, Any]:
+    url = without_credentials(str(pin.requirement.url))
+    entry = {"url": url, "hashes": {name: min(hexes) for name, hexes in pin.hashes.items()}}
     if url.partition("#")[0].endswith(".whl"):
-        return {**_named(requirement), "wheels": [entry]}
-    return {**_named(requirement), "archive": entry}
+        return {**_named(pin), "wheels": [entry]}
+    return {**_named(pin), "archive": entry}
 
 
-def _named(requirement: Requirement) -> dict[str, Any]:
-    package: dict[str, Any] = {"name": canonicalize_name(requirement.name)}
-    if requirement.marker:
-        package["marker"] = str(requirement.marker)
+def _named(pin: Pin) -> dict[str, Any]:
+    package: dict[str, Any] = {"name": pin.name, "tool": {"builder": {"place": pin.place}}}
+    if pin.requirement.marker:
+        package["marker"] = str(pin.requirement.marker)
     return package

@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from packaging.pylock import (
-    Package,
-    PackageArchive,
-    PackageDirectory,
-    PackageSdist,
-    PackageVcs,
-    PackageWheel,
-    PylockSelectError,
-)
+from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel
 
 from builder.errors import LockError
-from builder.lock.build_system import build_systems, index_settings
-from builder.lock.environment import marker_environment, wheel_tags
-from builder.lock.index import without_credentials
+from builder.lock.build_system import build_settings, build_systems, index_settings
+from builder.lock.choice import Choice, Fault, RemoteSource, choose
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
+from builder.lock.url import without_credentials
+from builder.lock.wheel import archive_name
 from builder.matrix.model import Cell
-
-_RemoteSource = PackageWheel | PackageSdist | PackageArchive | PackageVcs
-_Source = _RemoteSource | PackageDirectory
 
 
 def select(lock: Lock, cell: Cell) -> Selection:
-    """Select what the cell installs; raise LockError if the lock does not cover the cell."""
-    try:
-        chosen = list(
-            lock.pylock.select(
-                environment=marker_environment(cell),
-                tags=wheel_tags(cell),
-                extras=lock.extras,
-                dependency_groups=lock.groups,
-            )
-        )
-    except PylockSelectError as error:
-        raise LockError(
-            f"{lock.path} does not cover the cell {cell.name}: {_reason(error)}", hint=_select_hint(error)
-        ) from error
+    """Select what the cell installs; raise LockError, with every fault, if the lock does not cover the cell."""
+    return select_all(lock, [cell])[0]
+
+
+def select_all(lock: Lock, cells: Sequence[Cell]) -> list[Selection]:
+    """Select what each cell installs; raise LockError, with all faults of all cells, if the lock does not cover one."""
+    choices = {cell: choose(lock, cell) for cell in cells}
+    faults = {cell: choice.faults for cell, choice in choices.items() if choice.faults}
+    if faults:
+        raise _uncovered(lock, faults)
+    return [selection_of(lock, cell, choice) for cell, choice in choices.items()]
+
+
+def selection_of(lock: Lock, cell: Cell, choice: Choice) -> Selection:
+    """The selection of what was chosen for the cell."""
     packages = sorted(
         (
             _selected(package, source)
-            for package, source in chosen
+            for package, source in choice.sources
             if not isinstance(source, PackageDirectory) and source.url  # a source without a URL is a local file
         ),
         key=lambda package: package.name,
     )
     locals_ = [
-        f"{source.path}/{source.subdirectory or ''}" for _, source in chosen if isinstance(source, PackageDirectory)
+        f"{source.path}/{source.subdirectory or ''}"
+        for _, source in choice.sources
+        if isinstance(source, PackageDirectory)
     ]
     return Selection(
         cell=cell,
@@ -60,31 +52,21 @@ def select(lock: Lock, cell: Cell) -> Selection:
         uv_flags=lock.uv_flags,
         packages=tuple(packages),
         build_systems=build_systems(lock, locals_),
-        uv_settings=index_settings(lock, packages),
+        uv_settings={**index_settings(lock, packages), **build_settings(lock, packages)},
     )
 
 
-def _reason(error: PylockSelectError) -> str:
-    text = re.sub(r" at packages\[\d+\]", "", str(error))
-    match = re.search(
-        r"'(?P<python>3\.\d+)\.\d+' .*requirement '(?P<requirement>[^']*)'(?P<package> for package '[^']*')?",
-        text,
-    )
-    if match:
-        return f"Python {match['python']} is outside requires-python {match['requirement']!r}{match['package'] or ''}"
-    return text[0].lower() + text[1:]
+def _uncovered(lock: Lock, faults: Mapping[Cell, Sequence[Fault]]) -> LockError:
+    hint = next(iter(faults.values()))[0].hint
+    texts = []
+    for cell, of_cell in faults.items():
+        reasons = [fault.reason for fault in of_cell]
+        shown = f" {reasons[0]}" if len(reasons) == 1 else "\n  ".join(["", *reasons])
+        texts.append(f"{lock.path} does not cover the cell {cell.name}:{shown}")
+    return LockError("\n".join(texts), hint=hint)
 
 
-def _select_hint(error: PylockSelectError) -> str:
-    text = str(error)
-    if "No wheel found" in text:
-        return "exclude the cell, give its base another libc, or lock a version that has a wheel or sdist for it"
-    if "Python version" in text:
-        return "remove that Python from the matrix, or widen requires-python and lock again"
-    return "exclude the cell, or lock again for this environment"
-
-
-def _selected(package: Package, source: _RemoteSource) -> SelectedPackage:
+def _selected(package: Package, source: RemoteSource) -> SelectedPackage:
     table: dict[str, Any] = {"url": without_credentials(str(source.url))}
     size: int | None = None
     if isinstance(source, PackageVcs):
@@ -95,8 +77,8 @@ def _selected(package: Package, source: _RemoteSource) -> SelectedPackage:
         size = source.size
         table |= ({"size": size} if size is not None else {}) | {"hashes": dict(sorted(source.hashes.items()))}
         artifact = _ARTIFACTS[type(source)]
-        filename = table["url"].rsplit("/", 1)[-1] if isinstance(source, PackageArchive) else source.filename
-        if not table["url"].endswith(f"/{filename}"):
+        filename = archive_name(source) if isinstance(source, PackageArchive) else source.filename
+        if not isinstance(source, PackageArchive) and not table["url"].endswith(f"/{filename}"):
             table["name"] = filename  # the URL does not contain it
     if isinstance(source, PackageVcs | PackageArchive) and source.subdirectory:
         table["subdirectory"] = source.subdirectory

@@ -81,6 +81,8 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
         if len(name) > LONGEST_BASE:
             yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
+    if file.install.only_groups and (file.install.groups or file.install.extras):
+        yield "install.only-groups: leaves out everything else; remove install.groups and install.extras"
     cells = [(python, base) for python in file.python for base in file.base]
     for index, exclusion in enumerate(file.exclude):
         if exclusion.python is None and exclusion.base is None:

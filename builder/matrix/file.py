@@ -24,9 +24,10 @@ family = "debian"
 """
 
 
-def built_in_matrix(python: str) -> Matrix:
-    """The matrix of a project without a matrix.toml: one cell, the given Python on bookworm-slim."""
-    return parse_matrix(BUILT_IN.format(python=python), source="the built-in matrix")
+def built_in_matrix(python: str, *, uv: str | None = None) -> Matrix:
+    """The matrix of a project without a matrix.toml: one cell, the given Python on bookworm-slim, the given uv."""
+    text = BUILT_IN.format(python=python)
+    return parse_matrix(f'uv = "{uv}"\n{text}' if uv else text, source="the built-in matrix")
 
 
 def read_matrix(path: Path) -> Matrix:

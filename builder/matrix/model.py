@@ -99,8 +99,13 @@ class Matrix:
         cells = tuple(
             cell for cell in self.cells if not selected or any(_matches(cell, coordinates) for coordinates in selected)
         )
-        names = {cell.name for cell in cells}
-        return replace(self, cells=cells, aliases=tuple(pair for pair in self.aliases if pair[1] in names))
+        return self.with_cells(cells)
+
+    def with_cells(self, cells: Iterable[Cell]) -> Matrix:
+        """Keep these cells, and their aliases."""
+        kept = tuple(cells)
+        names = {cell.name for cell in kept}
+        return replace(self, cells=kept, aliases=tuple(pair for pair in self.aliases if pair[1] in names))
 
     def on(self, platform: Platform) -> Matrix:
         """The same cells for another platform."""

@@ -116,6 +116,18 @@ class Install(_Table):
     default_groups: bool = Field(
         True, alias="default-groups", description="Whether to install the project's default groups (uv: dev)"
     )
+    only_groups: tuple[str, ...] = Field(
+        (), alias="only-groups", description="Dependency groups to install without the project's own dependencies"
+    )
+    packages: Names = Field(
+        (),
+        description='Workspace members whose dependencies to install; by default the root\'s; "all" for every member',
+    )
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is chosen, so that the lock may be of a kind without choices."""
+        return not (self.groups or self.extras or self.only_groups or self.packages)
 
 
 class Base(_Table):

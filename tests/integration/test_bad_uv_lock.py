@@ -81,10 +81,11 @@ def test_good_lock(project: Path) -> None:
     ],
 )
 def test_invalid_groups_and_extras(project: Path, install: Mapping[str, Any], words: str) -> None:
-    """Broken: an unknown group or extra, or two that conflict, are ignored."""
+    """Broken: an unknown group or extra, or two that conflict, are ignored, or users must look up which ones exist."""
     error = refusal(project, **install)
     assert words in error
     assert "fix install.groups and install.extras in the matrix" in error
+    assert "groups: dev, docs, lint; extras: plain, tls" in error
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from builder.errors import LockError
+from builder.errors import LockError, RegistryError
 from builder.lock.model import Lock
+from builder.lock.preflight import preflight
 from builder.lock.read import read_lock
 from builder.lock.select import select
 from builder.matrix.schema import Install
@@ -117,6 +118,15 @@ def test_credentials_are_sent_but_not_stored(index: Server, tmp_path: Path, monk
     assert "hunter2" not in repr((lock, selection))
 
 
+def test_same_pin_in_several_files(index: Server, tmp_path: Path) -> None:
+    """Broken: a requirements file is refused because files that it includes repeat a pin."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"{ONE}{FAST}", encoding="utf-8")
+    lock = read(tmp_path, f"-i http://{index.host}/simple\n-r a.txt\n-r b.txt\n{ONE}")
+    assert [each.name for each in select(lock, debian("3.12")).packages] == ["fast", "one"]
+    assert len(index.requests) == 2
+
+
 def test_hash_that_no_file_has(index: Server, tmp_path: Path) -> None:
     """Broken: an outdated pin is ignored, or only the first one is reported."""
     lines = pinned("one", "1.0", "other") + pinned("missing", "3.0", "other") + FAST
@@ -125,3 +135,92 @@ def test_hash_that_no_file_has(index: Server, tmp_path: Path) -> None:
     assert f"no file matches the pinned hashes at http://{index.host}/simple" in raised.value.what
     assert raised.value.what.endswith(": one==1.0, missing==3.0")
     assert "hunter2" not in str(raised.value)
+
+
+class Recorded:
+    """An index whose answers have the given headers, and which answers conditional requests with 304."""
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.statuses: list[int] = []
+
+    def __call__(self, request: Request) -> Answer:
+        """Answer, and note the status."""
+        given = answer(request)
+        conditions = {request.headers.get("if-none-match"), request.headers.get("if-modified-since")}
+        if conditions & {self.headers.get("ETag", ""), self.headers.get("Last-Modified", "")}:
+            given = Answer(status=304)
+        self.statuses.append(given.status)
+        return Answer(status=given.status, body=given.body, headers={**given.headers, **self.headers})
+
+
+@pytest.mark.parametrize(
+    ("headers", "statuses"),
+    [
+        ({"ETag": '"abc"'}, [200, 304]),
+        ({"Last_Modified": "Fri, 20 Nov 2026 10:00:00 GMT"}, [200, 304]),
+        ({"ETag": '"abc"', "Cache_Control": "max-age=600, public"}, [200]),
+        ({"ETag": '"abc"', "Cache_Control": "no-cache, max-age=600"}, [200, 304]),
+        ({"Cache_Control": "no-store"}, [200, 200]),
+        ({}, [200]),
+    ],
+)
+def test_answers_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: Mapping[str, str], statuses: list[int]
+) -> None:
+    """Broken: each plan fetches the whole pages of an index again, or uses an answer that has changed."""
+    recorded = Recorded(**headers)
+    with serving(recorded, monkeypatch) as server:
+        path = tmp_path / "requirements.txt"
+        path.write_text(f"-i http://jane:hunter2@{server.host}/simple\n{ONE}", encoding="utf-8")
+        first, second = (select(read_lock(path, Install(), tmp_path / "cache"), debian()) for _ in range(2))
+    assert first == second
+    assert recorded.statuses == statuses
+    kept = [file.read_bytes() for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    assert not any(b"hunter2" in content for content in kept)
+
+
+def test_other_pins_are_asked_for(index: Server, tmp_path: Path) -> None:
+    """Broken: a kept answer is used for other files than those that it is about."""
+    for version, file in (("1.0", FILES[0]), ("1.1", FILES[2])):
+        path = tmp_path / "requirements.txt"
+        path.write_text(f"-i http://{index.host}/simple\n" + pinned("one", version, file), encoding="utf-8")
+        selection = select(read_lock(path, Install(), tmp_path / "cache"), debian())
+        assert [each.filename for each in selection.packages] == [file]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"etag": 3}'])
+def test_kept_answer_that_cannot_be_read(index: Server, tmp_path: Path, content: str) -> None:
+    """Broken: a damaged file in the user's cache causes a traceback, or an image without packages."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"-i http://{index.host}/simple\n{ONE}", encoding="utf-8")
+    read_lock(path, Install(), tmp_path / "cache")
+    (kept,) = (tmp_path / "cache" / "index").iterdir()
+    kept.write_text(content, encoding="utf-8")
+    assert len(read_lock(path, Install(), tmp_path / "cache").pylock.packages) == 1
+
+
+LINKS = f"""<!DOCTYPE html><html><head><base href="/files/"></head><body>
+<a href="{FILES[1]}#sha256={fake_hash(FILES[1])}" data-requires-python=">=3.7">{FILES[1]}</a><br/>
+<A data-yanked="bad" HREF='{FILES[0]}#sha256={fake_hash(FILES[0])}'>
+{FILES[0]}</A>
+<a href="{FILES[2]}#sha256={fake_hash(FILES[2])}">{FILES[2]}</a></body></html>"""
+
+
+def test_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: an index that answers in HTML only (PEP 503) cannot be used, or yanked files go unnoticed."""
+    page = Answer(body=LINKS.encode(), headers={"Content-Type": "text/html"})
+    with serving(lambda _: page, monkeypatch) as server:
+        lock = read(tmp_path, f"-i http://{server.host}/simple\n{ONE}")
+        (one,) = select(lock, debian("3.12")).packages
+        assert one.source["url"] == f"http://{server.host}/files/{FILES[0]}"
+        (finding,) = preflight(lock, [debian("3.12")]).cells[0].findings
+    assert finding.is_yanked
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"files": 3}', b'{"files": [3]}', b'{"meta": {}, "files": []}'])
+def test_malformed_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """Broken: a malformed answer of an index causes a traceback."""
+    page = Answer(body=body, headers={"Content-Type": "application/vnd.pypi.simple.v1+json"})
+    with serving(lambda _: page, monkeypatch) as server, pytest.raises(RegistryError, match="malformed page of one"):
+        read(tmp_path, f"-i http://{server.host}/simple\n{ONE}")

@@ -15,7 +15,7 @@ import tomli
 from packaging.specifiers import SpecifierSet
 
 from builder.errors import LockError
-from builder.lock.project import default_python
+from builder.lock.python import choose_python
 from builder.lock.read import read_lock
 from builder.lock.select import select
 from builder.matrix.schema import Install
@@ -102,6 +102,6 @@ def test_pylock_is_selected_from(path: Path) -> None:
     """Broken: builder rejects a PEP 751 lock that another tool wrote, or selects nothing from it."""
     lock = read_lock(path, Install())
     admitted = lock.pylock.requires_python or SpecifierSet()
-    chosen = select(lock, debian("3.12" if "3.12.1" in admitted else default_python(lock))).packages
+    chosen = select(lock, debian("3.12" if "3.12.1" in admitted else choose_python(lock, debian).version)).packages
     assert {each.name for each in chosen} <= {package.name for package in lock.pylock.packages}
     assert chosen

@@ -55,6 +55,11 @@ def message(text: str) -> str:
         ('link-mode = "clone"\n' + SMALL, "link-mode", "not 'clone'"),
         ('repository = "acme/ci:1"\n' + SMALL, "repository", "has a tag or digest; write only the repository"),
         ('repository = "Acme/CI"\n' + SMALL, "repository", "use lower-case letters"),
+        (
+            SMALL + "[install]\nonly-groups = ['lint']\nextras = ['tls']\n",
+            "install.only-groups",
+            "leaves out everything else; remove install.groups and install.extras",
+        ),
         (SMALL + "[aliases]\nlatest = '3.13-slim'\n", "aliases.latest", "perhaps you meant '3.12-slim'?"),
         (SMALL + "[aliases]\n'3.12-slim' = '3.12-slim'\n", "aliases.3.12-slim", "is already the name of a cell"),
         (SMALL + "[mirrors]\n'docker.io' = 'https://m.example'\n", "mirrors", "without a scheme"),

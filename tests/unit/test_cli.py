@@ -125,7 +125,7 @@ def test_folder_in_place_of_the_matrix(project: Path) -> None:
     ("name", "content", "words"),
     [
         ("missing/uv.lock", None, "no lock file at missing/uv.lock"),
-        ("poetry.lock", "x", "poetry.lock does not have the name of a lock file"),
+        ("poetry.lock", "x", "poetry.lock is a lock of Poetry"),
         ("uv.lock", "", "uv.lock is empty"),
         ("uv.lock", "version = 1\n", "no pyproject.toml next to uv.lock"),
         ("pylock.bad.toml", "= 1", "pylock.bad.toml is not TOML"),
@@ -154,6 +154,18 @@ def test_no_lock_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--lock" in said
 
 
+def test_below_the_projects_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: in a folder below the project's, builder finds neither lock nor matrix."""
+    (project / "matrix.toml").write_text(changed('["3.12"]', '["3.9"]'), encoding="utf-8")
+    (project / "src" / "shop").mkdir(parents=True)
+    monkeypatch.chdir(project / "src" / "shop")
+    said = refusal(builder("plan"))
+    assert "../../pylock.toml does not cover the cell 3.9-slim" in said
+    assert "--only python=3.10 matches no cell of ../../matrix.toml" in refusal(
+        builder("plan", "--only", "python=3.10")
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -177,7 +189,7 @@ def test_mirrors_of_the_environment(project: Path, monkeypatch: pytest.MonkeyPat
 def test_python_outside_the_lock(project: Path) -> None:
     """Broken: a cell that the lock does not cover is reported only after requests to registries."""
     (project / "matrix.toml").write_text(changed('["3.12"]', '["3.12", "3.9"]'), encoding="utf-8")
-    said = refusal(builder("plan"))
+    said = refusal(builder("build"))
     assert "pylock.toml does not cover the cell 3.9-slim: Python 3.9 is outside requires-python '>=3.10'" in said
 
 

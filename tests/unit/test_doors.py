@@ -28,8 +28,11 @@ from builder.gitlab.adopt.adopt import adopt
 from builder.gitlab.adopt.file import parse_gitlab_file
 from builder.image.inputs import ImageInputs
 from builder.lock.build_system import build_systems
-from builder.lock.index import IndexedFile, PinnedProject, fetch_files
-from builder.lock.project import default_python, has_overrides, project_name
+from builder.lock.index import PinnedProject, fetch_files
+from builder.lock.kept_answer import AnswerCache
+from builder.lock.page import IndexedFile
+from builder.lock.project import has_overrides, project_name
+from builder.lock.python import choose_python
 from builder.lock.read import read_lock
 from builder.lock.select import select
 from builder.matrix.file import parse_matrix
@@ -244,7 +247,8 @@ def test_pylock(tmp_path: Path, lock: bytes, pyproject: bytes, version: str) -> 
     with contextlib.suppress(BuilderError):
         read = read_lock(tmp_path / "pylock.toml", Install())
         (cell,) = parse_matrix(SMALL, source="m").cells
-        for door in (lambda: select(read, cell), lambda: default_python(read), lambda: project_name(read),
+        for door in (lambda: select(read, cell), lambda: choose_python(read, lambda _: cell),
+                     lambda: project_name(read),
                      lambda: has_overrides(read), lambda: build_systems(read, ["pkg"])):  # fmt: skip
             with contextlib.suppress(BuilderError):
                 door()
@@ -291,7 +295,7 @@ def test_index(page: bytes, kind: str, odd: dict[str, str]) -> None:
         )
     pin = PinnedProject(name="one", version="1.0", hashes={"sha256": frozenset({"a" * 64})})
     with contextlib.suppress(BuilderError), mock.patch.object(http, "open_session", return_value=opened):
-        fetch_files([pin], ["https://index.invalid/simple"])
+        fetch_files([pin], ["https://index.invalid/simple"], AnswerCache(folder=None))
 
 
 GITLAB = """\

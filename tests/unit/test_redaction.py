@@ -17,6 +17,7 @@ import pytest
 from builder import redaction
 from builder.cli.output.messages import print_error, print_note, printable
 from builder.errors import BuilderError, UsageError
+from builder.lock.kept_answer import AnswerCache
 from builder.lock.requirements import to_pylock
 from builder.oci.credentials import configured_proxies, credentials_for
 from builder.oci.reference import Mirrors
@@ -107,7 +108,10 @@ def _index(_: Path, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def _variable(folder: Path, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACME", secret)
     with pytest.raises(BuilderError):
-        to_pylock(folder / "requirements.txt", "-i https://jane:${ACME}@index.example/simple\n--odd ${ACME}\n")
+        to_pylock(
+            folder / "requirements.txt", "-i https://jane:${ACME}@index.example/simple\n--odd ${ACME}\n",
+            AnswerCache(folder=None),
+        )  # fmt: skip
 
 
 SOURCES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +184,12 @@ def test_written_context_is_the_rendered_one(rendered: Callable[[str], RenderedI
     written = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert written == dict(image.files)
     assert [path.name for path in folder.parent.iterdir()] == ["cell"]
+
+
+def test_status_of_a_script(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> None:
+    """Broken: prebuilt-status compares the lock of a script as a requirements file, which it is not."""
+    plan = plan_of(tmp_path, DEBIAN, pure("one"), base_digest=base_digest, uv_digest=uv_digest)
+    plan = replace(plan, selection=replace(plan.selection, lock_kind="script", lock_name="tool.py.lock"))
+    status = dict(render(plan).files)["prebuilt-status"].decode()
+    assert "lock=tool.py.lock\n" in status
+    assert 'uv sync --frozen --dry-run --color never --active --script "${lock%.lock}"' in status

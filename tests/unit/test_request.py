@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timezone
+from pathlib import Path
 
 import pytest
 
 from builder.errors import UsageError
-from builder.request import today
+from builder.request import credential_hosts, today
 
 
 def test_source_date_epoch_decides_the_day(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +31,14 @@ def test_source_date_epoch_beyond_the_calendar(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH=10"):
         today()
+
+
+def test_hosts_with_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: the plan says that a private index will refuse the build though there is a credential, or fails."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine index.invalid login jane password hunter2\n", encoding="utf-8")
+    assert credential_hosts() == frozenset()
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert credential_hosts() == {"index.invalid"}
+    netrc.write_text("machine", encoding="utf-8")
+    assert credential_hosts() == frozenset()

@@ -8,7 +8,9 @@ import pytest
 
 from builder.errors import LockError
 from builder.lock.read import read_lock
+from builder.lock.select import select
 from builder.matrix.schema import Install
+from tests.cells import debian
 from tests.locks import fake_hash
 
 HASH = f"--hash=sha256:{fake_hash('one')}"
@@ -83,6 +85,64 @@ def test_file_that_includes_itself(tmp_path: Path) -> None:
     ]
 
 
+def test_same_pin_in_several_files(tmp_path: Path) -> None:
+    """Broken: files that include each other and repeat a pin are refused, though uv installs from them."""
+    url = "https://files.invalid/one-1.0-py3-none-any.whl"
+    other = f"--hash=sha256:{fake_hash('two')}"
+    (tmp_path / "more.txt").write_text(f"One @ {url} {HASH} {other}\n", encoding="utf-8")
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"-r more.txt\none @ {url} ; python_version < '4' {HASH}\n", encoding="utf-8")
+    (one,) = read_lock(path, Install()).pylock.packages
+    assert (one.name, one.marker) == ("one", None)
+    assert one.wheels is not None
+    assert one.wheels[0].hashes == {"sha256": fake_hash("one")}
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "fault"),
+    [
+        (
+            f"one==1.0 {HASH}",
+            f"One==1.1 {HASH}",
+            "one==1.0 (requirements.txt:2) disagrees with one==1.1 (in/more.txt:1)",
+        ),
+        (
+            f"one==1.0 ; os_name == 'posix' {HASH}",
+            f"one==2.0; os_name=='posix' {HASH}",
+            "one==1.0 (requirements.txt:2) disagrees with one==2.0 (in/more.txt:1)",
+        ),
+        (
+            f"one==1.0 {HASH}",
+            f"one==1.0.0 --hash=sha256:{fake_hash('two')}",
+            "one==1.0 (requirements.txt:2) has other hashes than one==1.0.0 (in/more.txt:1)",
+        ),
+        (f"one==1.0 {HASH}\n-c in/more.txt", "one<1", "disagrees with the constraint <1 (in/more.txt:1)"),
+    ],
+)
+def test_pins_that_disagree(tmp_path: Path, text: str, more: str, fault: str) -> None:
+    """Broken: one of two versions is installed, or the error does not name both places."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "more.txt").write_text(f"{more}\n", encoding="utf-8")
+    first = "" if "-c" in text else "-r in/more.txt"
+    (said,) = faults(tmp_path, f"{first}\n{text}\n")
+    assert fault in said
+
+
+def test_pins_that_disagree_in_one_cell(tmp_path: Path) -> None:
+    """Broken: where two markers overlap, one of two versions is installed, or the error does not name both places."""
+    url = "https://files.invalid/one-{}-py3-none-any.whl"
+    path = tmp_path / "requirements.txt"
+    path.write_text(
+        f"one @ {url.format('1.0')} ; python_version < '3.13' {HASH}\n"
+        f"one @ {url.format('2.0')} ; python_version > '3.11' {HASH}\n",
+        encoding="utf-8",
+    )
+    lock = read_lock(path, Install())
+    assert select(lock, debian("3.11")).packages[0].filename == "one-1.0-py3-none-any.whl"
+    with pytest.raises(LockError, match=r"one \(requirements.txt:1\) and one \(requirements.txt:2\) are both selected"):
+        select(lock, debian("3.12"))
+
+
 def test_included_file_that_is_not_text(tmp_path: Path) -> None:
     """Broken: -r with a binary file causes a traceback."""
     (tmp_path / "more.txt").write_bytes(b"\xff\xfe")
@@ -128,6 +188,8 @@ def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:
         (Install(groups=("dev",)), "dev"),
         (Install(groups=("dev", "docs"), extras=("tls",)), "dev, docs, tls"),
         (Install(groups="all", extras="all"), "all groups, all extras"),
+        (Install(packages=("api",)), "api"),
+        (Install.model_validate({"packages": "all", "only-groups": ("lint",)}), "all packages, lint"),
     ],
 )
 def test_groups_and_extras_are_rejected(tmp_path: Path, install: Install, names: str) -> None:

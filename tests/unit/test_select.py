@@ -137,12 +137,64 @@ def test_sdist_if_no_wheel_fits(tmp_path: Path) -> None:
     assert on_debian.artifact == "wheel"
 
 
+@pytest.mark.parametrize("suffix", [".tar.bz2", ".tgz", ".tar.xz"])
+def test_sdist_with_an_old_suffix(tmp_path: Path, suffix: str) -> None:
+    """Broken: an sdist that uv installs, but that has a suffix which PEP 625 forbids, makes the whole lock unusable."""
+    url = f"{locks.FILES}/old-1.0{suffix}"
+    old = {"name": "old", "version": "1.0", "sdist": {"url": url, "hashes": {"sha256": locks.fake_hash("old")}}}
+    (on_debian,) = selected(tmp_path, debian(), old).packages
+    assert (on_debian.artifact, on_debian.filename) == ("sdist", f"old-1.0{suffix}")
+    assert on_debian.source == old["sdist"]
+
+
 def test_neither_wheel_nor_sdist(tmp_path: Path) -> None:
     """Broken: a package that the cell cannot install fails only in the build, or the error does not name it."""
     error = refusal(tmp_path, alpine("3.13"), package("fast", "1.0", "cp313-cp313-manylinux_2_17_x86_64"))
     assert "does not cover the cell 3.13-alpine" in error
     assert "'fast'" in error
     assert "exclude the cell" in error
+
+
+@pytest.mark.parametrize("marker", ["sys_platform == 'never'", "sys_platform == 'darwin'", "'gpu' in extras"])
+def test_entry_without_a_file_for_other_cells(tmp_path: Path, marker: str) -> None:
+    """Broken: an entry without any file, as uv writes them for other platforms, makes builder refuse the whole lock."""
+    selection = selected(tmp_path, debian(), pure("one"), package("gpu", marker=marker), extras=["gpu"])
+    assert filenames(selection) == ["one-1.0-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize("more", [{}, {"marker": "sys_platform == 'linux'"}])
+def test_entry_without_a_file_for_this_cell(tmp_path: Path, more: Mapping[str, Any]) -> None:
+    """Broken: an image lacks a package that the lock has no file of, or the error gives only its number in the lock."""
+    error = refusal(tmp_path, debian(), pure("one"), package("gpu", "2.0", **more))
+    assert "does not cover the cell 3.12-bookworm-slim: the lock has no file of package 'gpu' 2.0" in error
+    assert "packages[" not in error
+
+
+def test_every_fault_of_a_cell_is_reported(tmp_path: Path) -> None:
+    """Broken: users make one package installable, run builder again, and get the next fault."""
+    on_macos = package("apple", "1.0", "cp312-cp312-macosx_11_0_arm64")
+    error = refusal(tmp_path, debian(), on_macos, package("gpu", "2.0"), pure("picky", requires_python="<3.9"))
+    assert [line.split("'")[1] for line in error.splitlines()[1:-1]] == ["apple", "gpu", "<3.9"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        (["cp312-cp312-macosx_11_0_arm64", "cp313-cp313-macosx_10_13_x86_64"], "only macOS"),
+        (["cp312-cp312-macosx_11_0_arm64", "cp312-cp312-win_amd64"], "only Windows and macOS"),
+        (["cp312-cp312-manylinux_2_17_aarch64"], "only aarch64"),
+        (["cp312-cp312-manylinux2014_ppc64le", "cp312-cp312-linux_s390x"], "only ppc64le and s390x"),
+        (["cp312-cp312-musllinux_1_2_x86_64"], "only musl"),
+        (["cp312-cp312-manylinux_2_39_x86_64"], "they need manylinux_2_39_x86_64 or newer, and the base has 2.36"),
+        (["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"], "only cp310 to cp311"),
+        (["cp313-abi3-manylinux_2_17_x86_64"], "only cp313"),
+        (["py2-none-any"], "only py2"),
+    ],
+)
+def test_what_the_wheels_are_for(tmp_path: Path, tags: list[str], words: str) -> None:
+    """Broken: users have to look through the lock to see why no wheel fits a cell."""
+    error = refusal(tmp_path, debian(), package("fast", "1.0", *tags))
+    assert error.splitlines()[0].endswith(f"no wheel found for package 'fast' 1.0, and no sdist available: {words}")
 
 
 @pytest.mark.parametrize("python", ["3.9", "3.9.18"])
@@ -173,7 +225,8 @@ def test_environment_that_the_lock_excludes(tmp_path: Path) -> None:
 
 def test_ambiguous_package(tmp_path: Path) -> None:
     """Broken: the order of two versions in the lock decides which one is installed."""
-    assert "'one'" in refusal(tmp_path, debian(), pure("one", "1.0"), pure("one", "2.0"))
+    error = refusal(tmp_path, debian(), pure("one", "1.0"), pure("one", "2.0"))
+    assert "one 1.0 and one 2.0 are both selected for package 'one'" in error
 
 
 def test_forked_versions_follow_their_markers(tmp_path: Path) -> None:
@@ -205,6 +258,37 @@ def test_archive_source(tmp_path: Path) -> None:
     (each,) = selected(tmp_path, debian(), {"name": "lib", "version": "1.0", "archive": archive}).packages
     assert (each.artifact, each.filename, each.size) == ("archive", "lib-main.zip", 12)
     assert each.source == archive
+
+
+def by_url(name: str) -> dict[str, Any]:
+    """A package from a URL."""
+    return {"name": "lib", "archive": {"url": f"{locks.FILES}/{name}", "hashes": {"sha256": locks.fake_hash(name)}}}
+
+
+@pytest.mark.parametrize("url", ["lib-1.0%2Bcpu-cp312-cp312-manylinux_2_28_x86_64.whl?a=b", "lib-1.0-py3-none-any.whl"])
+def test_wheel_by_url(tmp_path: Path, url: str) -> None:
+    """Broken: a wheel by URL counts as built from source, or is no longer installed from its URL."""
+    (each,) = selected(tmp_path, debian(), by_url(url)).packages
+    assert (each.artifact, each.is_wheel) == ("archive", True)
+    assert each.filename.startswith("lib-1.0")
+    assert each.source == by_url(url)["archive"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"), [(alpine("3.12"), "only glibc"), (debian("3.13"), "only cp312"), (debian(libc="2.17"), "_2_28_")]
+)
+def test_wheel_by_url_for_other_cells(tmp_path: Path, cell: Cell, words: str) -> None:
+    """Broken: a wheel by URL is planned for a cell that cannot install it, and the build fails."""
+    error = refusal(tmp_path, cell, by_url("lib-1.0%2Bcpu-cp312-cp312-manylinux_2_28_x86_64.whl"))
+    assert "no wheel found for package 'lib', and no sdist available: " in error
+    assert words in error
+
+
+@pytest.mark.parametrize("url", ["lib-main.zip", "archive/refs/heads/main.tar.gz"])
+def test_source_by_url(tmp_path: Path, url: str) -> None:
+    """Broken: a source tree by URL counts as a wheel."""
+    (each,) = selected(tmp_path, alpine(), by_url(url)).packages
+    assert not each.is_wheel
 
 
 def test_download_size(tmp_path: Path) -> None:
@@ -279,6 +363,13 @@ def test_unknown_group_or_extra(tmp_path: Path, install: Mapping[str, Any], word
         locks.read(tmp_path, pure("one"), dependency_groups=["test"], install=Install.model_validate(install))
     assert words in raised.value.what
     assert "fix install." in raised.value.hint
+
+
+@pytest.mark.parametrize("install", [{"packages": ("api",)}, {"only-groups": ("test",)}])
+def test_choice_that_a_pylock_cannot_make(tmp_path: Path, install: Mapping[str, Any]) -> None:
+    """Broken: install.packages or install.only-groups is silently ignored."""
+    with pytest.raises(LockError, match="does not say what belongs to a workspace member"):
+        locks.read(tmp_path, pure("one"), dependency_groups=["test"], install=Install.model_validate(install))
 
 
 def test_malformed_url(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def cell_json(rendered: RenderedImage) -> dict[str, Any]:
             {
                 "name": package.name,
                 "version": package.version,
-                "artifact": package.artifact,
+                "artifact": "wheel" if package.is_wheel else package.artifact,
                 "file": package.filename,
                 "size": package.size,
             }

@@ -23,7 +23,7 @@ def plan_table(
     lines = []
     for image in rendered:
         selection = image.plan.selection
-        sources = [package.name for package in selection.packages if package.artifact != "wheel"]
+        sources = [package.name for package in selection.packages if not package.is_wheel]
         download = "unknown size" if selection.download_size is None else format_size(selection.download_size)
         kinds = f"{len(selection.packages) - len(sources)} wheels"
         kinds += f", {len(sources)} built from source ({', '.join(sources)})" if sources else ""
