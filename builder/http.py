@@ -104,15 +104,16 @@ class Session(requests.Session):
 
         def follow() -> requests.Response:
             address, headers = url, dict(kwargs.pop("headers", None) or {})
+            query = kwargs.pop("params", None)
             for _ in range(_MOST_REDIRECTS):
-                response = send(method, address, data=body(), headers=headers, **kwargs)
+                response = send(method, address, params=query, data=body(), headers=headers, **kwargs)
                 _read(response, limit, deadline, sink)
                 target = _redirect_target(response, method)
                 if target is None:
                     return response
                 if Origin.of(target) != Origin.of(str(response.url)):
                     headers.pop("Authorization", None)
-                address = target
+                address, query = target, None
             raise RefusedError(f"more than {_MOST_REDIRECTS} redirects")
 
         return _call_until_stopped(self.stopped, follow, deadline)

@@ -9,6 +9,7 @@ import selectors
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -186,13 +187,41 @@ class ProcessGroup:
                 raise CommandError(f"cannot start {argv[0]}: {error.strerror}") from error
             self._running.add(process)
         try:
-            yield process
+            with _ending_with_this_process(process):
+                yield process
         finally:
             if process.poll() is None:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
             with self._lock:
                 self._running.discard(process)
+
+
+# Waits until its input ends, because the process at the other end ended, and then stops a process group.
+_WATCH: Final = """
+import os, signal, sys, time
+sys.stdin.read()
+for number in (signal.SIGTERM, signal.SIGKILL):
+    try:
+        os.killpg(int(sys.argv[1]), number)
+    except OSError:
+        break
+    time.sleep(5)
+"""
+
+
+@contextlib.contextmanager
+def _ending_with_this_process(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Have another process stop this one's child if this one is killed during the block, which it cannot notice."""
+    argv = (sys.executable, "-I", "-S", "-c", _WATCH, str(process.pid))
+    output = subprocess.DEVNULL
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+    ) as watcher:  # fmt: skip
+        try:
+            yield
+        finally:
+            watcher.kill()
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:

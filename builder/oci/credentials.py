@@ -87,7 +87,7 @@ def docker_environment() -> Iterator[Mapping[str, str]]:
     """Yield the environment variables that give the docker command the logins of a GitLab job; none outside a job.
 
     DOCKER_CONFIG names a temporary folder with those logins and everything from Docker's own config folder: contexts,
-    plugins, builders.
+    plugins, builders. The logins are in memory, so that a run that is killed leaves no password in a file.
     """
     logins = _job_logins()
     if not logins:
@@ -102,8 +102,23 @@ def docker_environment() -> Iterator[Mapping[str, str]]:
             if path.name != "config.json":
                 Path(folder, path.name).symlink_to(path.absolute())
         table = {**config, "auths": auths | config.get("auths", {})}
-        Path(folder, "config.json").write_text(json.dumps(table), encoding="utf-8")
-        yield {"DOCKER_CONFIG": folder}
+        with _readable(json.dumps(table).encode(), Path(folder, "config.json")):
+            yield {"DOCKER_CONFIG": folder}
+
+
+@contextlib.contextmanager
+def _readable(content: bytes, path: Path) -> Iterator[None]:
+    """Make the content readable under the path, to this process's children: in memory on Linux, else in a file."""
+    if not hasattr(os, "memfd_create") or not Path("/proc/self/fd").is_dir():
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        yield
+        return
+    with open(os.memfd_create(path.name), "w+b") as file:  # noqa: PTH123 - a descriptor
+        file.write(content)
+        file.flush()
+        path.symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        yield
 
 
 def _job_logins() -> dict[str, tuple[str, str]]:

@@ -77,7 +77,8 @@ class Lease:
             if time.monotonic() > end:
                 who = standing.holder if standing else "somebody else"
                 raise PublishError(
-                    f"{who} is moving or deleting tags of {self._tag.name}", hint="run again when it has finished"
+                    f"{who} is moving or deleting tags of {self._tag.name}",
+                    hint=f"run again when it has finished; if it never does, delete the tag {LEASE_TAG}",
                 )
             self._registries.pause(_POLL_PERIOD)
 

@@ -25,7 +25,7 @@ from builder.release.lease import held
 from builder.release.promote import fetch_rollback, promote
 from builder.release.prune import Retention, delete_unused, fetch_candidates
 from tests.integration.conftest import own_name
-from tests.integration.faults import Answer, Call, Exchange, FaultProxy, between
+from tests.integration.faults import Answer, Call, Exchange, FaultProxy, HangUp, between
 from tests.integration.nightly import put_foreign, standing
 from tests.integration.registries import Registry, an_open_registry
 
@@ -154,7 +154,12 @@ def test_tag_moved_between_two_moves(case: Case) -> None:
 def test_killed_before_the_journal_was_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a promotion that was killed after its last move is skipped by a later rollback."""
     process = case.start(0, 1)
-    case.proxy.on("PUT", JOURNAL, Call(lambda _: process.kill()), nth=2)
+
+    def kill(_: Exchange) -> HangUp:
+        process.kill()
+        return HangUp()
+
+    case.proxy.on("PUT", JOURNAL, Call(kill), nth=2)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert case.standing() == case.sets[1]
@@ -242,7 +247,9 @@ def test_prune_and_promotion_take_turns(case: Case) -> None:
 
     def begin(_: Exchange) -> None:
         started.append(case.start(0, 1))
-        time.sleep(3)
+        end = time.monotonic() + 8
+        while case.standing() == case.sets[0] and time.monotonic() < end:
+            time.sleep(0.2)
 
     case.proxy.on("DELETE", "", Call(begin))
     assert [each.ref.tag for each in delete_unused(case.repository, case.registries, retention())] == [tag]

@@ -197,6 +197,27 @@ def test_disputed_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form:
     assert not [each for each in other.requests if "authorization" in each.headers]
 
 
+def test_redirected_token_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a token server that redirects gets its query twice, or its redirect gets the password."""
+    with serving(lambda _: Answer(body=b'{"token": "t0ken"}'), monkeypatch) as other:
+
+        def answer(asked: Request) -> Answer:
+            if asked.path.startswith("/token"):
+                return Answer(status=307, headers={"Location": f"http://{other.host}/other"})
+            if asked.headers.get("authorization") == "Bearer t0ken":
+                return Answer(status=404)
+            challenge = f'Bearer realm="http://{asked.headers["host"]}/token",service="x"'
+            return Answer(status=401, headers={"WWW-Authenticate": challenge})
+
+        with serving(answer, monkeypatch) as registry:
+            log_in(registry.host, tmp_path, monkeypatch)
+            assert Registries(Mirrors()).fetch_digest(ImageRef.from_str(f"{registry.host}/acme/ci:3.12")) is None
+    assert [each.path for each in other.requests] == ["/other"]
+    assert "authorization" not in other.requests[0].headers
+    asked = [each for each in registry.requests if each.path.startswith("/token?")]
+    assert [each.headers.get("authorization") for each in asked] == [BASIC]
+
+
 def test_redirected_reading(door: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a registry that keeps its blobs with somebody else, as most large ones do, cannot be read."""
     with serving(lambda _: Answer(body=b"content"), monkeypatch) as storage:

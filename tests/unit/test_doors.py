@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 import requests
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
@@ -56,7 +56,8 @@ REF: Final = ImageRef.from_str("localhost:5000/acme/ci:3.12")
 DIGEST: Final = f"sha256:{'a' * 64}"
 _SETTINGS: Final = settings(
     max_examples=int(os.environ.get("INPUTS", "100")), derandomize=True, database=None, deadline=None,
-    phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
 
@@ -175,7 +176,13 @@ def test_docker_config(tmp_path: Path, config: bytes, printed: bytes, registry: 
                 door()
 
 
+_DEEP = f"x = {'[' * 3000}".encode()
+_LONG = f"x = {'9' * 5000}".encode()
+
+
 @_SETTINGS
+@example(_DEEP)
+@example(_LONG)
 @given(damaged(SMALL, EXAMPLE))
 def test_matrix(content: bytes) -> None:
     """Broken: an odd matrix causes a traceback."""
@@ -236,6 +243,8 @@ two @ https://files.invalid/two-1.0-py3-none-any.whl#sha256={"a" * 64}
 
 
 @_SETTINGS
+@example(lock=_DEEP, pyproject=_LONG, version="²")
+@example(lock=PYLOCK.encode(), pyproject=_DEEP, version="3.\0")
 @given(lock=damaged(PYLOCK), pyproject=damaged(PYPROJECT), version=texts)
 def test_pylock(tmp_path: Path, lock: bytes, pyproject: bytes, version: str) -> None:
     """Broken: an odd pylock.toml, or an odd pyproject.toml next to it, causes a traceback."""
@@ -342,6 +351,8 @@ def test_words(text: str) -> None:
 
 
 @_SETTINGS
+@example("²")
+@example("9" * 20)
 @given(texts)
 def test_variables(text: str) -> None:
     """Broken: an odd value of a variable causes a traceback."""
