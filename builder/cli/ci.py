@@ -11,8 +11,10 @@ from builder.cli.options import PATH, cell_options, matrix_option
 from builder.cli.output.messages import print_note
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
-from builder.gitlab.adopt.adopt import adopt, patch
-from builder.gitlab.adopt.file import read_gitlab_file
+from builder.gitlab.adopt.adopt import adopt
+from builder.gitlab.adopt.file import GitLabFile
+from builder.gitlab.adopt.include import read_pipeline, top_folder
+from builder.gitlab.adopt.remark import in_brief
 from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
 from builder.matrix.file import read_matrix
@@ -66,11 +68,13 @@ def pipeline_command(
 @ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")
 @click.argument("file", type=PATH, default=".gitlab-ci.yml", metavar="[FILE]")
 @matrix_option
+@click.option("--explain", is_flag=True, help="Print every remark in full, with what to do.")
 @verbosity
-def adopt_command(file: Path, matrix: Path | None) -> None:
+def adopt_command(file: Path, matrix: Path | None, *, explain: bool) -> None:
     """Print, as a diff, what to change in FILE so that its jobs run on baked images; write nothing.
 
-    FILE defaults to .gitlab-ci.yml. Jobs that do not change are listed on stderr, with the reason.
+    FILE defaults to .gitlab-ci.yml. The files that it includes from the same checkout are read and changed as well.
+    What does not change is listed on stderr, with the reason; --explain says what to do about it.
 
     \b
     builder ci adopt | git apply
@@ -78,15 +82,22 @@ def adopt_command(file: Path, matrix: Path | None) -> None:
     if matrix is None and not Path(MATRIX_NAME).exists():
         hint = "write one (docs/matrix.md), or name it with -f: its cells are the images that jobs can use"
         raise UsageError(f"no {MATRIX_NAME} in this folder", hint=hint)
-    before = read_gitlab_file(file)
-    adoption = adopt(before, read_matrix(matrix or Path(MATRIX_NAME)))
-    path = file.resolve()
-    name = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
-    click.echo(patch(name.as_posix(), before.text, adoption.text), nl=False)
-    for remark in adoption.remarks if not is_quiet() else ():
-        print_note(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
-    if adoption.text == before.text and not is_quiet():
+    adoption = adopt(read_pipeline(file), read_matrix(matrix or Path(MATRIX_NAME)))
+    for edited in adoption.files:
+        click.echo(edited.diff(_name_in_diff(edited.file)), nl=False)
+    if is_quiet():
+        return
+    for line in [remark.full for remark in adoption.remarks] if explain else in_brief(adoption.remarks):
+        print_note(line)
+    if not any(edited.cuts for edited in adoption.files):
         print_note(f"builder: nothing to change in {file}")
+
+
+def _name_in_diff(file: GitLabFile) -> str:
+    """The path relative to the working directory, or else relative to the top of the repository."""
+    path = Path(file.source).resolve()
+    here = Path.cwd()
+    return path.relative_to(here if path.is_relative_to(here) else top_folder(path)).as_posix()
 
 
 def _words(options: str) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from builder.gitlab.adopt.adopt import adopt
 from builder.gitlab.adopt.file import parse_gitlab_file
+from builder.gitlab.adopt.pipeline import Pipeline
 from builder.matrix.file import parse_matrix
 from tests.gitlab import MATRIX, WAYS
 
@@ -38,6 +39,7 @@ def test_diff_gives_exactly_the_text(way: str, ends: str, program: list[str], tm
     command = [sys.executable, "-m", "builder", "ci", "adopt", str(path.relative_to(tmp_path))]
     diff = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
     subprocess.run(program, cwd=tmp_path, check=True, input=diff)
-    expected = adopt(parse_gitlab_file(text, source="x"), parse_matrix(MATRIX, source="matrix.toml")).text
+    pipeline = Pipeline(files=(parse_gitlab_file(text, source="x"),))
+    expected = adopt(pipeline, parse_matrix(MATRIX, source="matrix.toml")).files[0].text
     assert expected != text
     assert path.read_bytes() == expected.encode()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from builder.gitlab.adopt.job import expand
@@ -73,11 +74,19 @@ def effect_of(text: str, variables: Mapping[str, str]) -> Effect | None:
         return Effect(kind="add-uv-to-path")
     if is_compound(text):
         return None
-    try:
-        words = shlex.split(text)
-    except ValueError:
+    words = words_of(text)
+    if not words:
         return None
     return _venv_effect(words, variables) or _tool_effect(words) or _path_effect(text, variables)
+
+
+@lru_cache(maxsize=10_000)
+def words_of(command: str) -> tuple[str, ...]:
+    """The words of a command as a shell reads them; none if a quote is not closed."""
+    try:
+        return tuple(shlex.split(command))
+    except ValueError:
+        return ()
 
 
 def effects_inside(text: str, variables: Mapping[str, str]) -> list[tuple[int, str, Effect]]:
@@ -96,7 +105,7 @@ def is_compound(text: str) -> bool:
     return _COMPOUND.search(text.strip()) is not None or "$(" in text or "`" in text
 
 
-def _venv_effect(words: list[str], variables: Mapping[str, str]) -> Effect | None:
+def _venv_effect(words: Sequence[str], variables: Mapping[str, str]) -> Effect | None:
     match words:
         case [python, "-m", "venv" | "virtualenv", *rest] if _PYTHON.fullmatch(python):
             directory = _last_argument(rest)
@@ -115,13 +124,13 @@ def _venv_effect(words: list[str], variables: Mapping[str, str]) -> Effect | Non
     return Effect(kind="create-venv", venv=in_project(directory, variables)) if directory else None
 
 
-def _last_argument(words: list[str]) -> str:
+def _last_argument(words: Sequence[str]) -> str:
     values = [word for before, word in zip(["", *words], words, strict=False) if before not in _TAKES_VALUE]
     arguments = [word for word in values if not word.startswith("-")]
     return arguments[0] if len(arguments) == 1 else ""
 
 
-def _tool_effect(words: list[str]) -> Effect | None:
+def _tool_effect(words: Sequence[str]) -> Effect | None:
     match words:
         case [python, "-m", *rest] if _PYTHON.fullmatch(python):
             return _tool_effect(rest)

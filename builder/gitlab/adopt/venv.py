@@ -8,9 +8,10 @@ from typing import Final
 
 from builder.errors import listed
 from builder.gitlab.adopt.draft import Command, Draft, variable_values
-from builder.gitlab.adopt.file import Scalar, Slot
 from builder.gitlab.adopt.job import Job, Line
-from builder.gitlab.adopt.removal import removed_nodes
+from builder.gitlab.adopt.node import Scalar, Slot
+from builder.gitlab.adopt.pipeline import Place
+from builder.gitlab.adopt.removal import parts_of
 from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project
 
 # The usual names of a project's environment; one with another name serves another purpose.
@@ -31,25 +32,27 @@ _REASONS: Final[Mapping[EffectKind, str]] = {
 }
 
 
-def failing_lines(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
+def failing_lines(draft: Draft, job: Job) -> Iterator[tuple[Place, str]]:
     """The lines of a job that would fail on a baked image and cannot be edited: where, and what to do."""
-    created = {command.effect.venv for command in draft.commands if command.effect.kind == "create-venv"}
-    for command in draft.commands:
-        if command.job is not job or command.effect.kind not in VENV_EFFECTS or command.is_editable:
+    for command in draft.commands_of[job]:
+        if command.effect.kind not in VENV_EFFECTS or command.is_editable:
             continue
         if command.effect.kind == "create-venv" and command.effect.variable:
-            yield command.index, f"`{command.text}` would replace the baked environment; remove it"
-        elif command.effect.venv not in created:
+            yield command.place, f"`{command.text}` would replace the baked environment; remove it"
+        elif command.effect.venv not in draft.created_venvs:
             missing = f"`{command.text}` needs {command.effect.venv}, which does not exist in a baked image"
-            yield command.index, f"{missing}; {_advice(command)}"
+            yield command.place, f"{missing}; {_advice(command)}"
         elif job.name in draft.refused:
-            yield command.index, f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
+            yield command.place, f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
     for line in job.lines:
         if job.name in draft.refused and (match := _UV.search(line.scalar.value)):
             conflict = "uses the baked environment, but the job has its own, which cannot be removed automatically"
-            yield line.scalar.start, f"`{match[0]}` {conflict}"
+            yield draft.pipeline.place(line.scalar), f"`{match[0]}` {conflict}"
         if re.search(r"\bpip3? install\b.*\s--user\b", line.scalar.value):
-            yield line.scalar.start, "`pip install --user` fails in a virtual environment; remove --user"
+            yield (
+                draft.pipeline.place(line.scalar),
+                "`pip install --user` fails in a virtual environment; remove --user",
+            )
 
 
 def conflicting_jobs(draft: Draft) -> set[str]:
@@ -88,7 +91,9 @@ def _keep_special_purpose(draft: Draft, venv: str, commands: Sequence[Command]) 
     for command in commands:
         if command.job in draft.baked and command.effect.kind == "create-venv":
             reason = "its name suggests a separate environment"
-            draft.remark(command.index, command.job, f"left alone, with all lines for {venv}: {reason}")
+            draft.remark(
+                command.place, command.job, f"left alone, with all lines for {venv}: {reason}", kind="left-alone"
+            )
     return {command.job for command in commands if command.job in draft.baked and command.effect.kind == "activate"}
 
 
@@ -97,15 +102,17 @@ def _is_kept(draft: Draft, venv: str, commands: Sequence[Command]) -> bool:
     fixed = [command for command in commands if command.job in draft.baked and not command.is_editable]
     for command in fixed:
         advice = f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
-        draft.remark(command.index, command.job, f"left alone, with all lines for {venv}: {advice}")
+        draft.remark(command.place, command.job, f"left alone, with all lines for {venv}: {advice}", kind="left-alone")
     mentions = list(_path_mentions(draft, venv, commands))
     for job, line in mentions:
-        draft.remark(line.scalar.start, job, f"left alone, with all lines for {venv}: it uses a path inside it")
+        draft.remark(
+            line.scalar, job, f"left alone, with all lines for {venv}: it uses a path inside it", kind="left-alone"
+        )
     is_shared = _is_shared(commands, draft.baked)
     if is_shared:
         others = listed(sorted({command.job.name for command in commands if command.job not in draft.baked}))
         reason = f"jobs that do not run on a baked image need them too ({others})"
-        draft.remark(commands[0].index, commands[0].job, f"the lines for {venv} stay: {reason}")
+        draft.remark(commands[0].place, commands[0].job, f"the lines for {venv} stay: {reason}", kind="stays")
     return bool(fixed or mentions or is_shared)
 
 
@@ -136,17 +143,17 @@ def _remove_commands(draft: Draft, venv: str, commands: Sequence[Command]) -> bo
     }
     while obstacle := draft.remove(set(removable)):
         # A script needs a line: creating an environment does no harm, but entering one that is missing would fail.
-        script = removed_nodes({obstacle.slot})
+        script = set(parts_of(obstacle.slot))
         harmless = [
             slot
             for slot, command in removable.items()
             if slot in script and command.effect.kind in {"create-venv", "install-virtualenv"}
         ]
         if not harmless:
-            draft.remark(obstacle.slot.start, None, f"the lines for {venv} stay: {obstacle.reason}")
+            draft.remark(obstacle.slot, None, f"the lines for {venv} stay: {obstacle.reason}", kind="stays")
             return False
         job = removable.pop(harmless[0]).job
-        draft.remark(harmless[0].start, job, f"left alone: {obstacle.reason}; you can delete the job")
+        draft.remark(harmless[0], job, f"left alone: {obstacle.reason}; you can delete the job", kind="left-alone")
     for command in commands:
         if command.effect.kind == "run-program":
             scalar = command.line.scalar
@@ -167,13 +174,13 @@ def drop_lines(draft: Draft) -> None:
             continue
         blocked = draft.reason_to_keep(job for job in users[command.line.scalar] if job not in draft.with_venv)
         if not command.is_editable or command.line.slot is None:
-            draft.remark(command.index, command.job, f"left alone: {_by_hand(command)}")
+            draft.remark(command.place, command.job, f"left alone: {_by_hand(command)}", kind="left-alone")
         elif blocked:
-            draft.remark(command.index, command.job, f"left alone: {blocked} and has this line too")
+            draft.remark(command.place, command.job, f"left alone: {blocked} and has this line too", kind="left-alone")
         else:
             proposals.append(({command.line.slot}, command))
     for command, reason in draft.remove_each(proposals):
-        draft.remark(command.index, command.job, f"left alone: {reason}; {_by_hand(command)}")
+        draft.remark(command.place, command.job, f"left alone: {reason}; {_by_hand(command)}", kind="left-alone")
 
 
 def _by_hand(command: Command) -> str:
@@ -185,4 +192,4 @@ def _is_needed(draft: Draft, command: Command) -> bool:
     if command.effect.kind == "install-virtualenv" and command.job in draft.with_venv:
         return True
     has_rust = any("rustup" in line.scalar.value for line in command.job.lines)
-    return command.line.slot in draft.removed or (command.effect.kind == "add-uv-to-path" and has_rust)
+    return command.line.slot in draft.removal.slots or (command.effect.kind == "add-uv-to-path" and has_rust)

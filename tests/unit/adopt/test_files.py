@@ -33,7 +33,7 @@ def test_last_line_without_a_newline_is_removed(tmp_path: Path, monkeypatch: pyt
 def test_blank_lines(adopt: Adopt) -> None:
     """Broken: two blank lines remain where the lines between them were removed."""
     text = f"stages: [test]\n\nvariables:\n  UV_LINK_MODE: copy\n\n{BAKED}  script: uv sync\n"
-    assert adopt(text)[0] == "-\n-variables:\n-  UV_LINK_MODE: copy\n"
+    assert adopt(text)[0] == "-variables:\n-  UV_LINK_MODE: copy\n-\n"
 
 
 def test_header_of_a_component(adopt: Adopt) -> None:

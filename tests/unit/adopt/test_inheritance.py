@@ -89,7 +89,7 @@ def test_job_of_an_included_file(adopt: Adopt) -> None:
     text = "include: {local: base.yml}\ntest:\n  extends: .python\n  script: uv sync\n"
     changed, remarks = adopt(text)
     assert changed == ""
-    assert ".gitlab-ci.yml:4: test: left alone: it extends .python, which this file does not define" in remarks
+    assert ".gitlab-ci.yml:4: test: left alone: it extends .python, which no file here defines" in remarks
 
 
 def test_job_on_an_included_baked_image(adopt: Adopt) -> None:

@@ -51,7 +51,7 @@ def test_variable_that_only_a_removed_one_used(adopt: Adopt) -> None:
     assert adopt(text)[0] == "-variables:\n-  ROOT: .cache\n-  UV_CACHE_DIR: $ROOT/uv\n"
     changed, remarks = adopt(f"include: {{local: x.yml}}\n{text}")
     assert changed == "-  UV_CACHE_DIR: $ROOT/uv\n"
-    assert "ROOT stays: nothing in this file uses it any more, but an included file might" in remarks
+    assert "ROOT stays: nothing here uses it any more, but an included file might" in remarks
 
 
 def test_uv_python_with_a_version(adopt: Adopt) -> None:

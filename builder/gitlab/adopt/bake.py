@@ -1,0 +1,71 @@
+"""Replace the images of Python jobs by those of the matrix, each where it is defined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from builder.errors import listed
+from builder.gitlab.adopt.draft import Draft
+from builder.gitlab.adopt.image import Refusal, Replacement, find_replacement
+from builder.gitlab.adopt.job import Job
+from builder.gitlab.adopt.node import Scalar
+from builder.gitlab.adopt.venv import failing_lines
+
+_BAKED_JOB: Final = re.compile(r"\.prebuilt(?:-.*)?")  # the jobs that `builder ci images` writes
+
+
+def replace_images(draft: Draft) -> None:
+    """Replace Python images by those of the cells, at the place of their definition."""
+    by_image: dict[Scalar, list[Job]] = {}
+    for job in draft.jobs:
+        if job.image:
+            by_image.setdefault(job.image, []).append(job)
+        elif any(_BAKED_JOB.fullmatch(base) for base in job.missing_bases):
+            draft.baked.add(job)
+        elif line := draft.installing[job]:
+            draft.remark(line.scalar, job, f"left alone: {_without_image(draft, job)}", kind="left-alone")
+    for image, users in by_image.items():
+        if image.value.startswith((f"{draft.repository}:", f"{draft.repository}@")):
+            draft.baked.update(users)
+        else:
+            _replace_image(draft, image, users)
+
+
+def _without_image(draft: Draft, job: Job) -> str:
+    if job.missing_bases:
+        return f"it extends {listed(job.missing_bases)}, which no file here defines"
+    names = listed([f"{draft.repository}:{cell.name}" for cell in draft.matrix.cells])
+    return f"it has no image; if it runs on a Docker runner, set `image:` to one of {names}"
+
+
+def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
+    variable_sets = [variables for job in users for variables in job.variable_sets]
+    replacement = find_replacement(image.value, variable_sets, draft.matrix, draft.repository)
+    if replacement is None:
+        for job in users:
+            if draft.installing[job]:
+                draft.remark(
+                    image, job, f"left alone: {image.value} is not a Python image that builder knows", kind="left-alone"
+                )
+    elif isinstance(replacement, Refusal):
+        draft.remark(image, users[0], f"left alone: {replacement.reason}", kind="left-alone")
+    elif not draft.pipeline.file_of(image).is_replaceable(image):
+        draft.remark(image, users[0], f"left alone: write {replacement.image} here, on one line", kind="left-alone")
+    else:
+        _bake(draft, image, users, replacement)
+
+
+def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replacement) -> None:
+    """Replace an image, unless one of its jobs would fail on the new one."""
+    failing = [(job, place, reason) for job in users for place, reason in failing_lines(draft, job)]
+    for job, place, reason in failing:
+        draft.remark(place, job, f"left alone, and so is its image {image.value}: {reason}", kind="left-alone")
+    if failing:
+        return
+    draft.replaced[image] = replacement.image
+    draft.baked.update(users)
+    draft.dropped_variables |= replacement.dropped_variables
+    for note in replacement.notes:
+        draft.remark(image, users[0], note, kind="check")
