@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from builder.gitlab.adopt.bake import replace_images
-from builder.gitlab.adopt.draft import Draft
+from builder.gitlab.adopt.draft import Draft, Images
 from builder.gitlab.adopt.file import EditedFile, Edits
 from builder.gitlab.adopt.inheritance import read_jobs
 from builder.gitlab.adopt.leftover import remark_on_leftovers
@@ -36,9 +36,10 @@ class Adoption:
 def adopt(pipeline: Pipeline, matrix: Matrix) -> Adoption:
     """Rewrite the files of a pipeline so that the jobs that use Python run on the images of a matrix."""
     jobs = read_jobs(pipeline)
+    images = Images(matrix=matrix, repository=matrix.repository or REPOSITORY)
     refused: frozenset[str] = frozenset()
     while True:  # which jobs conflict with an environment that stays is known only once the images are chosen
-        draft = Draft(pipeline, jobs, matrix, matrix.repository or REPOSITORY, refused)
+        draft = Draft(pipeline, jobs, images, refused)
         replace_images(draft)
         drop_environments(draft)
         conflicting = conflicting_jobs(draft)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from builder.errors import listed
+from builder.gitlab.adopt.cell import Replacement, find_replacement
 from builder.gitlab.adopt.draft import Draft
-from builder.gitlab.adopt.image import Refusal, Replacement, find_replacement
+from builder.gitlab.adopt.image import Refusal
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.node import Scalar
+from builder.gitlab.adopt.package import needs_of
+from builder.gitlab.adopt.pipeline import Place
 from builder.gitlab.adopt.venv import failing_lines
+from builder.matrix.model import Cell
 
 _BAKED_JOB: Final = re.compile(r"\.prebuilt(?:-.*)?")  # the jobs that `builder ci images` writes
 
@@ -27,7 +31,7 @@ def replace_images(draft: Draft) -> None:
         elif line := draft.installing[job]:
             draft.remark(line.scalar, job, f"left alone: {_without_image(draft, job)}", kind="left-alone")
     for image, users in by_image.items():
-        if image.value.startswith((f"{draft.repository}:", f"{draft.repository}@")):
+        if image.value.startswith((f"{draft.images.repository}:", f"{draft.images.repository}@")):
             draft.baked.update(users)
         else:
             _replace_image(draft, image, users)
@@ -36,13 +40,15 @@ def replace_images(draft: Draft) -> None:
 def _without_image(draft: Draft, job: Job) -> str:
     if job.missing_bases:
         return f"it extends {listed(job.missing_bases)}, which no file here defines"
-    names = listed([f"{draft.repository}:{cell.name}" for cell in draft.matrix.cells])
+    names = listed([f"{draft.images.repository}:{cell.name}" for cell in draft.images.matrix.cells])
     return f"it has no image; if it runs on a Docker runner, set `image:` to one of {names}"
 
 
 def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
     variable_sets = [variables for job in users for variables in job.variable_sets]
-    replacement = find_replacement(image.value, variable_sets, draft.matrix, draft.repository)
+    replacement = find_replacement(
+        image.value, variable_sets, draft.images.matrix, draft.images.repository, draft.images.newest_python
+    )
     if replacement is None:
         for job in users:
             if draft.installing[job]:
@@ -60,6 +66,7 @@ def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
 def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replacement) -> None:
     """Replace an image, unless one of its jobs would fail on the new one."""
     failing = [(job, place, reason) for job in users for place, reason in failing_lines(draft, job)]
+    failing += [each for cell in replacement.slimmer for each in _missing_packages(draft, users, cell)]
     for job, place, reason in failing:
         draft.remark(place, job, f"left alone, and so is its image {image.value}: {reason}", kind="left-alone")
     if failing:
@@ -69,3 +76,13 @@ def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replac
     draft.dropped_variables |= replacement.dropped_variables
     for note in replacement.notes:
         draft.remark(image, users[0], note, kind="check")
+
+
+def _missing_packages(draft: Draft, users: Sequence[Job], cell: Cell) -> Iterator[tuple[Job, Place, str]]:
+    """What jobs run that a full image has and a slim cell lacks."""
+    present = {package.partition("=")[0] for package in cell.packages}
+    for job in users:
+        for need in needs_of(job, draft.pipeline.folder, present):
+            advice = f'add "{need.package}" to packages of bases.{cell.base} in {draft.images.matrix.source}'
+            reason = f"`{need.command}` needs {need.package}, which {cell.name} lacks; {advice}"
+            yield job, draft.pipeline.place(need.line.scalar), reason

@@ -31,6 +31,19 @@ class Command:
     is_editable: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The images that jobs may run on: the cells of a matrix, in a repository.
+
+    `newest_python` is what `python:latest` stands for, '' if that is open. `suffix` ends the tags, as `$PREBUILT` does.
+    """
+
+    matrix: Matrix
+    repository: str
+    newest_python: str = ""
+    suffix: str = ""
+
+
 class Draft:
     """The edits so far.
 
@@ -38,13 +51,10 @@ class Draft:
     `refused` are the names of jobs that would fail on a baked image.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, jobs: Sequence[Job], matrix: Matrix, repository: str, refused: Set[str]
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, jobs: Sequence[Job], images: Images, refused: Set[str]) -> None:
         self.pipeline = pipeline
+        self.images = images
         self.jobs = tuple(job for job in jobs if not job.is_trigger and not job.is_partial)
-        self.matrix = matrix
-        self.repository = repository
         self.refused = refused
         self.commands_of = {
             job: tuple(command for line in job.lines for command in _commands(pipeline, job, line)) for job in self.jobs

@@ -24,6 +24,7 @@ def read_pipeline(path: Path) -> Pipeline:
     reader.read(path, read_gitlab_file(path, str(path)))
     return Pipeline(
         files=tuple(reader.files),
+        folder=top,
         foreign=tuple(reader.foreign),
         is_part=_is_part(path, top),
         children=tuple(dict.fromkeys(_children(reader.files))),

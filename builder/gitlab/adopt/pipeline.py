@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 from builder.gitlab.adopt.file import GitLabFile
@@ -46,11 +47,12 @@ class Include:
 class Pipeline:
     """The files of a pipeline by precedence, the first one being the file that includes the others.
 
-    `foreign` are the includes that could not be read. `is_part` says that other files include this one. `children` are
-    the files of the checkout that child pipelines run.
+    `folder` is the project's, if there is one. `foreign` are the includes that could not be read. `is_part` says that
+    other files include this one. `children` are the files of the checkout that child pipelines run.
     """
 
     files: tuple[GitLabFile, ...]
+    folder: Path | None = None
     foreign: tuple[Include, ...] = ()
     is_part: bool = False
     children: tuple[str, ...] = ()
