@@ -15,6 +15,7 @@ from builder.gitlab.adopt.draft import Draft, Images
 from builder.gitlab.adopt.file import EditedFile, Edits
 from builder.gitlab.adopt.inheritance import read_jobs
 from builder.gitlab.adopt.leftover import remark_on_leftovers
+from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
 from builder.gitlab.adopt.remark import Remark, in_order
 from builder.gitlab.adopt.store import drop_stores
@@ -46,6 +47,7 @@ def adopt(pipeline: Pipeline, matrix: Matrix) -> Adoption:
         if conflicting <= refused:
             break
         refused |= conflicting
+    use_uv(draft)
     drop_lines(draft)
     drop_stores(draft)
     drop_variables(draft)

@@ -11,6 +11,7 @@ from builder.gitlab.adopt.cell import Replacement, find_replacement
 from builder.gitlab.adopt.draft import Draft
 from builder.gitlab.adopt.image import Refusal
 from builder.gitlab.adopt.job import Job
+from builder.gitlab.adopt.manager import faults_of
 from builder.gitlab.adopt.node import Scalar
 from builder.gitlab.adopt.package import needs_of
 from builder.gitlab.adopt.pipeline import Place
@@ -65,8 +66,7 @@ def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
 
 def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replacement) -> None:
     """Replace an image, unless one of its jobs would fail on the new one."""
-    failing = [(job, place, reason) for job in users for place, reason in failing_lines(draft, job)]
-    failing += [each for cell in replacement.slimmer for each in _missing_packages(draft, users, cell)]
+    failing = [(job, place, reason) for job in users for place, reason in _faults(draft, job, replacement.slimmer)]
     for job, place, reason in failing:
         draft.remark(place, job, f"left alone, and so is its image {image.value}: {reason}", kind="left-alone")
     if failing:
@@ -78,11 +78,15 @@ def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replac
         draft.remark(image, users[0], note, kind="check")
 
 
-def _missing_packages(draft: Draft, users: Sequence[Job], cell: Cell) -> Iterator[tuple[Job, Place, str]]:
-    """What jobs run that a full image has and a slim cell lacks."""
-    present = {package.partition("=")[0] for package in cell.packages}
-    for job in users:
+def _faults(draft: Draft, job: Job, slimmer: Sequence[Cell]) -> Iterator[tuple[Place, str]]:
+    """Why a job would fail on a baked image, and where; `slimmer` are the cells that replace a full image."""
+    yield from failing_lines(draft, job)
+    yield from faults_of(draft, job)
+    if job in draft.handed_over:
+        yield draft.pipeline.place(job.slot), draft.handed_over[job]
+    for cell in slimmer:
+        present = {package.partition("=")[0] for package in cell.packages}
         for need in needs_of(job, draft.pipeline.folder, present):
             advice = f'add "{need.package}" to packages of bases.{cell.base} in {draft.images.matrix.source}'
             reason = f"`{need.command}` needs {need.package}, which {cell.name} lacks; {advice}"
-            yield job, draft.pipeline.place(need.line.scalar), reason
+            yield draft.pipeline.place(need.line.scalar), reason

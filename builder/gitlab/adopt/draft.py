@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from builder.gitlab.adopt.file import GitLabFile
+from builder.gitlab.adopt.handover import handed_over
 from builder.gitlab.adopt.job import Job, Line, variables_in
 from builder.gitlab.adopt.node import Node, Scalar, Slot
 from builder.gitlab.adopt.pipeline import Pipeline, Place
@@ -64,9 +65,17 @@ class Draft:
         self.created_venvs = frozenset(
             command.effect.venv for command in self.commands if command.effect.kind == "create-venv"
         )
+        self.handed_over = handed_over(
+            {
+                job: {each.effect.venv for each in commands if each.effect.kind in VENV_EFFECTS}
+                for job, commands in self.commands_of.items()
+            },
+            pipeline.folder,
+        )
         self.installing = {job: _installing(job) for job in self.jobs}
         self.baked: set[Job] = set()
         self.with_venv: set[Job] = set()
+        self.downloading: dict[Job, str] = {}  # jobs whose tox or nox fills its environments by pip
         self.dropped_variables: set[str] = set()  # variables that the removed or replaced text expanded
         self.removal = Removal(pipeline, self.jobs)
         self.replaced: dict[Scalar, str] = {}
@@ -103,6 +112,8 @@ class Draft:
         for job in users:
             if job in self.with_venv:
                 return f"{job.name} keeps its own environment"
+            if job in self.downloading:
+                return f"{self.downloading[job]} in {job.name} downloads packages"
             if job not in self.baked and self.installing[job]:
                 return f"{job.name} does not run on a baked image"
         return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.gitlab.adopt.job import Job, Line
-from builder.gitlab.adopt.program import Use, uses_in
+from builder.gitlab.adopt.program import Use, read_file, uses_below
 
 # By program, the Debian package. Full images are Debian's only; they have all of these.
 _PACKAGES: Final[Mapping[str, str]] = {
@@ -57,7 +57,7 @@ def needs_of(job: Job, folder: Path | None, present: Iterable[str] = ()) -> Iter
     """
     present = {*present, *installed_packages(job)}
     for line in job.lines:
-        for use in uses_in(line.scalar.value, folder):
+        for use in uses_below(line.scalar.value, folder):
             for package in _packages(use, folder):
                 if package not in present and not (package in _COMPILERS and present & _COMPILERS):
                     present.add(package)
@@ -79,15 +79,8 @@ def _packages(use: Use, folder: Path | None) -> Iterator[str]:
     if use.program in _GIT_USERS or _WITH_GIT.search(use.command):
         yield "git"
     if folder and _BUILDS.search(use.command):
-        text = "".join(_text(folder / name) for name in ("setup.py", "setup.cfg", "pyproject.toml"))
+        text = "".join(read_file(folder / name, folder) for name in ("setup.py", "setup.cfg", "pyproject.toml"))
         if _VERSION_FROM_GIT.search(text):
             yield "git"
         if _COMPILES.search(text):
             yield "g++"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

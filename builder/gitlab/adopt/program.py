@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +34,14 @@ class Use:
     via: str = ""
 
 
-def uses_in(text: str, folder: Path | None = None) -> Iterator[Use]:
-    """The programs that a script runs; with the project's folder, also in its Makefile and in its shell scripts."""
+@lru_cache(maxsize=50_000)
+def uses_in(text: str) -> tuple[Use, ...]:
+    """The programs that a script runs."""
+    return tuple(_uses(text, None, "", set()))
+
+
+def uses_below(text: str, folder: Path | None) -> Iterator[Use]:
+    """The programs that a script runs; with the project's folder, also those of `make` targets and shell scripts."""
     yield from _uses(text, folder, "", set())
 
 
@@ -80,7 +87,7 @@ def _called(words: Sequence[str], folder: Path, seen: set[tuple[Path, str]]) -> 
     name = arguments[0] if words[0] in {"sh", "bash", "source", "."} and arguments else words[0]
     path = folder / name.removeprefix("./")
     if "/" in name or words[0] != name:
-        text = _text(path, folder) if (path, "") not in seen else ""
+        text = read_file(path, folder) if (path, "") not in seen else ""
         seen.add((path, ""))
         if path.suffix in {".sh", ".bash"} or re.match(r"#!\S*(?:sh|env \w*sh)\b", text):
             yield text
@@ -90,7 +97,7 @@ def _recipes(words: Sequence[str], folder: Path, seen: set[tuple[Path, str]]) ->
     options = dict(itertools.pairwise(words))
     below = folder / options["-C"] if "-C" in options else folder
     names = [options["-f"]] if "-f" in options else ["GNUmakefile", "makefile", "Makefile"]
-    text = next((text for name in names if (text := _text(below / name, folder))), "")
+    text = next((text for name in names if (text := read_file(below / name, folder))), "")
     taken = {options.get("-C"), options.get("-f")}
     targets = [word for word in words[1:] if not word.startswith("-") and "=" not in word and word not in taken]
     rules = _rules(text)
@@ -122,7 +129,7 @@ def _rules(text: str) -> dict[str, tuple[list[str], str]]:
     return {name: (needs[name], recipes[name]) for name in needs}
 
 
-def _text(path: Path, folder: Path) -> str:
+def read_file(path: Path, folder: Path) -> str:
     """The text of a file of the project; '' if there is none, or if it is elsewhere."""
     try:
         inside = path.resolve().is_relative_to(folder.resolve())

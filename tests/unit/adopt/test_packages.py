@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.gitlab.adopt.program import uses_in
+from builder.gitlab.adopt.program import uses_below
 from tests.adopting import changed_lines, run_adopt_files
 from tests.gitlab import MATRIX
 
@@ -105,4 +105,4 @@ def test_recursive_make_and_scripts(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("a: b\n\tmake b\nb: a\n\tsh x.sh\n\t../evil.sh\n", encoding="utf-8")
     (tmp_path / "x.sh").write_text("sh x.sh\nmake a\n", encoding="utf-8")
     (tmp_path.parent / "evil.sh").write_text("#!/bin/sh\nhg\n", encoding="utf-8")
-    assert {use.program for use in uses_in("make a", tmp_path)} == {"make", "sh", "evil.sh"}
+    assert {use.program for use in uses_below("make a", tmp_path)} == {"make", "sh", "evil.sh"}
