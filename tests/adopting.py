@@ -62,6 +62,12 @@ def changed_lines(diff: str) -> dict[str, str]:
     return changed
 
 
+def added_file(diff: str, name: str) -> str:
+    """The text of a new file in a diff."""
+    part = diff.partition(f"--- /dev/null\n+++ b/{name}\n")[2].partition("--- /dev/null\n")[0]
+    return "".join(line[1:] for line in part.splitlines(keepends=True)[1:])
+
+
 def applied(text: str, diff: str) -> str:
     """Apply a unified diff to a text."""
     old, position = re.findall(r"[^\n]*\n|[^\n]+\Z", text), 0

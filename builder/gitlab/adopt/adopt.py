@@ -7,37 +7,83 @@ variables come last, because they can go only when nothing uses them any more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from builder.gitlab.adopt.bake import replace_images
 from builder.gitlab.adopt.draft import Draft, Images
 from builder.gitlab.adopt.file import EditedFile, Edits
+from builder.gitlab.adopt.inclusion import include_component
 from builder.gitlab.adopt.inheritance import read_jobs
 from builder.gitlab.adopt.leftover import remark_on_leftovers
 from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
+from builder.gitlab.adopt.proposal import project_python, propose_matrix
 from builder.gitlab.adopt.remark import Remark, in_order
 from builder.gitlab.adopt.store import drop_stores
 from builder.gitlab.adopt.variable import drop_variables
 from builder.gitlab.adopt.venv import conflicting_jobs, drop_environments, drop_lines
+from builder.gitlab.component import COPY, component_text
+from builder.matrix.file import built_in_matrix, parse_matrix
 from builder.matrix.model import Matrix
 
+MATRIX_NAME: Final = "matrix.toml"
+PREBUILT: Final = "$PREBUILT"  # the suffix of the tags of a merge request that has its own images
 REPOSITORY: Final = "$CI_REGISTRY_IMAGE/ci"  # GitLab expands the variable in image:
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adoption:
-    """The files of a pipeline with their new texts, and remarks, the most important first."""
+    """The edited files of a pipeline, new files by their path in the project, and remarks, the most important first.
+
+    `baked` are the names of the jobs that run on baked images.
+    """
 
     files: tuple[EditedFile, ...]
     remarks: tuple[Remark, ...]
+    baked: frozenset[str]
+    new: Mapping[str, str] = field(default_factory=dict)
 
 
 def adopt(pipeline: Pipeline, matrix: Matrix) -> Adoption:
     """Rewrite the files of a pipeline so that the jobs that use Python run on the images of a matrix."""
+    suffix = PREBUILT if pipeline.has_component and pipeline.has_merge_requests else ""
+    return _adopt(pipeline, Images(matrix=matrix, repository=matrix.repository or REPOSITORY, suffix=suffix))
+
+
+def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
+    """Do the same for a project without a matrix: propose one, and to include the component at this address.
+
+    With '' as the address, the project gets a copy of the component. Nothing is proposed if no job can be moved.
+    """
+    jobs = {job.name: job for job in read_jobs(pipeline) if not job.is_trigger and not job.is_partial}
+    python = project_python(pipeline.folder)
+    suffix = PREBUILT if pipeline.has_merge_requests else ""
+    for _ in range(2):  # the second time without cells that only jobs want that cannot be moved
+        text = propose_matrix(jobs.values(), pipeline.folder)
+        matrix = parse_matrix(text, source=MATRIX_NAME) if text else built_in_matrix(python)
+        images = Images(matrix=matrix, repository=REPOSITORY, newest_python=python, suffix=suffix)
+        adoption = _adopt(pipeline, images)
+        jobs = {name: job for name, job in jobs.items() if name in adoption.baked}
+    if not text or not adoption.baked:
+        return adoption
+    new = {MATRIX_NAME: text}
+    if pipeline.has_component:
+        return replace(adoption, new=new)
+    if not component:
+        new[COPY] = component_text()
+    inclusion = include_component(pipeline, adoption.files[0], component, list(jobs.values()))
+    return replace(
+        adoption,
+        files=(inclusion.file, *adoption.files[1:]),
+        remarks=(*inclusion.remarks, *adoption.remarks),
+        new=new,
+    )
+
+
+def _adopt(pipeline: Pipeline, images: Images) -> Adoption:
     jobs = read_jobs(pipeline)
-    images = Images(matrix=matrix, repository=matrix.repository or REPOSITORY)
     refused: frozenset[str] = frozenset()
     while True:  # which jobs conflict with an environment that stays is known only once the images are chosen
         draft = Draft(pipeline, jobs, images, refused)
@@ -54,4 +100,6 @@ def adopt(pipeline: Pipeline, matrix: Matrix) -> Adoption:
     remark_on_leftovers(draft)
     edits = Edits(removed=draft.removal.slots, replaced=draft.replaced)
     files = tuple(file.edit(edits.within(file)) for file in pipeline.files)
-    return Adoption(files=files, remarks=tuple(in_order(draft.remarks)))
+    return Adoption(
+        files=files, remarks=tuple(in_order(draft.remarks)), baked=frozenset(job.name for job in draft.baked)
+    )

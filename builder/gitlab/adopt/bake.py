@@ -71,7 +71,7 @@ def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replac
         draft.remark(place, job, f"left alone, and so is its image {image.value}: {reason}", kind="left-alone")
     if failing:
         return
-    draft.replaced[image] = replacement.image
+    draft.replaced[image] = f"{replacement.image}{draft.images.suffix}"
     draft.baked.update(users)
     draft.dropped_variables |= replacement.dropped_variables
     for note in replacement.notes:

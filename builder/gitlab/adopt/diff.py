@@ -54,6 +54,11 @@ def patch(name: str, text: str, cuts: Sequence[Cut]) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in hunks)
 
 
+def added(name: str, text: str) -> str:
+    """A new file as a unified diff."""
+    return patch(name, "", [Cut(start=0, end=0, text=text)])
+
+
 def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+\Z", text)
 

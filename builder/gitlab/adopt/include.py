@@ -27,7 +27,7 @@ def read_pipeline(path: Path) -> Pipeline:
         folder=top,
         foreign=tuple(reader.foreign),
         is_part=_is_part(path, top),
-        children=tuple(dict.fromkeys(_children(reader.files))),
+        children=tuple(dict.fromkeys(child for child in _children(reader.files) if (top / child).is_file())),
     )
 
 

@@ -75,6 +75,7 @@ class _Reader:
         return Job(
             name=name,
             slot=own[0],
+            stage=next((self._value(slot.value) for slot in self._definitions("stage", chain)), "test"),
             image=self._image(own_slots["image"] if missing else inherited["image"]),
             is_trigger=is_trigger,
             is_partial=is_elsewhere and not is_trigger and not own_slots["script"],

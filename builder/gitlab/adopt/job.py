@@ -42,6 +42,7 @@ class Job:
 
     name: str
     slot: Slot
+    stage: str
     image: Scalar | None
     is_trigger: bool
     is_partial: bool

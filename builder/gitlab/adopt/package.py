@@ -37,7 +37,10 @@ _VERSION_FROM_GIT: Final = re.compile(
     r"setuptools[-_]scm|hatch-vcs|versioneer|versioningit|dunamai|poetry-dynamic|pbr\b"
 )
 _COMPILES: Final = re.compile(r"ext_modules|Extension\(|cythonize|mesonpy|scikit[-_]build|cffi_modules|pybind11")
-_INSTALLED: Final = re.compile(r"(?:apt-get|apt|aptitude)\b[^&|;\n]*?\binstall\b(?P<names>[^&|;\n]*)")
+_INSTALLED: Final[Mapping[str, re.Pattern[str]]] = {
+    "debian": re.compile(r"(?:apt-get|apt|aptitude)\b[^&|;\n]*?\binstall\b(?P<names>[^&|;\n]*)"),
+    "alpine": re.compile(r"\bapk\b[^&|;\n]*?\badd\b(?P<names>[^&|;\n]*)"),
+}
 _COMPILERS: Final = frozenset({"gcc", "g++", "build-essential"})
 
 
@@ -64,10 +67,10 @@ def needs_of(job: Job, folder: Path | None, present: Iterable[str] = ()) -> Iter
                     yield Need(package=package, command=use.via or use.command, line=line)
 
 
-def installed_packages(job: Job) -> Iterator[str]:
-    """The Debian packages that the script of a job installs, without versions."""
+def installed_packages(job: Job, family: str = "debian") -> Iterator[str]:
+    """The distribution's packages that the script of a job installs, without versions."""
     for line in job.lines:
-        for match in _INSTALLED.finditer(re.sub(r"\\\n\s*", " ", line.scalar.value)):
+        for match in _INSTALLED[family].finditer(re.sub(r"\\\n\s*", " ", line.scalar.value)):
             for word in match["names"].split():
                 if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(?:=\S+)?", word):
                     yield word.partition("=")[0]

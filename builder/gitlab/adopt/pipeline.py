@@ -6,15 +6,18 @@ files that it includes, and a later include over an earlier one. Anchors end wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from builder.gitlab.adopt.file import GitLabFile
-from builder.gitlab.adopt.node import Collection, Node, Slot, walk
+from builder.gitlab.adopt.node import Collection, Node, Scalar, Slot, walk
 
+_MERGE_REQUEST: Final = re.compile(r"\bmerge_request_event\b|^merge_requests$")
+_COMPONENT_JOB: Final = ".prebuilt-job"
 _Part = TypeVar("_Part")
 _Whole = TypeVar("_Whole")
 
@@ -118,7 +121,19 @@ class Pipeline:
     @property
     def has_component(self) -> bool:
         """Whether builder's own component builds images in this pipeline."""
-        return any(include.is_component for include in self.foreign) or ".prebuilt-job" in self.tops
+        return any(include.is_component for include in self.foreign) or _COMPONENT_JOB in self.tops
+
+    @property
+    def has_merge_requests(self) -> bool:
+        """Whether GitLab makes pipelines for merge requests of it."""
+        is_template = any("MergeRequest-Pipelines" in include.value for include in self.foreign)
+        return is_template or any(
+            isinstance(slot.value, Scalar) and _MERGE_REQUEST.search(slot.value.value)
+            for file in self.files
+            if not any(top.name == _COMPONENT_JOB for top in file.root.slots)  # a copy of the component has such rules
+            for collection in walk(file.root)
+            for slot in collection.slots
+        )
 
     @property
     def has_unknown_users(self) -> bool:

@@ -92,16 +92,6 @@ def test_bad_file(content: bytes, words: str, tmp_path: Path, monkeypatch: pytes
     assert len(ended.stderr.splitlines()) <= 2
 
 
-def test_missing_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: jobs are moved to the cells of the built-in matrix, or the error does not say what to write."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".gitlab-ci.yml").write_text(job("python:3.12-alpine"), encoding="utf-8")
-    ended = builder("ci", "adopt")
-    assert (ended.exit_code, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("builder: no matrix.toml in this folder\n")
-    assert "docs/matrix.md" in ended.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
