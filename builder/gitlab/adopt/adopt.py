@@ -7,7 +7,7 @@ variables come last, because they can go only when nothing uses them any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from builder.gitlab.adopt.draft import Draft, Images
 from builder.gitlab.adopt.file import EditedFile, Edits
 from builder.gitlab.adopt.inclusion import include_component
 from builder.gitlab.adopt.inheritance import read_jobs
+from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.leftover import remark_on_leftovers
 from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
@@ -60,14 +61,11 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     jobs = {job.name: job for job in read_jobs(pipeline) if not job.is_trigger and not job.is_partial}
     python = project_python(pipeline.folder)
     suffix = PREBUILT if pipeline.has_merge_requests else ""
-    for _ in range(2):  # the second time without cells that only jobs want that cannot be moved
-        text = propose_matrix(jobs.values(), pipeline.folder)
-        matrix = parse_matrix(text, source=MATRIX_NAME) if text else built_in_matrix(python)
-        images = Images(matrix=matrix, repository=REPOSITORY, newest_python=python, suffix=suffix)
-        adoption = _adopt(pipeline, images)
-        jobs = {name: job for name, job in jobs.items() if name in adoption.baked}
+    text, adoption = _adopt_proposed(pipeline, jobs.values(), python, suffix)
     if not text or not adoption.baked:
         return adoption
+    jobs = {name: job for name, job in jobs.items() if name in adoption.baked}
+    text, adoption = _adopt_proposed(pipeline, jobs.values(), python, suffix)  # without cells that only others want
     new = {MATRIX_NAME: text}
     if pipeline.has_component:
         return replace(adoption, new=new)
@@ -80,6 +78,14 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
         remarks=(*inclusion.remarks, *adoption.remarks),
         new=new,
     )
+
+
+def _adopt_proposed(pipeline: Pipeline, jobs: Iterable[Job], python: str, suffix: str) -> tuple[str, Adoption]:
+    """The matrix that is proposed for these jobs, '' if there is none, and the adoption with it."""
+    text = propose_matrix(jobs, pipeline.folder)
+    matrix = parse_matrix(text, source=MATRIX_NAME) if text else built_in_matrix(python)
+    images = Images(matrix=matrix, repository=REPOSITORY, newest_python=python, suffix=suffix)
+    return text, _adopt(pipeline, images)
 
 
 def _adopt(pipeline: Pipeline, images: Images) -> Adoption:

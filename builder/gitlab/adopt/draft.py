@@ -14,7 +14,15 @@ from builder.gitlab.adopt.node import Node, Scalar, Slot
 from builder.gitlab.adopt.pipeline import Pipeline, Place
 from builder.gitlab.adopt.remark import Remark, RemarkKind
 from builder.gitlab.adopt.removal import Obstacle, Removal, parts_of
-from builder.gitlab.adopt.script import INSTALLS, VENV_EFFECTS, Effect, effect_of, effects_inside, is_compound
+from builder.gitlab.adopt.script import (
+    INSTALLS,
+    VENV_EFFECTS,
+    Effect,
+    effect_of,
+    effects_inside,
+    is_compound,
+    rest_after_venv,
+)
 from builder.matrix.model import Matrix
 
 _Topic = TypeVar("_Topic")
@@ -22,7 +30,10 @@ _Topic = TypeVar("_Topic")
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command in a job's script that concerns the baked environment; `place` is the line of the file it is in."""
+    """A command in a job's script that concerns the baked environment; `place` is the line of the file it is in.
+
+    `rest` is what stays of its line, if it is one of several commands and can be removed from their beginning.
+    """
 
     job: Job
     line: Line
@@ -30,6 +41,7 @@ class Command:
     effect: Effect
     place: Place
     is_editable: bool
+    rest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +168,11 @@ def _commands(pipeline: Pipeline, job: Job, line: Line) -> Iterator[Command]:
             is_editable = is_alone and file.is_replaceable(scalar) and scalar.value.startswith(effect.prefix)
         else:
             is_editable = is_alone and line.slot is not None and effect.kind != "use-path"
-        place = _place_of_line(file, scalar, number)
-        yield Command(job=job, line=line, text=text, effect=effect, place=place, is_editable=is_editable)
+        rest = rest_after_venv(scalar.value, text, variable_values(job)) if file.is_replaceable(scalar) else ""
+        yield Command(
+            job=job, line=line, text=text, effect=effect, place=_place_of_line(file, scalar, number),
+            is_editable=is_editable or bool(rest), rest=rest,
+        )  # fmt: skip
 
 
 def _place_of_line(file: GitLabFile, scalar: Scalar, number: int) -> Place:

@@ -94,6 +94,8 @@ def parse_image(text: str, matrix: Matrix | None) -> PythonImage | Refusal | Non
     tag = name["tag"] or ""
     source = f"{name['prefix'] or ''}{name['path']}" if name["official"] and name["prefix"] else ""
     found = _parse_uv_tag(tag) if name["uv"] else _parse_official_tag(tag)
+    if found is None and tag.startswith("2"):
+        return Refusal(reason=f"{text} has Python 2, for which there are no baked images")
     if found is None:
         return Refusal(reason=f"{text} {NO_PYTHON}")
     return PythonImage(python=found[0], base=found[1], source="" if "$" in source else source)

@@ -36,7 +36,8 @@ _EXPORTS: Final[Mapping[str, str]] = {
     "pipenv": "pipenv requirements --dev --hash > requirements.txt",
 }
 _PIP_IN_SESSIONS: Final = re.compile(r"[\"']pip3?[\"']|\bpip3? |venv_backend|install_command|\bconda\b")
-_TOX: Final = re.compile(r"(?:python[\d.]* -m )?pip3? install(?: (?:-U|-q|--upgrade|--quiet|--no-cache-dir))* tox")
+_PLAIN: Final = r"(?: (?!tox-uv)[\w.,\[\]=<>~/-]+)*"  # words without quotes and operators
+_TOX: Final = re.compile(rf"(?:python[\d.]* -m )?pip3? install{_PLAIN} tox{_PLAIN}")
 _NOX: Final = re.compile(r"(?P<nox>(?:python[\d.]* -m )?nox)(?P<rest>(?: .*)?)")
 _NOX_BACKEND: Final = re.compile(r"\s-(?:db|fb|-default-venv-backend|-force-venv-backend|-no-venv)\b")
 

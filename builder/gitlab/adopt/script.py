@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ VENV_EFFECTS: Final = frozenset({"create-venv", "activate", "run-program", "use-
 OVERRIDES: Final = frozenset(
     {"UV_CACHE_DIR", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "PIP_CACHE_DIR", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
 )
-INSTALLS: Final = re.compile(r"\b(?:pip3?|uv|uvx|virtualenv|poetry|pipenv|pdm|tox|nox)\b|-m venv\b")
+INSTALLS: Final = re.compile(
+    r"\b(?:pip3?|uv|uvx|virtualenv|poetry|pipenv|pdm|tox|nox|hatch|rye|conda|mamba|micromamba)\b|-m venv\b"
+)
 ONLY_INSTALLS: Final = re.compile(
     r"(?:python[\d.]* -m )?pip3? install .*(?:-r|--requirement|--upgrade pip|-U pip)\b.*"
     r"|uv sync\b[^&;|]*(?:\|\| uv sync\b[^&;|]*)?|uv pip (?:sync|install -r)\b[^&;|]*"
@@ -98,6 +101,18 @@ def effects_inside(text: str, variables: Mapping[str, str]) -> list[tuple[int, s
             effect = effect_of(part, variables)
             effects += [(number, part.strip(), effect)] if effect else []
     return effects
+
+
+def rest_after_venv(line: str, command: str, variables: Mapping[str, str]) -> str:
+    """What stays of `python -m venv v && . v/bin/activate && pytest` for each of the first two; '' for all else."""
+    parts = [part.strip() for part in line.split("&&")]
+    leading = list(itertools.takewhile(lambda part: _is_leading(part, variables), parts))
+    return " && ".join(parts[len(leading) :]) if command in leading else ""
+
+
+def _is_leading(part: str, variables: Mapping[str, str]) -> bool:
+    effect = effect_of(part, variables)
+    return effect is not None and effect.kind in {"create-venv", "activate"}
 
 
 def is_compound(text: str) -> bool:

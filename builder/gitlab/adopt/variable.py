@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from typing import Final
 
 from builder.gitlab.adopt.draft import Draft, variable_values
 from builder.gitlab.adopt.job import Job, variables_in
 from builder.gitlab.adopt.node import Scalar, Slot
 from builder.gitlab.adopt.script import OVERRIDES, in_project, is_inside
 
+_CACHES: Final = frozenset({"UV_CACHE_DIR", "PIP_CACHE_DIR"})
 _Uses = Mapping[str, Sequence[tuple[Scalar, Slot]]]
 
 
@@ -52,12 +54,18 @@ def _removal_decision(draft: Draft, slot: Slot, users: Sequence[Job], uses: _Use
         return False
     use = _first_use(draft, slot.name, uses)
     if _is_overriding(slot, baked[0]):
-        return f"{_line(draft, use, slot)} uses it" if use else draft.reason_to_keep(users) or True
+        needing = [job for job in users if slot.name not in _CACHES or _is_stored(draft, job)]
+        return f"{_line(draft, use, slot)} uses it" if use else draft.reason_to_keep(needing) or True
     if slot.name == "UV_PYTHON":
         return "it may be intended; without it, jobs use the Python of the image"
     if slot.name not in draft.dropped_variables - OVERRIDES or use:
         return False
     return not draft.pipeline.has_unknown_users or "nothing here uses it any more, but an included file might"
+
+
+def _is_stored(draft: Draft, job: Job) -> bool:
+    """Whether a job still has a cache or artifacts, without which its downloads end with it wherever they are."""
+    return any(member not in draft.removal.gone for group in job.stores for member in group)
 
 
 def _line(draft: Draft, use: Scalar, slot: Slot) -> str:

@@ -139,7 +139,9 @@ def _remove_commands(draft: Draft, venv: str, commands: Sequence[Command]) -> bo
     """Remove the lines, and shorten those that start programs by path; return False if that is impossible."""
     commands = [command for command in commands if command.job in draft.baked]
     removable = {
-        command.line.slot: command for command in commands if command.line.slot and command.effect.kind != "run-program"
+        command.line.slot: command
+        for command in commands
+        if command.line.slot and command.effect.kind != "run-program" and not command.rest
     }
     while obstacle := draft.remove(set(removable)):
         # A script needs a line: creating an environment does no harm, but entering one that is missing would fail.
@@ -155,7 +157,9 @@ def _remove_commands(draft: Draft, venv: str, commands: Sequence[Command]) -> bo
         job = removable.pop(harmless[0]).job
         draft.remark(harmless[0], job, f"left alone: {obstacle.reason}; you can delete the job", kind="left-alone")
     for command in commands:
-        if command.effect.kind == "run-program":
+        if command.rest:
+            draft.replaced[command.line.scalar] = command.rest
+        elif command.effect.kind == "run-program":
             scalar = command.line.scalar
             draft.replaced[scalar] = scalar.value.replace(command.effect.prefix, "", 1)
     return True

@@ -50,7 +50,7 @@ def test_known_images(adopt: Adopt, image: str, becomes: str) -> None:
             "no cell of matrix.toml with Python 3.12 has a matching base; add one to base and [bases]",
         ),
         ("python:3.12-windowsservercore", "has a matching base"),
-        ("python:2.7-slim", "does not contain a Python version such as 3.12"),
+        ("python:2.7-slim", "has Python 2, for which there are no baked images"),
         ("python:rc-slim", "does not contain a Python version such as 3.12"),
         ("python:slim", "does not contain a Python version such as 3.12"),
         ("python:latest", "does not contain a Python version such as 3.12"),

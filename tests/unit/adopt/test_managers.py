@@ -107,6 +107,11 @@ def test_variable_that_hides_the_baked_environment(tmp_path: Path, monkeypatch: 
             ["pip install tox", "tox -e py312"],
             ("pip install tox", "pip install tox tox-uv"),
         ),
+        (
+            {"tox.ini": "[testenv]\n"},
+            ["pip install -U ruff tox", "tox"],
+            ("pip install -U ruff tox", "pip install -U ruff tox tox-uv"),
+        ),
         ({"noxfile.py": "import nox\n"}, ["pip install nox", "nox -s lint"], ("nox -s lint", "nox -db uv -s lint")),
     ],
 )

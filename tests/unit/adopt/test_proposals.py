@@ -247,3 +247,11 @@ def test_child_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     }
     assert "run `builder ci adopt ci/child.yml` too" in run_adopt_files(tmp_path, monkeypatch, files).stderr
     assert "+  image" in run_adopt_files(tmp_path, monkeypatch, files, "ci/child.yml").stdout
+
+
+def test_reason_why_nothing_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: where no job can be moved, the remarks are about a matrix that nobody has seen."""
+    ended = run_adopt_files(tmp_path, monkeypatch, {MAIN: job("python:3.12-slim", "hatch run x")}, matrix="")
+    assert ended.stdout == ""
+    assert "Hatch makes environments of its own" in ended.stderr
+    assert "built-in" not in ended.stderr
