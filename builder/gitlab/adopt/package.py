@@ -10,6 +10,7 @@ from typing import Final
 
 from builder.gitlab.adopt.job import Job, Line
 from builder.gitlab.adopt.program import Use, read_file, uses_below
+from builder.gitlab.adopt.script import is_uv_installer
 
 # By program, the Debian package. Full images are Debian's only; they have all of these.
 _PACKAGES: Final[Mapping[str, str]] = {
@@ -60,6 +61,8 @@ def needs_of(job: Job, folder: Path | None, present: Iterable[str] = ()) -> Iter
     """
     present = {*present, *installed_packages(job)}
     for line in job.lines:
+        if is_uv_installer(line.scalar.value):
+            continue  # the image has uv
         for use in uses_below(line.scalar.value, folder):
             for package in _packages(use, folder):
                 if package not in present and not (package in _COMPILERS and present & _COMPILERS):

@@ -21,10 +21,10 @@ from builder.matrix.facts import GLIBC, NEWEST_PYTHON, OLDEST_PYTHON
 from builder.matrix.file import built_in_matrix
 
 _OFFICIAL: Final = "docker.io/library/python"
-_DEFAULT_RELEASE: Final = built_in_matrix(f"3.{NEWEST_PYTHON}").cells[0].base.removesuffix("-slim")
+_DEFAULT: Final = built_in_matrix(f"3.{NEWEST_PYTHON}").cells[0]
 # A job that adds a package source may install from it what the distribution does not have.
 _OTHER_SOURCES: Final = re.compile(r"add-apt-repository|apt-key|sources\.list|nodesource|\|\s*(?:sudo )?(?:ba)?sh\b")
-_PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_PACKAGE: Final = re.compile(r"(?!python)[a-z0-9][a-z0-9+.-]+")  # another Python would only be in the way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +78,20 @@ def _images(job: Job) -> Iterator[PythonImage]:
 
 
 def _usual_release(images: Iterable[PythonImage]) -> str:
-    """The Debian release of images that name none: the only one that others name, if there is one."""
+    """The Debian release for images that name none: the only one that others name; '' for whatever is current."""
     named = {release for image in images if image.family == "debian" for release in image.releases}
-    return named.pop() if len(named) == 1 else _DEFAULT_RELEASE
+    return named.pop() if len(named) == 1 else ""
 
 
 def _cell(image: PythonImage, release: str, python: str) -> _Wanted:
-    base = "alpine" if image.family == "alpine" else f"{next(iter(image.releases), release)}-slim"
+    base = "alpine" if image.family == "alpine" else f"{next(iter(image.releases), release)}-slim".removeprefix("-")
     return _Wanted(python=image.python or python, base=base, source=image.source or _OFFICIAL)
 
 
 def _is_bakeable(cell: _Wanted) -> bool:
     """Whether uv supports this Python, and builder knows what runs on this base."""
     minor = Version(cell.python).minor
-    return OLDEST_PYTHON <= minor <= NEWEST_PYTHON and (cell.base == "alpine" or cell.base.split("-")[0] in GLIBC)
+    return OLDEST_PYTHON <= minor <= NEWEST_PYTHON and cell.base.split("-")[0] in {"alpine", "slim", *GLIBC}
 
 
 def _packages(job: Job, image: PythonImage, folder: Path | None) -> Iterator[str]:
@@ -117,9 +117,11 @@ def _text(wanted: Sequence[_Wanted], packages: Mapping[str, Set[str]]) -> str:
         lines += ["exclude = [", *pairs, "]"]
     for base in bases:
         source = next(cell.source for cell in wanted if cell.base == base)
-        variant = "alpine" if base == "alpine" else f"slim-{base.removesuffix('-slim')}"
+        variant = "-".join(reversed(base.split("-")))
         family = "alpine" if base == "alpine" else "debian"
         lines += ["", f"[bases.{base}]", f'image = "{source}:{{python}}-{variant}"', f'family = "{family}"']
+        if base == "slim":  # the oldest release that such a tag may still name
+            lines += [f'libc = "{_DEFAULT.libc}"']
         if packages[base]:
             lines += [f"packages = {json.dumps(sorted(packages[base]))}"]
     return "\n".join(lines) + "\n"

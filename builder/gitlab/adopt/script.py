@@ -115,6 +115,11 @@ def _is_leading(part: str, variables: Mapping[str, str]) -> bool:
     return effect is not None and effect.kind in {"create-venv", "activate"}
 
 
+def is_uv_installer(text: str) -> bool:
+    """Whether a text is uv's own installer, and nothing else."""
+    return _UV_INSTALLER.fullmatch(text.strip()) is not None
+
+
 def is_compound(text: str) -> bool:
     """Whether a text contains more than one simple command."""
     return _COMPOUND.search(text.strip()) is not None or "$(" in text or "`" in text

@@ -12,7 +12,7 @@ from builder.gitlab.adopt.job import Job, Line
 from builder.gitlab.adopt.node import Scalar, Slot
 from builder.gitlab.adopt.pipeline import Place
 from builder.gitlab.adopt.removal import parts_of
-from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project
+from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project, is_uv_installer
 
 # The usual names of a project's environment; one with another name serves another purpose.
 _PROJECT_VENVS: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})
@@ -177,14 +177,24 @@ def drop_lines(draft: Draft) -> None:
         if command.job not in draft.baked or kind in {*VENV_EFFECTS, "deactivate"} or _is_needed(draft, command):
             continue
         blocked = draft.reason_to_keep(job for job in users[command.line.scalar] if job not in draft.with_venv)
-        if not command.is_editable or command.line.slot is None:
+        together = [command, *_sourcing(draft, command)]
+        slots = {each.line.slot for each in together if each.is_editable and each.line.slot}
+        if len(slots) < len(together):
             draft.remark(command.place, command.job, f"left alone: {_by_hand(command)}", kind="left-alone")
         elif blocked:
             draft.remark(command.place, command.job, f"left alone: {blocked} and has this line too", kind="left-alone")
         else:
-            proposals.append(({command.line.slot}, command))
+            proposals.append((slots, command))
     for command, reason in draft.remove_each(proposals):
         draft.remark(command.place, command.job, f"left alone: {reason}; {_by_hand(command)}", kind="left-alone")
+
+
+def _sourcing(draft: Draft, command: Command) -> list[Command]:
+    """The lines of the same job that source a file that only this command, uv's installer, writes."""
+    if command.effect.kind != "install-uv" or not is_uv_installer(command.text):
+        return []
+    others = draft.commands_of[command.job]
+    return [each for each in others if each.effect.kind == "add-uv-to-path" and not _is_needed(draft, each)]
 
 
 def _by_hand(command: Command) -> str:

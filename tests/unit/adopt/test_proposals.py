@@ -36,12 +36,10 @@ def test_matrix_of_a_single_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     matrix, changed, _ = proposed(tmp_path, monkeypatch, job("python:3.12-slim", "uv sync"))
     assert matrix == {
         "python": ["3.12"],
-        "base": ["bookworm-slim"],
-        "bases": {
-            "bookworm-slim": {"image": "docker.io/library/python:{python}-slim-bookworm", "family": "debian"},
-        },
+        "base": ["slim"],
+        "bases": {"slim": {"image": "docker.io/library/python:{python}-slim", "family": "debian", "libc": "2.36"}},
     }
-    assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-bookworm-slim\n" in changed[MAIN]
+    assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-slim\n" in changed[MAIN]
 
 
 def test_matrix_of_several_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +65,7 @@ def test_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text += job("python:3.12-slim", "curl https://x.example | bash -", "apt-get install -y other", name="d")
     matrix, _, _ = proposed(tmp_path, monkeypatch, text)
     bases: dict[str, dict[str, object]] = matrix["bases"]  # type: ignore[assignment]
-    assert bases["bookworm-slim"]["packages"] == ["git", "libpq-dev", "make"]
+    assert bases["slim"]["packages"] == ["git", "libpq-dev", "make"]
     assert bases["alpine"]["packages"] == ["gcc", "musl-dev"]
 
 
@@ -85,15 +83,15 @@ def test_python_of_an_open_version(
     """Broken: `python:latest` becomes a Python that the project does not support."""
     text = job("python:latest", name="a") + job("python:3.9-slim", name="b")
     _, changed, _ = proposed(tmp_path, monkeypatch, text, {**UV, **files})
-    assert f"-  image: python:latest\n+  image: $CI_REGISTRY_IMAGE/ci:{python}-bookworm-slim\n" in changed[MAIN]
+    assert f"-  image: python:latest\n+  image: $CI_REGISTRY_IMAGE/ci:{python}-slim\n" in changed[MAIN]
 
 
 def test_patch_release_and_private_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a pinned patch release is lost, or images are pulled from a registry that the company does not use."""
     matrix, changed, _ = proposed(tmp_path, monkeypatch, job("harbor.example/proxy/python:3.12.4-slim"))
     assert matrix["python"] == ["3.12.4"]
-    assert "harbor.example/proxy/python:{python}-slim-bookworm" in json.dumps(matrix)
-    assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12.4-bookworm-slim\n" in changed[MAIN]
+    assert "harbor.example/proxy/python:{python}-slim" in json.dumps(matrix)
+    assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12.4-slim\n" in changed[MAIN]
 
 
 def test_cells_that_no_moved_job_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

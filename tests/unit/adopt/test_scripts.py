@@ -291,3 +291,15 @@ def test_environment_in_the_middle_of_a_line(adopt: Adopt) -> None:
     changed, remarks = adopt(script("python -m venv venv", "cd web && . venv/bin/activate && pytest"))
     assert changed == ""
     assert "with all lines for venv" in remarks
+
+
+def test_file_that_only_the_installer_of_uv_writes(adopt: Adopt) -> None:
+    """Broken: the installer of uv is removed, but the job still sources the file that it writes, and fails."""
+    text = (
+        f"before_script: [make all]\n{BAKED}  before_script:\n    - curl -LsSf https://astral.sh/uv/install.sh | sh\n"
+    )
+    text += "    - source $HOME/.local/bin/env\n  script: uv sync\n"
+    changed, remarks = adopt(text)
+    assert changed == "-    - source $HOME/.local/bin/env\n"
+    assert "without it, the before_script in line 1 would apply to test" in remarks
+    assert "install.sh" in adopt(text.replace("before_script: [make all]\n", ""))[0]
