@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -89,15 +90,20 @@ def test_uv_pip_on_alpine(adopt: Adopt) -> None:
     assert remarks == ""
 
 
-@pytest.mark.parametrize("name", ["pip-cache-and-venv", "pip-on-a-long-lived-machine", "uv-cache", "uv-system-python"])
+EXAMPLES = sorted(
+    folder.name for folder in (Path(__file__).parents[3] / "examples/gitlab").iterdir() if folder.is_dir()
+)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples(name: str, repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: the pipelines in examples/gitlab differ from the output of `builder ci adopt`."""
-    folder = repository_root / "examples/gitlab" / name
+    folder = shutil.copytree(repository_root / "examples/gitlab" / name, tmp_path / name)
     before, after, matrix = (
         (folder / each).read_text(encoding="utf-8")
         for each in ("before.gitlab-ci.yml", "after.gitlab-ci.yml", "matrix.toml")
     )
-    assert applied(before, run_adopt(tmp_path, monkeypatch, before, matrix).stdout) == after
+    assert applied(before, run_adopt(folder, monkeypatch, before, matrix).stdout) == after
 
 
 @pytest.mark.parametrize("way", WAYS)
