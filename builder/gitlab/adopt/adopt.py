@@ -104,7 +104,7 @@ def _adopt(pipeline: Pipeline, images: Images) -> Adoption:
     drop_stores(draft)
     drop_variables(draft)
     remark_on_leftovers(draft)
-    edits = Edits(removed=draft.removal.slots, replaced=draft.replaced)
+    edits = Edits(removed=draft.removal.slots, replaced=draft.replaced, images=draft.own_images)
     files = tuple(file.edit(edits.within(file)) for file in pipeline.files)
     return Adoption(
         files=files, remarks=tuple(in_order(draft.remarks)), baked=frozenset(job.name for job in draft.baked)

@@ -12,7 +12,7 @@ from builder.gitlab.adopt.draft import Draft
 from builder.gitlab.adopt.image import Refusal
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.manager import faults_of
-from builder.gitlab.adopt.node import Scalar
+from builder.gitlab.adopt.node import Collection, Scalar
 from builder.gitlab.adopt.package import needs_of
 from builder.gitlab.adopt.pipeline import Place
 from builder.gitlab.adopt.venv import failing_lines
@@ -65,17 +65,31 @@ def _replace_image(draft: Draft, image: Scalar, users: Sequence[Job]) -> None:
 
 
 def _bake(draft: Draft, image: Scalar, users: Sequence[Job], replacement: Replacement) -> None:
-    """Replace an image, unless one of its jobs would fail on the new one."""
-    failing = [(job, place, reason) for job in users for place, reason in _faults(draft, job, replacement.slimmer)]
-    for job, place, reason in failing:
-        draft.remark(place, job, f"left alone, and so is its image {image.value}: {reason}", kind="left-alone")
-    if failing:
+    """Replace an image. Jobs that would fail on the new one keep theirs; if they cannot, it stays for all of them."""
+    failing: dict[Job, None] = {}
+    for job in users:
+        for place, reason in _faults(draft, job, replacement.slimmer):
+            failing[job] = None
+            draft.remark(place, job, f"left alone, and so is its image {image.value}: {reason}", kind="left-alone")
+    own = {mapping: image for job in failing if (mapping := _own_mapping(draft, job, image))}
+    if len(own) < len(failing) or 2 * len(failing) > len(users):
         return
+    draft.own_images |= own
     draft.replaced[image] = f"{replacement.image}{draft.images.suffix}"
-    draft.baked.update(users)
-    draft.dropped_variables |= replacement.dropped_variables
+    draft.baked.update(job for job in users if job not in failing)
+    draft.dropped_variables |= replacement.dropped_variables if not own else set()
     for note in replacement.notes:
         draft.remark(image, users[0], note, kind="check")
+
+
+def _own_mapping(draft: Draft, job: Job, image: Scalar) -> Collection | None:
+    """The mapping of a job that can get an image of its own; None if it has one already, or is not a block."""
+    mapping, holder = job.slot.value, draft.pipeline.holders[image]
+    is_inherited = holder.name == "image" and draft.pipeline.top(holder).name != job.name
+    if not isinstance(mapping, Collection) or mapping.is_flow or any(slot.name == "image" for slot in mapping.slots):
+        return None
+    is_plain = not image.tag and not image.anchor and draft.pipeline.file_of(image).is_replaceable(image)
+    return mapping if is_inherited and is_plain and not job.name.startswith(".") else None
 
 
 def _faults(draft: Draft, job: Job, slimmer: Sequence[Cell]) -> Iterator[tuple[Place, str]]:

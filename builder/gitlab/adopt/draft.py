@@ -10,7 +10,7 @@ from typing import TypeVar
 from builder.gitlab.adopt.file import GitLabFile
 from builder.gitlab.adopt.handover import handed_over
 from builder.gitlab.adopt.job import Job, Line, variables_in
-from builder.gitlab.adopt.node import Node, Scalar, Slot
+from builder.gitlab.adopt.node import Collection, Node, Scalar, Slot
 from builder.gitlab.adopt.pipeline import Pipeline, Place
 from builder.gitlab.adopt.remark import Remark, RemarkKind
 from builder.gitlab.adopt.removal import Obstacle, Removal, parts_of
@@ -91,6 +91,7 @@ class Draft:
         self.dropped_variables: set[str] = set()  # variables that the removed or replaced text expanded
         self.removal = Removal(pipeline, self.jobs)
         self.replaced: dict[Scalar, str] = {}
+        self.own_images: dict[Collection, Scalar] = {}  # images that jobs keep although the inherited one changes
         self.remarks: set[Remark] = set()
 
     def remark(self, at: Node | Slot | Place, job: Job | None, text: str, *, kind: RemarkKind = "note") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -30,16 +30,18 @@ _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """Slots to remove, and scalars with their new values."""
+    """Slots to remove, scalars with their new values, and images that jobs get as their first entry."""
 
     removed: Set[Slot]
     replaced: Mapping[Scalar, str]
+    images: Mapping[Collection, Scalar] = field(default_factory=dict)
 
     def within(self, file: GitLabFile) -> Edits:
         """Those in one of several files."""
         return Edits(
             removed={slot for slot in self.removed if slot in file.owners},
             replaced={scalar: value for scalar, value in self.replaced.items() if scalar in file.holders},
+            images={job: image for job, image in self.images.items() if job in file.holders},
         )
 
 
@@ -96,6 +98,7 @@ class GitLabFile:
             before = bisect_right(begins, scalar.start) - 1
             if before < 0 or cuts[before].end <= scalar.start:
                 cuts.append(Cut(start=scalar.body, end=scalar.end, text=f"{scalar.style}{value}{scalar.style}"))
+        cuts += [self._image_line(job, image) for job, image in edits.images.items()]
         edited = EditedFile(file=self, cuts=tuple(cuts))
         intended = _plain(self.root, edits)
         again = parse_gitlab_file(edited.text, source=self.source) if cuts else self
@@ -105,6 +108,12 @@ class GitLabFile:
                 hint="this is a bug in builder; please report it",
             )
         return edited
+
+    def _image_line(self, job: Collection, image: Scalar) -> Cut:
+        """The line that gives a job an image, above its first entry."""
+        begin = self.text.rfind("\n", 0, job.slots[0].start) + 1
+        value = f"{image.style}{image.value}{image.style}"
+        return Cut(start=begin, end=begin, text=f"{self.text[begin : job.slots[0].start]}image: {value}\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +165,8 @@ def _plain(node: Node, edits: Edits) -> object:
         return node.tag, node.anchor, bool(node.style), edits.replaced.get(node, node.value)
     slots = [slot for slot in node.slots if slot not in edits.removed]
     content = tuple((slot.key and _plain(slot.key, edits), _plain(slot.value, edits)) for slot in slots)
+    if image := edits.images.get(node):
+        content = (((None, None, False, "image"), (None, None, bool(image.style), image.value)), *content)
     return node.tag, node.anchor, node.is_mapping, content
 
 
