@@ -32,7 +32,7 @@ REMOVED = re.compile(
     r"| *(PIP_CACHE_DIR|UV_CACHE_DIR|UV_LINK_MODE|UV_VERSION): .*"
     r"| *- (python -m venv venv|source venv/bin/activate|uv cache prune --ci)"
 )
-ADDED = re.compile(r" *image: \$CI_REGISTRY_IMAGE/ci:\S+| *- (pip install tox tox-uv|nox -db uv -s \w+)")
+ADDED = re.compile(r" *image: \$CI_REGISTRY_IMAGE/ci:\S+| *- (pip install tox tox-uv-bare|nox -db uv -s \w+)")
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _is_free(draft: Draft, line: Line, users: Mapping[Scalar, Set[Job]]) -> bool
 def _with_uv(command: str, program: str) -> str:
     """The command so that the program installs by uv; '' if it is not one that can be changed."""
     if program == "tox":
-        return f"{command} tox-uv" if _TOX.fullmatch(command) else ""
+        return f"{command} tox-uv-bare" if _TOX.fullmatch(command) else ""
     match = _NOX.fullmatch(command)
     is_simple = match and not _NOX_BACKEND.search(command) and not re.search(r"[;&|]", command)
     return f"{match['nox']} -db uv{match['rest']}" if match and is_simple else ""

@@ -105,12 +105,12 @@ def test_variable_that_hides_the_baked_environment(tmp_path: Path, monkeypatch: 
         (
             {"tox.ini": "[testenv]\n"},
             ["pip install tox", "tox -e py312"],
-            ("pip install tox", "pip install tox tox-uv"),
+            ("pip install tox", "pip install tox tox-uv-bare"),
         ),
         (
             {"tox.ini": "[testenv]\n"},
             ["pip install -U ruff tox", "tox"],
-            ("pip install -U ruff tox", "pip install -U ruff tox tox-uv"),
+            ("pip install -U ruff tox", "pip install -U ruff tox tox-uv-bare"),
         ),
         ({"noxfile.py": "import nox\n"}, ["pip install nox", "nox -s lint"], ("nox -s lint", "nox -db uv -s lint")),
     ],
