@@ -17,6 +17,7 @@ from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project, is
 # The usual names of a project's environment; one with another name serves another purpose.
 _PROJECT_VENVS: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})
 _UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")
+_REQUIREMENTS: Final = re.compile(r"\bpip3? install\b.*\s(?:-r|--requirement)\b")
 _REASONS: Final[Mapping[EffectKind, str]] = {
     "create-venv": "a second environment hides the baked one",
     "activate": "a second environment hides the baked one",
@@ -73,7 +74,7 @@ def drop_environments(draft: Draft) -> None:
             command for command in draft.commands if command.effect.kind in VENV_EFFECTS and command.effect.venv == venv
         ]
         users = {command.job for command in own}
-        if venv.rpartition("/")[2] not in _PROJECT_VENVS:
+        if venv.rpartition("/")[2] not in _PROJECT_VENVS and not _has_requirements(users, own):
             draft.with_venv |= _keep_special_purpose(draft, venv, own)
             continue
         related = [
@@ -84,6 +85,13 @@ def drop_environments(draft: Draft) -> None:
         commands = [*own, *related]
         if users & draft.baked and (_is_kept(draft, venv, commands) or not _remove_commands(draft, venv, commands)):
             draft.with_venv |= users & draft.baked
+
+
+def _has_requirements(users: Set[Job], commands: Sequence[Command]) -> bool:
+    """Whether all jobs that enter an environment install a requirements file into it, whatever its name says."""
+    entering = {command.job for command in commands if command.effect.kind == "activate"}
+    texts = {job: [line.scalar.value for line in job.lines] for job in users}
+    return users == entering and all(any(map(_REQUIREMENTS.search, texts[job])) for job in users)
 
 
 def _keep_special_purpose(draft: Draft, venv: str, commands: Sequence[Command]) -> set[Job]:

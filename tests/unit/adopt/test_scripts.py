@@ -303,3 +303,11 @@ def test_file_that_only_the_installer_of_uv_writes(adopt: Adopt) -> None:
     assert changed == "-    - source $HOME/.local/bin/env\n"
     assert "without it, the before_script in line 1 would apply to test" in remarks
     assert "install.sh" in adopt(text.replace("before_script: [make all]\n", ""))[0]
+
+
+def test_projects_environment_with_a_name_of_its_own(adopt: Adopt) -> None:
+    """Broken: an environment of the project stays because of its name."""
+    lines = ("python -m venv myenv", "source myenv/bin/activate")
+    changed, _ = adopt(script(*lines, "pip install -r requirements.txt"))
+    assert changed == "".join(f"-    - {line}\n" for line in lines)
+    assert adopt(script(*lines, "pip install dist/app.whl"))[0] == ""
