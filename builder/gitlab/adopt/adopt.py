@@ -20,7 +20,7 @@ from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.leftover import remark_on_leftovers
 from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
-from builder.gitlab.adopt.proposal import project_python, propose_matrix
+from builder.gitlab.adopt.proposal import has_project, project_python, propose_matrix
 from builder.gitlab.adopt.remark import Remark, in_order
 from builder.gitlab.adopt.store import drop_stores
 from builder.gitlab.adopt.variable import drop_variables
@@ -59,6 +59,9 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     With '' as the address, the project gets a copy of the component. Nothing is proposed if no job can be moved.
     """
     jobs = {job.name: job for job in read_jobs(pipeline) if not job.is_trigger and not job.is_partial}
+    if not has_project(jobs.values(), pipeline.folder):
+        edits = Edits(removed=frozenset(), replaced={})
+        return Adoption(files=tuple(file.edit(edits) for file in pipeline.files), remarks=(), baked=frozenset())
     python = project_python(pipeline.folder)
     suffix = PREBUILT if pipeline.has_merge_requests else ""
     text, adoption = _adopt_proposed(pipeline, jobs.values(), python, suffix)

@@ -16,7 +16,7 @@ from packaging.version import Version
 from builder.gitlab.adopt.image import PythonImage, parse_image
 from builder.gitlab.adopt.job import Job, expand
 from builder.gitlab.adopt.package import installed_packages, needs_of
-from builder.gitlab.adopt.program import read_file
+from builder.gitlab.adopt.program import read_file, uses_below
 from builder.matrix.facts import GLIBC, NEWEST_PYTHON, OLDEST_PYTHON
 from builder.matrix.file import built_in_matrix
 
@@ -25,6 +25,10 @@ _DEFAULT: Final = built_in_matrix(f"3.{NEWEST_PYTHON}").cells[0]
 # A job that adds a package source may install from it what the distribution does not have.
 _OTHER_SOURCES: Final = re.compile(r"add-apt-repository|apt-key|sources\.list|nodesource|\|\s*(?:sudo )?(?:ba)?sh\b")
 _PACKAGE: Final = re.compile(r"(?!python)[a-z0-9][a-z0-9+.-]+")  # another Python would only be in the way
+_FROM_PROJECT: Final = re.compile(
+    r"pip3? install\b.*\s(?:-r|--requirement|-e|--editable|[\"']?\.)|\buv (?:sync|run|pip|add)\b|\bsetup\.py\b"
+    r"|requirements|\b(?:poetry|pdm|pipenv|rye|hatch|tox|nox|pytest|pre-commit)\b"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,12 @@ def propose_matrix(jobs: Iterable[Job], folder: Path | None) -> str:
                 wanted[cell] = None
                 packages[cell.base] |= set(_packages(job, image, folder))
     return _text(list(wanted), packages) if wanted else ""
+
+
+def has_project(jobs: Iterable[Job], folder: Path | None) -> bool:
+    """Whether a job works on a Python project; otherwise jobs only install tools, for which there is no lock."""
+    lines = (line for job in jobs for line in job.lines)
+    return any(_FROM_PROJECT.search(use.command) for line in lines for use in uses_below(line.scalar.value, folder))
 
 
 def project_python(folder: Path | None) -> str:

@@ -253,3 +253,12 @@ def test_reason_why_nothing_is_proposed(tmp_path: Path, monkeypatch: pytest.Monk
     assert ended.stdout == ""
     assert "Hatch makes environments of its own" in ended.stderr
     assert "built-in" not in ended.stderr
+
+
+@pytest.mark.parametrize("line", ["pip install awscli", "pip install mkdocs-material && mkdocs build", "python x.py"])
+def test_project_of_another_language(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: images are proposed for a project that has no Python dependencies, and so no lock."""
+    text = f"deploy:\n  image: python:3.12-slim\n  script:\n    - {line}\n"
+    assert run_adopt_files(tmp_path, monkeypatch, {MAIN: text}, matrix="").stdout == ""
+    (tmp_path / "Makefile").write_text("deps:\n\tpip install -r requirements.txt\n", encoding="utf-8")
+    assert run_adopt_files(tmp_path, monkeypatch, {MAIN: f"{text}    - make deps\n"}, matrix="").stdout
