@@ -85,8 +85,8 @@ def _called(words: Sequence[str], folder: Path, seen: set[tuple[Path, str]]) -> 
         return
     arguments = [word for word in words[1:] if not word.startswith("-")]
     name = arguments[0] if words[0] in {"sh", "bash", "source", "."} and arguments else words[0]
-    path = folder / name.removeprefix("./")
     if "/" in name or words[0] != name:
+        path = folder / name.removeprefix("./")
         text = read_file(path, folder) if (path, "") not in seen else ""
         seen.add((path, ""))
         if path.suffix in {".sh", ".bash"} or re.match(r"#!\S*(?:sh|env \w*sh)\b", text):
