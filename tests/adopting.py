@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,35 @@ def run_adopt(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, matrix: 
     monkeypatch.chdir(folder)
     (folder / ".gitlab-ci.yml").write_bytes(text.encode())
     (folder / "matrix.toml").write_text(matrix, encoding="utf-8")
-    ended = builder("ci", "adopt")
+    ended = builder("ci", "adopt", "--explain")
     assert (folder / ".gitlab-ci.yml").read_bytes() == text.encode()
     return ended
+
+
+def run_adopt_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], *arguments: str, matrix: str = MATRIX
+) -> Ended:
+    """Run `builder ci adopt` in a folder with these files, and with a matrix unless its text is empty."""
+    monkeypatch.chdir(folder)
+    for name, text in {**files, **({"matrix.toml": matrix} if matrix else {})}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return builder("ci", "adopt", "--explain", *arguments)
+
+
+def changed_lines(diff: str) -> dict[str, str]:
+    """The removed and added lines of a diff by file."""
+    changed: dict[str, str] = {}
+    for part in re.split(r"^--- .*\n\+\+\+ b/", diff, flags=re.MULTILINE)[1:]:
+        name, *lines = part.splitlines(keepends=True)
+        changed[name.rstrip()] = "".join(line for line in lines if line[0] in "+-")
+    return changed
+
+
+def added_file(diff: str, name: str) -> str:
+    """The text of a new file in a diff."""
+    part = diff.partition(f"--- /dev/null\n+++ b/{name}\n")[2].partition("--- /dev/null\n")[0]
+    return "".join(line[1:] for line in part.splitlines(keepends=True)[1:])
 
 
 def applied(text: str, diff: str) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
 import click
 
-from builder.cli.options import PATH, cell_options, matrix_option
+from builder.cli.options import PATH, cell_options, json_option, matrix_option
+from builder.cli.output import json as documents
 from builder.cli.output.messages import print_note
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
-from builder.gitlab.adopt.adopt import adopt, patch
-from builder.gitlab.adopt.file import read_gitlab_file
+from builder.gitlab.adopt.adopt import adopt, adopt_without_matrix
+from builder.gitlab.adopt.diff import added
+from builder.gitlab.adopt.include import read_pipeline, top_folder
+from builder.gitlab.adopt.remark import in_brief
 from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
 from builder.lock.discovery import MATRIX_NAME, find_matrix
@@ -74,30 +78,48 @@ def pipeline_command(
 @ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")
 @click.argument("file", type=PATH, default=".gitlab-ci.yml", metavar="[FILE]")
 @matrix_option
+@click.option("--component", metavar="ADDRESS", default="", help="Without a matrix: the component to include.")
+@click.option("--explain", is_flag=True, help="Print every remark in full, with what to do.")
+@json_option
 @verbosity
-def adopt_command(file: Path, matrix: Path | None) -> None:
+def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: bool, as_json: bool) -> None:
     """Print, as a diff, what to change in FILE so that its jobs run on baked images; write nothing.
 
-    FILE defaults to .gitlab-ci.yml. Jobs that do not change are listed on stderr, with the reason.
+    FILE defaults to .gitlab-ci.yml. The files that it includes from the same checkout are read and changed as well.
+    Without a matrix.toml the diff adds one, and includes the component: the one at ADDRESS, such as
+    $CI_SERVER_FQDN/acme/builder/prebuilt@1.0.0, or else a copy in the project. What does not change is listed on
+    stderr, with the reason; --explain says what to do about it.
 
     \b
     builder ci adopt | git apply
     """  # noqa: D301 - click takes the character, not the backslash
-    path = matrix or find_matrix()
-    if path is None:
-        hint = (
-            "nor above it: write one (docs/matrix.md), or name it with -f: its cells are the images that jobs can use"
-        )
-        raise UsageError(f"no {MATRIX_NAME} in this folder", hint=hint)
-    before = read_gitlab_file(file)
-    adoption = adopt(before, read_matrix(path))
-    adopted = file.resolve()
-    name = adopted.relative_to(Path.cwd()) if adopted.is_relative_to(Path.cwd()) else Path(adopted.name)
-    click.echo(patch(name.as_posix(), before.text, adoption.text), nl=False)
-    for remark in adoption.remarks if not is_quiet() else ():
-        print_note(f"{file}:{remark.line}: {f'{remark.job}: ' if remark.job else ''}{remark.text}")
-    if adoption.text == before.text and not is_quiet():
+    pipeline = read_pipeline(file)
+    top = pipeline.folder or Path.cwd()
+    path = matrix or find_matrix() or (top / MATRIX_NAME if (top / MATRIX_NAME).exists() else None)
+    adoption = adopt(pipeline, read_matrix(path)) if path else adopt_without_matrix(pipeline, component)
+    edited = {_shown(Path(each.file.source)): each for each in adoption.files}
+    new = {_shown(top / name): text for name, text in adoption.new.items()}
+    diffs = {name: each.diff(name) for name, each in edited.items()}
+    diffs |= {name: added(name, text) for name, text in new.items()}
+    if as_json:
+        click.echo(json.dumps(documents.adoption_json(adoption, diffs), indent=2))
+        return
+    click.echo("".join(diffs.values()), nl=False)
+    if is_quiet():
+        return
+    for line in [remark.full for remark in adoption.remarks] if explain else in_brief(adoption.remarks):
+        print_note(line)
+    if not any(diffs.values()):
         print_note(f"builder: nothing to change in {file}")
+    for child in pipeline.children:
+        print_note(f"builder: {child} is a child pipeline of its own; run `builder ci adopt {child}` too")
+
+
+def _shown(path: Path) -> str:
+    """The path relative to the working directory, or else relative to the top of the repository."""
+    path = path.resolve()
+    here = Path.cwd()
+    return path.relative_to(here if path.is_relative_to(here) else top_folder(path)).as_posix()
 
 
 def _words(options: str) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from builder.gitlab.adopt.adopt import adopt
 from builder.gitlab.adopt.file import parse_gitlab_file
+from builder.gitlab.adopt.pipeline import Pipeline
 from builder.matrix.file import parse_matrix
 from tests.gitlab import MATRIX, WAYS
 
@@ -38,6 +39,22 @@ def test_diff_gives_exactly_the_text(way: str, ends: str, program: list[str], tm
     command = [sys.executable, "-m", "builder", "ci", "adopt", str(path.relative_to(tmp_path))]
     diff = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
     subprocess.run(program, cwd=tmp_path, check=True, input=diff)
-    expected = adopt(parse_gitlab_file(text, source="x"), parse_matrix(MATRIX, source="matrix.toml")).text
+    pipeline = Pipeline(files=(parse_gitlab_file(text, source="x"),))
+    expected = adopt(pipeline, parse_matrix(MATRIX, source="matrix.toml")).files[0].text
     assert expected != text
     assert path.read_bytes() == expected.encode()
+
+
+@pytest.mark.parametrize("program", [["git", "apply"], ["patch", "--binary", "-s", "-p1"]], ids=["git", "patch"])
+def test_diff_with_new_files(program: list[str], tmp_path: Path) -> None:
+    """Broken: without a matrix, the diff does not add one, or adopting again changes something."""
+    (tmp_path / "uv.lock").write_text("", encoding="utf-8")
+    (tmp_path / ".gitlab-ci.yml").write_text(WAYS["uv-cache"], encoding="utf-8")
+    command = [sys.executable, "-m", "builder", "ci", "adopt"]
+    diff = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
+    subprocess.run(program, cwd=tmp_path, check=True, input=diff)
+    template = Path(__file__).parents[2] / "templates/prebuilt.yml"
+    assert (tmp_path / ".gitlab/prebuilt.yml").read_bytes() == template.read_bytes()
+    assert 'python = ["3.12"]' in (tmp_path / "matrix.toml").read_text(encoding="utf-8")
+    again = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert again.stdout == b""

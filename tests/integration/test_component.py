@@ -32,7 +32,6 @@ include:
     inputs:
       image: {cli}
       services: []
-      tags: [docker]
 {inputs}
 workflow:
   rules:
@@ -150,6 +149,19 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert consumer.named("3.13-slim") == before
 
 
+def test_from_schedule_to_jobs_with_one_file(consumer: Consumer) -> None:
+    """Broken: a copy of the component in the project, without builder's repository, builds nothing."""
+    folder = consumer.project.folder
+    (folder / ".gitlab").mkdir()
+    shutil.copy(HERE / "templates/prebuilt.yml", folder / ".gitlab/prebuilt.yml")
+    text = (folder / ".gitlab-ci.yml").read_text()
+    component = "component: $CI_SERVER_FQDN/acme/builder/prebuilt@1.0.0"
+    (folder / ".gitlab-ci.yml").write_text(text.replace(component, "local: .gitlab/prebuilt.yml"))
+    ran = consumer.scheduled()
+    assert names(ran) == ["prebuilt", "test"]
+    assert ran["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
+
+
 def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seeds) -> None:
     """Broken: a merge request that changes the lock does not get its own images, or changes those of other jobs."""
     consumer.published(seeds)
@@ -175,7 +187,7 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     """Broken: images are not built in parallel, or tags move before all images are built."""
     inputs = ["parallel: true", "prune: true", "before_script: [echo getting ready]", "options: --jobs 1"]
     consumer.write(idna="3.9", inputs="".join(f"      {each}\n" for each in inputs))
-    ran = consumer.scheduled()
+    ran = consumer.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", CI_RUNNER_TAGS='["docker"]')
     assert names(ran) == [
         "prebuilt-plan",
         "[prebuilt-parallel] -> build 3.13-slim",

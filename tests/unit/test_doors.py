@@ -26,6 +26,7 @@ from builder import http
 from builder.errors import BuilderError
 from builder.gitlab.adopt.adopt import adopt
 from builder.gitlab.adopt.file import parse_gitlab_file
+from builder.gitlab.adopt.pipeline import Pipeline
 from builder.image.inputs import ImageInputs
 from builder.lock.build_system import build_systems
 from builder.lock.index import PinnedProject, fetch_files
@@ -331,7 +332,7 @@ test:
 def test_gitlab_file(content: bytes) -> None:
     """Broken: an odd .gitlab-ci.yml causes a traceback."""
     with contextlib.suppress(BuilderError):
-        adopt(parse_gitlab_file(_text(content), source="x.yml"), parse_matrix(SMALL, source="m"))
+        adopt(Pipeline(files=(parse_gitlab_file(_text(content), source="x.yml"),)), parse_matrix(SMALL, source="m"))
 
 
 @_SETTINGS

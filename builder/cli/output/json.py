@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from builder.gitlab.adopt.adopt import Adoption
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.redaction import redact
@@ -32,6 +33,22 @@ def _layers_json(found: Difference) -> list[dict[str, Any]]:
     return [
         {"digest": digest, "size": size, "shared": digest in old} for digest, size in (found.new.layers or {}).items()
     ]
+
+
+def adoption_json(adoption: Adoption, diffs: Mapping[str, str]) -> dict[str, Any]:
+    """The output of `builder ci adopt --json`; `diffs` has the diff of each file by its path, '' if it stays."""
+    remarks = [
+        {
+            "kind": remark.kind,
+            "path": remark.place.source,
+            "line": remark.place.line,
+            "job": remark.job,
+            "text": redact(remark.text),
+        }
+        for remark in adoption.remarks
+    ]
+    files = [{"path": path, "diff": diff} for path, diff in diffs.items() if diff]
+    return {"files": files, "jobs": sorted(adoption.baked), "remarks": remarks}
 
 
 def plan_json(

@@ -1,83 +1,113 @@
-"""The edits to a GitLab file while `ci adopt` works them out, and the remarks to print."""
+"""The edits to a pipeline while `ci adopt` works them out, and the remarks to print."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
-from builder.gitlab.adopt.file import GitLabFile, Scalar, Slot, walk
+from builder.gitlab.adopt.file import GitLabFile
+from builder.gitlab.adopt.handover import handed_over
 from builder.gitlab.adopt.job import Job, Line, variables_in
-from builder.gitlab.adopt.removal import Obstacle, complete_removal, removed_nodes
-from builder.gitlab.adopt.script import INSTALLS, VENV_EFFECTS, Effect, effect_of, effects_inside, is_compound
+from builder.gitlab.adopt.node import Collection, Node, Scalar, Slot
+from builder.gitlab.adopt.pipeline import Pipeline, Place
+from builder.gitlab.adopt.remark import Remark, RemarkKind
+from builder.gitlab.adopt.removal import Obstacle, Removal, parts_of
+from builder.gitlab.adopt.script import (
+    INSTALLS,
+    VENV_EFFECTS,
+    Effect,
+    effect_of,
+    effects_inside,
+    is_compound,
+    rest_after_venv,
+)
 from builder.matrix.model import Matrix
 
 _Topic = TypeVar("_Topic")
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class Remark:
-    """Something to tell the user, such as what was left alone and why; `job` is '' if it concerns no single job."""
-
-    line: int
-    job: str
-    text: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command in a job's script that concerns the baked environment; `index` is where it begins in the file."""
+    """A command in a job's script that concerns the baked environment; `place` is the line of the file it is in.
+
+    `rest` is what stays of its line, if it is one of several commands and can be removed from their beginning.
+    """
 
     job: Job
     line: Line
     text: str
     effect: Effect
-    index: int
+    place: Place
     is_editable: bool
+    rest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The images that jobs may run on: the cells of a matrix, in a repository.
+
+    `newest_python` is what `python:latest` stands for, '' if that is open. `suffix` ends the tags, as `$PREBUILT` does.
+    """
+
+    matrix: Matrix
+    repository: str
+    newest_python: str = ""
+    suffix: str = ""
 
 
 class Draft:
     """The edits so far.
 
     Jobs are `baked` once they run on a baked image, and `with_venv` if they keep an environment of their own as well.
+    `refused` are the names of jobs that would fail on a baked image.
     """
 
-    def __init__(
-        self, file: GitLabFile, jobs: Sequence[Job], matrix: Matrix, repository: str, refused: Set[str]
-    ) -> None:
-        self.file = file
-        self.jobs = tuple(job for job in jobs if not job.is_trigger)
-        self.matrix = matrix
-        self.repository = repository
-        self.refused = refused  # names of jobs that would fail on a baked image
+    def __init__(self, pipeline: Pipeline, jobs: Sequence[Job], images: Images, refused: Set[str]) -> None:
+        self.pipeline = pipeline
+        self.images = images
+        self.jobs = tuple(job for job in jobs if not job.is_trigger and not job.is_partial)
+        self.refused = refused
         self.commands_of = {
-            job: tuple(command for line in job.lines for command in _commands(file, job, line)) for job in self.jobs
+            job: tuple(command for line in job.lines for command in _commands(pipeline, job, line)) for job in self.jobs
         }
         self.commands = tuple(command for commands in self.commands_of.values() for command in commands)
-        self.created = frozenset(
+        self.venvs = frozenset(command.effect.venv for command in self.commands if command.effect.kind in VENV_EFFECTS)
+        self.created_venvs = frozenset(
             command.effect.venv for command in self.commands if command.effect.kind == "create-venv"
         )
-        self.venvs = frozenset(command.effect.venv for command in self.commands if command.effect.kind in VENV_EFFECTS)
+        self.handed_over = handed_over(
+            {
+                job: {each.effect.venv for each in commands if each.effect.kind in VENV_EFFECTS}
+                for job, commands in self.commands_of.items()
+            },
+            pipeline.folder,
+        )
         self.installing = {job: _installing(job) for job in self.jobs}
         self.baked: set[Job] = set()
         self.with_venv: set[Job] = set()
+        self.downloading: dict[Job, str] = {}  # jobs whose tox or nox fills its environments by pip
         self.dropped_variables: set[str] = set()  # variables that the removed or replaced text expanded
-        self.removed: frozenset[Slot] = frozenset()
+        self.removal = Removal(pipeline, self.jobs)
         self.replaced: dict[Scalar, str] = {}
+        self.own_images: dict[Collection, Scalar] = {}  # images that jobs keep although the inherited one changes
         self.remarks: set[Remark] = set()
 
-    def remark(self, index: int, job: Job | None, text: str) -> None:
-        """Add a remark about a place in the file."""
-        self.remarks.add(Remark(line=self.file.line(index), job=job.name if job else "", text=text))
+    def remark(self, at: Node | Slot | Place, job: Job | None, text: str, *, kind: RemarkKind = "note") -> None:
+        """Add a remark about a part of a file."""
+        place = at if isinstance(at, Place) else self.pipeline.place(at)
+        self.remarks.add(Remark(kind=kind, place=place, job=job.name if job else "", text=text))
 
     def remove(self, slots: Set[Slot]) -> Obstacle | None:
         """Remove slots and everything that depends on them; or remove nothing and return what prevents it."""
-        removal = complete_removal(self.file, self.jobs, self.removed | slots)
-        if isinstance(removal, Obstacle):
-            return removal
-        for slot in removal - self.removed:
-            self.dropped_variables |= {name for scalar in _scalars_in(slot) for name in variables_in(scalar.value)}
-        self.removed = removal
+        added = self.removal.add(slots)
+        if isinstance(added, Obstacle):
+            return added
+        for slot in added:
+            self.dropped_variables |= {
+                name for part in parts_of(slot) if isinstance(part, Scalar) for name in variables_in(part.value)
+            }
         return None
 
     def remove_each(self, proposals: Sequence[tuple[Set[Slot], _Topic]]) -> Iterator[tuple[_Topic, str]]:
@@ -95,21 +125,21 @@ class Draft:
         for job in users:
             if job in self.with_venv:
                 return f"{job.name} keeps its own environment"
+            if job in self.downloading:
+                return f"{self.downloading[job]} in {job.name} downloads packages"
             if job not in self.baked and self.installing[job]:
                 return f"{job.name} does not run on a baked image"
         return ""
 
-    def variable_uses(self) -> dict[str, Scalar]:
-        """The variables that the file, as edited so far, expands, each with the first place that does so."""
-        gone = removed_nodes(self.removed)
-        uses: dict[str, Scalar] = {}
-        for collection in walk(self.file.root):
+    def variable_uses(self) -> Mapping[str, Sequence[tuple[Scalar, Slot]]]:
+        """The variables that the pipeline, as edited so far, expands: where, and in which slot."""
+        uses: defaultdict[str, list[tuple[Scalar, Slot]]] = defaultdict(list)
+        for collection in self.pipeline.collections():
             for slot in collection.slots:
                 for scalar in (slot.key, slot.value):
-                    if slot not in gone and isinstance(scalar, Scalar):
-                        names = variables_in(self.replaced.get(scalar, scalar.value)) - {slot.name}
-                        for name in names:
-                            uses.setdefault(name, scalar)
+                    if isinstance(scalar, Scalar) and slot not in self.removal.gone:
+                        for name in variables_in(self.replaced.get(scalar, scalar.value)) - {slot.name}:
+                            uses[name].append((scalar, slot))
         return uses
 
 
@@ -123,8 +153,9 @@ def _installing(job: Job) -> Line | None:
     return next((line for line in job.lines if INSTALLS.search(line.scalar.value)), None)
 
 
-def _commands(file: GitLabFile, job: Job, line: Line) -> Iterator[Command]:
+def _commands(pipeline: Pipeline, job: Job, line: Line) -> Iterator[Command]:
     scalar = line.scalar
+    file = pipeline.file_of(scalar)
     is_one_line = "\n" not in file.text[scalar.start : scalar.end]
     whole = effect_of(scalar.value, variable_values(job)) if is_one_line else None
     effects = [(0, scalar.value.strip(), whole)] if whole else effects_inside(scalar.value, variable_values(job))
@@ -138,23 +169,14 @@ def _commands(file: GitLabFile, job: Job, line: Line) -> Iterator[Command]:
             is_editable = is_alone and file.is_replaceable(scalar) and scalar.value.startswith(effect.prefix)
         else:
             is_editable = is_alone and line.slot is not None and effect.kind != "use-path"
-        index = _index_of_line(file, scalar, number)
-        yield Command(job=job, line=line, text=text, effect=effect, index=index, is_editable=is_editable)
+        rest = rest_after_venv(scalar.value, text, variable_values(job)) if file.is_replaceable(scalar) else ""
+        yield Command(
+            job=job, line=line, text=text, effect=effect, place=_place_of_line(file, scalar, number),
+            is_editable=is_editable or bool(rest), rest=rest,
+        )  # fmt: skip
 
 
-def _index_of_line(file: GitLabFile, scalar: Scalar, number: int) -> int:
-    """Where a line of a block scalar begins, counted from 0; for any other scalar, where the scalar begins."""
-    index = scalar.start
-    for _ in range(number + 1 if scalar.style in {"|", ">"} else 0):
-        index = file.text.find("\n", index) + 1
-    return index
-
-
-def _scalars_in(slot: Slot) -> Iterator[Scalar]:
-    """The scalars in a slot's value."""
-    if isinstance(slot.value, Scalar):
-        yield slot.value
-    for collection in walk(slot.value):
-        for inner in collection.slots:
-            if isinstance(inner.value, Scalar):
-                yield inner.value
+def _place_of_line(file: GitLabFile, scalar: Scalar, number: int) -> Place:
+    """A line of a block scalar, counted from 0; for any other scalar, the line where the scalar begins."""
+    below = number + 1 if scalar.style in {"|", ">"} else 0
+    return Place(source=file.source, line=file.line(scalar.start) + below)

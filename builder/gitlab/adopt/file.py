@@ -7,9 +7,9 @@ of a sequence) out of the text, or replaces the value of a scalar. Every other c
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -17,83 +17,33 @@ from typing import Final
 import yaml
 
 from builder.errors import BuilderError, GitLabFileError
+from builder.gitlab.adopt.diff import Cut, apply, patch
+from builder.gitlab.adopt.node import Alias, Collection, Node, Scalar, Slot, walk
 from builder.parse import read_bytes
 
 DEEPEST: Final = 100  # levels of nesting; GitLab's own limit
+_FAST_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may have been built without libyaml
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(#[^\n]*)?\r?(\n|\Z)")
 _REST_AFTER_COMMA: Final = re.compile(r"[ \t]*,?[ \t]*(#[^\n]*)?\r?(\n|\Z)")
 _BLANK_LINE: Final = re.compile(r"[ \t]*\r?\n")
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scalar:
-    """A scalar; `body` is where its text begins after anchor and tag, `style` its quote, `|`, `>` or nothing."""
-
-    start: int
-    end: int
-    body: int
-    value: str
-    style: str
-    tag: str | None
-    anchor: str | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Alias:
-    """`*name`, and the node it stands for."""
-
-    start: int
-    end: int
-    name: str
-    target: Scalar | Collection
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Collection:
-    """A mapping or a sequence, in block or flow style."""
-
-    start: int
-    end: int
-    slots: tuple[Slot, ...]
-    is_mapping: bool
-    is_flow: bool
-    tag: str | None
-    anchor: str | None
-
-
-Node = Scalar | Alias | Collection
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Slot:
-    """A place in a collection: an entry of a mapping, or an item of a sequence, which has no key."""
-
-    key: Node | None
-    value: Node
-
-    @property
-    def start(self) -> int:
-        """Where it begins in the text; an item begins after its dash."""
-        return self.key.start if self.key else self.value.start
-
-    @property
-    def end(self) -> int:
-        """Where it ends in the text."""
-        return self.value.end
-
-    @property
-    def name(self) -> str:
-        """Its key as text; '' for items, and for keys that are not scalars."""
-        return self.key.value if isinstance(self.key, Scalar) else ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """Slots to remove, and scalars with their new values."""
+    """Slots to remove, scalars with their new values, and images that jobs get as their first entry."""
 
     removed: Set[Slot]
     replaced: Mapping[Scalar, str]
+    images: Mapping[Collection, Scalar] = field(default_factory=dict)
+
+    def within(self, file: GitLabFile) -> Edits:
+        """Those in one of several files."""
+        return Edits(
+            removed={slot for slot in self.removed if slot in file.owners},
+            replaced={scalar: value for scalar, value in self.replaced.items() if scalar in file.holders},
+            images={job: image for job, image in self.images.items() if job in file.holders},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +58,12 @@ class GitLabFile:
 
     def line(self, index: int) -> int:
         """The line of an index into the text, counted from 1."""
-        return bisect_left(self._line_ends, index) + 1
+        return bisect_right(self._lines, index)
 
     @cached_property
-    def _line_ends(self) -> list[int]:
-        return [match.start() for match in re.finditer("\n", self.text)]
-
-    def top(self, slot: Slot) -> Slot:
-        """The top-level entry, a job or a global keyword, that contains this slot."""
-        while (owner := self.owners[slot]) is not self.root:
-            slot = self.holders[owner]
-        return slot
+    def _lines(self) -> list[int]:
+        """Where each line begins."""
+        return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
     def is_replaceable(self, scalar: Scalar) -> bool:
         """Whether its text equals its value: on one line, without escapes."""
@@ -145,31 +90,51 @@ class GitLabFile:
         between = self.text[start:end]
         return None if "#" in between or "\n" in between else (start, end)
 
-    def edit(self, edits: Edits) -> str:
-        """The edited text; raise BuilderError if it does not parse to the intended tree."""
+    def edit(self, edits: Edits) -> EditedFile:
+        """Make the edits; raise BuilderError if the new text does not parse to the intended tree."""
         spans = [span for slot in edits.removed if (span := self.span(slot, edits.removed))]
         cuts = _merged(spans, self.text)
-        starts = [start for start, _, _ in cuts]
+        begins = [cut.start for cut in cuts]
         for scalar, value in edits.replaced.items():
-            before = bisect_right(starts, scalar.start)
-            if not before or scalar.start >= cuts[before - 1][1]:
-                cuts.append((scalar.body, scalar.end, f"{scalar.style}{value}{scalar.style}"))
-        text, done = [], 0
-        for start, end, new in sorted(cuts):
-            text += [self.text[done:start], new]
-            done = end
-        edited = "".join([*text, self.text[done:]])
+            before = bisect_right(begins, scalar.start) - 1
+            if before < 0 or cuts[before].end <= scalar.start:
+                cuts.append(Cut(start=scalar.body, end=scalar.end, text=f"{scalar.style}{value}{scalar.style}"))
+        cuts += [self._image_line(job, image) for job, image in edits.images.items()]
+        edited = EditedFile(file=self, cuts=tuple(cuts))
         intended = _plain(self.root, edits)
-        actual = _plain(parse_gitlab_file(edited, source=self.source).root, Edits(removed=frozenset(), replaced={}))
-        if actual != intended:
+        again = parse_gitlab_file(edited.text, source=self.source) if cuts else self
+        if _plain(again.root, Edits(removed=frozenset(), replaced={})) != intended:
             raise BuilderError(
                 f"{self.source}: the edited file would not have the intended content",
                 hint="this is a bug in builder; please report it",
             )
         return edited
 
+    def _image_line(self, job: Collection, image: Scalar) -> Cut:
+        """The line that gives a job an image, above its first entry."""
+        begin = self.text.rfind("\n", 0, job.slots[0].start) + 1
+        value = f"{image.style}{image.value}{image.style}"
+        return Cut(start=begin, end=begin, text=f"{self.text[begin : job.slots[0].start]}image: {value}\n")
 
-def _merged(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int, str]]:
+
+@dataclass(frozen=True, kw_only=True)
+class EditedFile:
+    """A file and what to cut out of it."""
+
+    file: GitLabFile
+    cuts: tuple[Cut, ...]
+
+    @cached_property
+    def text(self) -> str:
+        """The new text."""
+        return apply(self.file.text, self.cuts)
+
+    def diff(self, name: str) -> str:
+        """The edits as a unified diff of a file with this name; '' if there are none."""
+        return patch(name, self.file.text, self.cuts)
+
+
+def _merged(spans: list[tuple[int, int]], text: str) -> list[Cut]:
     """The spans without overlaps; a span between two blank lines includes one of them."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
@@ -177,13 +142,14 @@ def _merged(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int, str
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
-    return [(*_with_blank_line(start, end, text), "") for start, end in merged]
+    wide = (_with_blank_line(start, end, text) for start, end in merged)
+    return [Cut(start=start, end=end, text="") for start, end in wide]
 
 
 def _with_blank_line(start: int, end: int, text: str) -> tuple[int, int]:
     whole_lines = (start == 0 or text[start - 1] == "\n") and (end == len(text) or text[end - 1] == "\n")
     above = text.rfind("\n", 0, max(start - 1, 0)) + 1
-    blank_before = _BLANK_LINE.fullmatch(text, above, start)
+    blank_before = start > 0 and not text[above:start].strip()
     blank_after = _BLANK_LINE.match(text, end)
     if whole_lines and blank_after and (blank_before or start == 0):
         return start, blank_after.end()
@@ -200,28 +166,30 @@ def _plain(node: Node, edits: Edits) -> object:
         return node.tag, node.anchor, bool(node.style), edits.replaced.get(node, node.value)
     slots = [slot for slot in node.slots if slot not in edits.removed]
     content = tuple((slot.key and _plain(slot.key, edits), _plain(slot.value, edits)) for slot in slots)
+    if image := edits.images.get(node):
+        content = (((None, None, False, "image"), (None, None, bool(image.style), image.value)), *content)
     return node.tag, node.anchor, node.is_mapping, content
 
 
-def read_gitlab_file(path: Path) -> GitLabFile:
-    """Read and parse a file; raise a GitLabFileError with the line number."""
+def read_gitlab_file(path: Path, source: str) -> GitLabFile:
+    """Read and parse a file, which messages call `source`; raise a GitLabFileError with the line number."""
     try:
         content = read_bytes(path)
     except OSError as error:
         raise GitLabFileError(
-            f"cannot read {path}: {error.strerror}", hint="name the file: builder ci adopt FILE"
+            f"cannot read {source}: {error.strerror}", hint="name the file: builder ci adopt FILE"
         ) from error
     try:
-        return parse_gitlab_file(content.decode("utf-8"), source=str(path))
+        return parse_gitlab_file(content.decode("utf-8"), source=source)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise GitLabFileError(f"{path}:{line}: not UTF-8 text (byte {error.start})") from error
+        raise GitLabFileError(f"{source}:{line}: not UTF-8 text (byte {error.start})") from error
 
 
 def parse_gitlab_file(text: str, *, source: str) -> GitLabFile:
     """Parse the text of a file, skipping a `spec:` header; raise a GitLabFileError with the line number."""
     try:
-        roots = list(_Builder(text, source).documents())
+        roots = _documents(text, source)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = text.count("\n", 0, mark.index) + 1 if mark else 1
@@ -240,12 +208,12 @@ def parse_gitlab_file(text: str, *, source: str) -> GitLabFile:
     return GitLabFile(source=source, text=text, root=root, owners=owners, holders=holders)
 
 
-def walk(node: Node) -> Iterator[Collection]:
-    """The node and the collections inside it; aliases are not followed."""
-    if isinstance(node, Collection):
-        yield node
-        for slot in node.slots:
-            yield from walk(slot.value)
+def _documents(text: str, source: str) -> list[Node]:
+    """The documents by libyaml, which is fast; or by Python, whose errors are clear."""
+    try:
+        return list(_Builder(text, source, _FAST_LOADER).documents())
+    except yaml.YAMLError:
+        return list(_Builder(text, source, yaml.SafeLoader).documents())
 
 
 def _content(roots: list[Node], text: str, source: str) -> Collection:
@@ -273,10 +241,10 @@ def _span(event: yaml.Event) -> tuple[int, int]:
 class _Builder:
     """Builds nodes from PyYAML's events. Anchors are known only after their node ends, so no node contains itself."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, loader: type[yaml.SafeLoader]) -> None:
         self._text = text
         self._source = source
-        self._events = yaml.parse(text, Loader=yaml.SafeLoader)
+        self._events = yaml.parse(text, Loader=loader)
         self._anchors: dict[str, Scalar | Collection] = {}
 
     def documents(self) -> Iterator[Node]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from builder.gitlab.adopt.job import expand
@@ -22,7 +24,9 @@ VENV_EFFECTS: Final = frozenset({"create-venv", "activate", "run-program", "use-
 OVERRIDES: Final = frozenset(
     {"UV_CACHE_DIR", "UV_LINK_MODE", "UV_COMPILE_BYTECODE", "PIP_CACHE_DIR", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
 )
-INSTALLS: Final = re.compile(r"\b(?:pip3?|uv|uvx|virtualenv|poetry|pipenv|pdm|tox|nox)\b|-m venv\b")
+INSTALLS: Final = re.compile(
+    r"\b(?:pip3?|uv|uvx|virtualenv|poetry|pipenv|pdm|tox|nox|hatch|rye|conda|mamba|micromamba)\b|-m venv\b"
+)
 ONLY_INSTALLS: Final = re.compile(
     r"(?:python[\d.]* -m )?pip3? install .*(?:-r|--requirement|--upgrade pip|-U pip)\b.*"
     r"|uv sync\b[^&;|]*(?:\|\| uv sync\b[^&;|]*)?|uv pip (?:sync|install -r)\b[^&;|]*"
@@ -34,8 +38,7 @@ _UV_INSTALLER: Final = re.compile(
 )
 _UV_PATHS: Final = re.compile(r"(?:source|\.) [\"']?(?:\$HOME|\$\{HOME\}|~)/\.(?:local/bin|cargo)/env[\"']?")
 _PROJECT: Final = re.compile(r"^(?:\$\{?CI_PROJECT_DIR\}?/|\./)+")
-_PATH: Final = re.compile(r"[^\s;|&'\"=]+")
-_VENV_PROGRAM: Final = re.compile(r"(?P<venv>.*?[^/])/bin/(?=\w)")
+_VENV_PROGRAM: Final = re.compile(r"(?P<venv>[^\s;|&'\"=]*?[^\s;|&'\"=/]+)/bin/(?=\w)")
 _PYTHON: Final = re.compile(r"python[\d.]*|py|\$\{?PYTHON\w*\}?")
 _TAKES_VALUE: Final = frozenset({"-p", "--python", "--prompt", "--seeder", "--index-url", "-i", "-c"})
 
@@ -57,9 +60,7 @@ class Effect:
 def in_project(path: str, variables: Mapping[str, str]) -> str:
     """A path, expanded and relative to the project's directory; absolute if it is outside of the project."""
     short = _PROJECT.sub("", expand(path, variables).strip("\"'"))
-    stem = short.rstrip("*/")
-    slash = short.find("/", len(stem))  # of `.cache/**/`, for example
-    return short[:slash] or short if slash >= 0 else short
+    return re.sub(r"/(?:\*\*?/?)*$", "", short) or short
 
 
 def is_inside(path: str) -> bool:
@@ -76,11 +77,19 @@ def effect_of(text: str, variables: Mapping[str, str]) -> Effect | None:
         return Effect(kind="add-uv-to-path")
     if is_compound(text):
         return None
-    try:
-        words = shlex.split(text)
-    except ValueError:
+    words = words_of(text)
+    if not words:
         return None
     return _venv_effect(words, variables) or _tool_effect(words) or _path_effect(text, variables)
+
+
+@lru_cache(maxsize=10_000)
+def words_of(command: str) -> tuple[str, ...]:
+    """The words of a command as a shell reads them; none if a quote is not closed."""
+    try:
+        return tuple(shlex.split(command))
+    except ValueError:
+        return ()
 
 
 def effects_inside(text: str, variables: Mapping[str, str]) -> list[tuple[int, str, Effect]]:
@@ -94,12 +103,29 @@ def effects_inside(text: str, variables: Mapping[str, str]) -> list[tuple[int, s
     return effects
 
 
+def rest_after_venv(line: str, command: str, variables: Mapping[str, str]) -> str:
+    """What stays of `python -m venv v && . v/bin/activate && pytest` for each of the first two; '' for all else."""
+    parts = [part.strip() for part in line.split("&&")]
+    leading = list(itertools.takewhile(lambda part: _is_leading(part, variables), parts))
+    return " && ".join(parts[len(leading) :]) if command in leading else ""
+
+
+def _is_leading(part: str, variables: Mapping[str, str]) -> bool:
+    effect = effect_of(part, variables)
+    return effect is not None and effect.kind in {"create-venv", "activate"}
+
+
+def is_uv_installer(text: str) -> bool:
+    """Whether a text is uv's own installer, and nothing else."""
+    return _UV_INSTALLER.fullmatch(text.strip()) is not None
+
+
 def is_compound(text: str) -> bool:
     """Whether a text contains more than one simple command."""
     return _COMPOUND.search(text.strip()) is not None or "$(" in text or "`" in text
 
 
-def _venv_effect(words: list[str], variables: Mapping[str, str]) -> Effect | None:
+def _venv_effect(words: Sequence[str], variables: Mapping[str, str]) -> Effect | None:
     match words:
         case [python, "-m", "venv" | "virtualenv", *rest] if _PYTHON.fullmatch(python):
             directory = _last_argument(rest)
@@ -118,13 +144,13 @@ def _venv_effect(words: list[str], variables: Mapping[str, str]) -> Effect | Non
     return Effect(kind="create-venv", venv=in_project(directory, variables)) if directory else None
 
 
-def _last_argument(words: list[str]) -> str:
+def _last_argument(words: Sequence[str]) -> str:
     values = [word for before, word in zip(["", *words], words, strict=False) if before not in _TAKES_VALUE]
     arguments = [word for word in values if not word.startswith("-")]
     return arguments[0] if len(arguments) == 1 else ""
 
 
-def _tool_effect(words: list[str]) -> Effect | None:
+def _tool_effect(words: Sequence[str]) -> Effect | None:
     match words:
         case [python, "-m", *rest] if _PYTHON.fullmatch(python):
             return _tool_effect(rest)
@@ -148,22 +174,13 @@ def _tool_effect(words: list[str]) -> Effect | None:
 
 def _path_effect(text: str, variables: Mapping[str, str]) -> Effect | None:
     """A program that is started by its path in an environment of the project, or another use of such a path."""
-    paths = [path for path in _programs(text) if _looks_like_venv(in_project(path["venv"], variables))]
+    paths = [path for path in _VENV_PROGRAM.finditer(text) if _looks_like_venv(in_project(path["venv"], variables))]
     if not paths:
         return None
     venv = in_project(paths[0]["venv"], variables)
     if len(paths) == 1 and paths[0].start() == 0:
         return Effect(kind="run-program", venv=venv, prefix=paths[0][0])
     return Effect(kind="use-path", venv=venv)
-
-
-def _programs(text: str) -> Iterator[re.Match[str]]:
-    """The programs in a text that are in a folder `bin`; a path is read once, however long it is."""
-    for path in _PATH.finditer(text):
-        start = path.start()
-        while match := _VENV_PROGRAM.match(text, start, path.end()):
-            yield match
-            start = match.end()
 
 
 def _looks_like_venv(path: str) -> bool:

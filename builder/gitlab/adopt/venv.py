@@ -8,14 +8,16 @@ from typing import Final
 
 from builder.errors import listed
 from builder.gitlab.adopt.draft import Command, Draft, variable_values
-from builder.gitlab.adopt.file import Scalar, Slot
 from builder.gitlab.adopt.job import Job, Line
-from builder.gitlab.adopt.removal import removed_nodes
-from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project
+from builder.gitlab.adopt.node import Scalar, Slot
+from builder.gitlab.adopt.pipeline import Place
+from builder.gitlab.adopt.removal import parts_of
+from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project, is_uv_installer
 
 # The usual names of a project's environment; one with another name serves another purpose.
 _PROJECT_VENVS: Final = frozenset({"venv", ".venv", "env", ".env", "virtualenv", ".virtualenv"})
 _UV: Final = re.compile(r"\buv (?:pip|sync|venv|add|run)\b")
+_REQUIREMENTS: Final = re.compile(r"\bpip3? install\b.*\s(?:-r|--requirement)\b")
 _REASONS: Final[Mapping[EffectKind, str]] = {
     "create-venv": "a second environment hides the baked one",
     "activate": "a second environment hides the baked one",
@@ -31,24 +33,27 @@ _REASONS: Final[Mapping[EffectKind, str]] = {
 }
 
 
-def failing_lines(draft: Draft, job: Job) -> Iterator[tuple[int, str]]:
+def failing_lines(draft: Draft, job: Job) -> Iterator[tuple[Place, str]]:
     """The lines of a job that would fail on a baked image and cannot be edited: where, and what to do."""
     for command in draft.commands_of[job]:
         if command.effect.kind not in VENV_EFFECTS or command.is_editable:
             continue
         if command.effect.kind == "create-venv" and command.effect.variable:
-            yield command.index, f"`{command.text}` would replace the baked environment; remove it"
-        elif command.effect.venv not in draft.created:
+            yield command.place, f"`{command.text}` would replace the baked environment; remove it"
+        elif command.effect.venv not in draft.created_venvs:
             missing = f"`{command.text}` needs {command.effect.venv}, which does not exist in a baked image"
-            yield command.index, f"{missing}; {_advice(command)}"
+            yield command.place, f"{missing}; {_advice(command)}"
         elif job.name in draft.refused:
-            yield command.index, f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
+            yield command.place, f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
     for line in job.lines:
         if job.name in draft.refused and (match := _UV.search(line.scalar.value)):
             conflict = "uses the baked environment, but the job has its own, which cannot be removed automatically"
-            yield line.scalar.start, f"`{match[0]}` {conflict}"
+            yield draft.pipeline.place(line.scalar), f"`{match[0]}` {conflict}"
         if re.search(r"\bpip3? install\b.*\s--user\b", line.scalar.value):
-            yield line.scalar.start, "`pip install --user` fails in a virtual environment; remove --user"
+            yield (
+                draft.pipeline.place(line.scalar),
+                "`pip install --user` fails in a virtual environment; remove --user",
+            )
 
 
 def conflicting_jobs(draft: Draft) -> set[str]:
@@ -69,7 +74,7 @@ def drop_environments(draft: Draft) -> None:
             command for command in draft.commands if command.effect.kind in VENV_EFFECTS and command.effect.venv == venv
         ]
         users = {command.job for command in own}
-        if venv.rpartition("/")[2] not in _PROJECT_VENVS:
+        if venv.rpartition("/")[2] not in _PROJECT_VENVS and not _has_requirements(users, own):
             draft.with_venv |= _keep_special_purpose(draft, venv, own)
             continue
         related = [
@@ -82,12 +87,21 @@ def drop_environments(draft: Draft) -> None:
             draft.with_venv |= users & draft.baked
 
 
+def _has_requirements(users: Set[Job], commands: Sequence[Command]) -> bool:
+    """Whether all jobs that enter an environment install a requirements file into it, whatever its name says."""
+    entering = {command.job for command in commands if command.effect.kind == "activate"}
+    texts = {job: [line.scalar.value for line in job.lines] for job in users}
+    return users == entering and all(any(map(_REQUIREMENTS.search, texts[job])) for job in users)
+
+
 def _keep_special_purpose(draft: Draft, venv: str, commands: Sequence[Command]) -> set[Job]:
     """The baked jobs that enter an environment whose name says that it is not the project's; add a remark."""
     for command in commands:
         if command.job in draft.baked and command.effect.kind == "create-venv":
             reason = "its name suggests a separate environment"
-            draft.remark(command.index, command.job, f"left alone, with all lines for {venv}: {reason}")
+            draft.remark(
+                command.place, command.job, f"left alone, with all lines for {venv}: {reason}", kind="left-alone"
+            )
     return {command.job for command in commands if command.job in draft.baked and command.effect.kind == "activate"}
 
 
@@ -96,15 +110,17 @@ def _is_kept(draft: Draft, venv: str, commands: Sequence[Command]) -> bool:
     fixed = [command for command in commands if command.job in draft.baked and not command.is_editable]
     for command in fixed:
         advice = f"{_advice(command)}, because {_REASONS[command.effect.kind]}"
-        draft.remark(command.index, command.job, f"left alone, with all lines for {venv}: {advice}")
+        draft.remark(command.place, command.job, f"left alone, with all lines for {venv}: {advice}", kind="left-alone")
     mentions = list(_path_mentions(draft, venv, commands))
     for job, line in mentions:
-        draft.remark(line.scalar.start, job, f"left alone, with all lines for {venv}: it uses a path inside it")
+        draft.remark(
+            line.scalar, job, f"left alone, with all lines for {venv}: it uses a path inside it", kind="left-alone"
+        )
     is_shared = _is_shared(commands, draft.baked)
     if is_shared:
         others = listed(sorted({command.job.name for command in commands if command.job not in draft.baked}))
         reason = f"jobs that do not run on a baked image need them too ({others})"
-        draft.remark(commands[0].index, commands[0].job, f"the lines for {venv} stay: {reason}")
+        draft.remark(commands[0].place, commands[0].job, f"the lines for {venv} stay: {reason}", kind="stays")
     return bool(fixed or mentions or is_shared)
 
 
@@ -131,23 +147,27 @@ def _remove_commands(draft: Draft, venv: str, commands: Sequence[Command]) -> bo
     """Remove the lines, and shorten those that start programs by path; return False if that is impossible."""
     commands = [command for command in commands if command.job in draft.baked]
     removable = {
-        command.line.slot: command for command in commands if command.line.slot and command.effect.kind != "run-program"
+        command.line.slot: command
+        for command in commands
+        if command.line.slot and command.effect.kind != "run-program" and not command.rest
     }
     while obstacle := draft.remove(set(removable)):
         # A script needs a line: creating an environment does no harm, but entering one that is missing would fail.
-        script = removed_nodes({obstacle.slot})
+        script = set(parts_of(obstacle.slot))
         harmless = [
             slot
             for slot, command in removable.items()
             if slot in script and command.effect.kind in {"create-venv", "install-virtualenv"}
         ]
         if not harmless:
-            draft.remark(obstacle.slot.start, None, f"the lines for {venv} stay: {obstacle.reason}")
+            draft.remark(obstacle.slot, None, f"the lines for {venv} stay: {obstacle.reason}", kind="stays")
             return False
         job = removable.pop(harmless[0]).job
-        draft.remark(harmless[0].start, job, f"left alone: {obstacle.reason}; you can delete the job")
+        draft.remark(harmless[0], job, f"left alone: {obstacle.reason}; you can delete the job", kind="left-alone")
     for command in commands:
-        if command.effect.kind == "run-program":
+        if command.rest:
+            draft.replaced[command.line.scalar] = command.rest
+        elif command.effect.kind == "run-program":
             scalar = command.line.scalar
             draft.replaced[scalar] = scalar.value.replace(command.effect.prefix, "", 1)
     return True
@@ -165,14 +185,24 @@ def drop_lines(draft: Draft) -> None:
         if command.job not in draft.baked or kind in {*VENV_EFFECTS, "deactivate"} or _is_needed(draft, command):
             continue
         blocked = draft.reason_to_keep(job for job in users[command.line.scalar] if job not in draft.with_venv)
-        if not command.is_editable or command.line.slot is None:
-            draft.remark(command.index, command.job, f"left alone: {_by_hand(command)}")
+        together = [command, *_sourcing(draft, command)]
+        slots = {each.line.slot for each in together if each.is_editable and each.line.slot}
+        if len(slots) < len(together):
+            draft.remark(command.place, command.job, f"left alone: {_by_hand(command)}", kind="left-alone")
         elif blocked:
-            draft.remark(command.index, command.job, f"left alone: {blocked} and has this line too")
+            draft.remark(command.place, command.job, f"left alone: {blocked} and has this line too", kind="left-alone")
         else:
-            proposals.append(({command.line.slot}, command))
+            proposals.append((slots, command))
     for command, reason in draft.remove_each(proposals):
-        draft.remark(command.index, command.job, f"left alone: {reason}; {_by_hand(command)}")
+        draft.remark(command.place, command.job, f"left alone: {reason}; {_by_hand(command)}", kind="left-alone")
+
+
+def _sourcing(draft: Draft, command: Command) -> list[Command]:
+    """The lines of the same job that source a file that only this command, uv's installer, writes."""
+    if command.effect.kind != "install-uv" or not is_uv_installer(command.text):
+        return []
+    others = draft.commands_of[command.job]
+    return [each for each in others if each.effect.kind == "add-uv-to-path" and not _is_needed(draft, each)]
 
 
 def _by_hand(command: Command) -> str:
@@ -184,4 +214,4 @@ def _is_needed(draft: Draft, command: Command) -> bool:
     if command.effect.kind == "install-virtualenv" and command.job in draft.with_venv:
         return True
     has_rust = any("rustup" in line.scalar.value for line in command.job.lines)
-    return command.line.slot in draft.removed or (command.effect.kind == "add-uv-to-path" and has_rust)
+    return command.line.slot in draft.removal.slots or (command.effect.kind == "add-uv-to-path" and has_rust)

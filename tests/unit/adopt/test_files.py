@@ -33,7 +33,7 @@ def test_last_line_without_a_newline_is_removed(tmp_path: Path, monkeypatch: pyt
 def test_blank_lines(adopt: Adopt) -> None:
     """Broken: two blank lines remain where the lines between them were removed."""
     text = f"stages: [test]\n\nvariables:\n  UV_LINK_MODE: copy\n\n{BAKED}  script: uv sync\n"
-    assert adopt(text)[0] == "-\n-variables:\n-  UV_LINK_MODE: copy\n"
+    assert adopt(text)[0] == "-variables:\n-  UV_LINK_MODE: copy\n-\n"
 
 
 def test_header_of_a_component(adopt: Adopt) -> None:
@@ -90,16 +90,6 @@ def test_bad_file(content: bytes, words: str, tmp_path: Path, monkeypatch: pytes
     assert ended.stderr.startswith("builder: .gitlab-ci.yml:")
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) <= 2
-
-
-def test_missing_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken: jobs are moved to the cells of the built-in matrix, or the error does not say what to write."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".gitlab-ci.yml").write_text(job("python:3.12-alpine"), encoding="utf-8")
-    ended = builder("ci", "adopt")
-    assert (ended.exit_code, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("builder: no matrix.toml in this folder\n")
-    assert "docs/matrix.md" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,13 @@ from tests.gitlab import MATRIX
         ("mirror.example.com:5000/python:3.13-alpine", "3.13-alpine"),
         ("mirror.example.com/ghcr/astral-sh/uv:python3.13-alpine", "3.13-alpine"),
         ("nexus.example.com/deep/down/python:3.13-alpine", "3.13-alpine"),
+        ("harbor.example/proxy/python:3.13-alpine", "3.13-alpine"),
+        ("artifacts.example/docker-hub-remote/library/python:3.12-slim", "3.12-bookworm-slim"),
+        ("dockerhub-mirror.example/python:3.13-alpine", "3.13-alpine"),
+        ("registry.example/acme/dockerhub/python:3.13-alpine", "3.13-alpine"),
+        ("$DOCKER_HUB_PROXY/python:3.13-alpine", "3.13-alpine"),
+        ("${REGISTRY_MIRROR}/library/python:3.13-alpine", "3.13-alpine"),
+        ("${CI_DEPENDENCY_PROXY_SERVER}/acme/dependency_proxy/containers/python:3.13-alpine", "3.13-alpine"),
     ],
 )
 def test_known_images(adopt: Adopt, image: str, becomes: str) -> None:
@@ -43,6 +50,11 @@ def test_known_images(adopt: Adopt, image: str, becomes: str) -> None:
             "no cell of matrix.toml with Python 3.12 has a matching base; add one to base and [bases]",
         ),
         ("python:3.12-windowsservercore", "has a matching base"),
+        ("python:2.7-slim", "has Python 2, for which there are no baked images"),
+        ("python:rc-slim", "does not contain a Python version such as 3.12"),
+        ("python:slim", "does not contain a Python version such as 3.12"),
+        ("python:latest", "does not contain a Python version such as 3.12"),
+        ("ghcr.io/astral-sh/uv:debian-slim", "does not contain a Python version such as 3.12"),
         ("python:3", "does not contain a Python version such as 3.12"),
         ("python", "does not contain a Python version such as 3.12"),
         ("ghcr.io/astral-sh/uv:latest", "does not contain a Python version such as 3.12"),
@@ -63,6 +75,28 @@ def test_images_that_are_left_alone(adopt: Adopt, image: str, words: str) -> Non
     assert changed == ""
     assert remarks.startswith(".gitlab-ci.yml:2: test: left alone: ")
     assert words in remarks
+
+
+@pytest.mark.parametrize(
+    ("image", "base"),
+    [
+        ("python", "bookworm-slim"), ("python:latest", "bookworm-slim"), ("python:3-slim", "bookworm-slim"),
+        ("python:alpine", "alpine"), ("python:3-alpine3.20", "alpine"), ("ghcr.io/astral-sh/uv:alpine", "alpine"),
+        ("ghcr.io/astral-sh/uv:0.13-bookworm-slim", "bookworm-slim"),
+    ],
+)  # fmt: skip
+def test_open_version_and_a_matrix_of_one_python(adopt: Adopt, image: str, base: str) -> None:
+    """Broken: `python:latest` is left alone although the matrix has only one Python, or nobody is told."""
+    changed, remarks = adopt(job(image), MATRIX.replace(', "3.13"', ""))
+    assert changed == f"-  image: {image}\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-{base}\n"
+    assert f"an image without a Python version in its name becomes 3.12-{base}" in remarks
+
+
+def test_patch_release_that_the_matrix_lacks(adopt: Adopt) -> None:
+    """Broken: a pinned patch release is lost without a remark."""
+    changed, remarks = adopt(job("python:3.12.4-alpine"))
+    assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n" in changed
+    assert "Python 3.12.4 becomes the cell 3.12-alpine" in remarks
 
 
 def test_several_matching_cells(adopt: Adopt) -> None:

@@ -89,7 +89,7 @@ def test_job_of_an_included_file(adopt: Adopt) -> None:
     text = "include: {local: base.yml}\ntest:\n  extends: .python\n  script: uv sync\n"
     changed, remarks = adopt(text)
     assert changed == ""
-    assert ".gitlab-ci.yml:4: test: left alone: it extends .python, which this file does not define" in remarks
+    assert ".gitlab-ci.yml:4: test: left alone: it extends .python, which no file here defines" in remarks
 
 
 def test_job_on_an_included_baked_image(adopt: Adopt) -> None:
@@ -138,3 +138,32 @@ three:
   script: uv sync
 """
     assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n" in adopt(text)[0]
+
+
+def test_job_that_needs_the_inherited_image(adopt: Adopt) -> None:
+    """Broken: one job that would fail on the baked image keeps all jobs that share its image from moving."""
+    text = """\
+image: python:3.12
+lint:
+  script: uv run ruff check
+test:
+  script: uv run pytest
+release:
+  # with git
+  stage: deploy
+  script:
+    - git push
+"""
+    changed, remarks = adopt(text)
+    assert changed == ("-image: python:3.12\n+image: $CI_REGISTRY_IMAGE/ci:3.12-bookworm-slim\n+  image: python:3.12\n")
+    assert "release: left alone, and so is its image python:3.12: `git push` needs git" in remarks
+    changed, _ = adopt(text.replace("lint:\n  script: uv run ruff check\ntest:", "test:").replace("uv run", "git"))
+    assert changed == ""
+
+
+def test_job_that_needs_an_image_that_it_cannot_have(adopt: Adopt) -> None:
+    """Broken: a job in braces, or one whose image has an entrypoint, gets an image in the wrong place."""
+    jobs = "lint:\n  script: uv run ruff check\ntest:\n  script: uv run pytest\n"
+    assert adopt(f"image: python:3.12\n{jobs}release: {{script: [git push]}}\n")[0] == ""
+    image = "image:\n  name: python:3.12\n  entrypoint: ['']\n"
+    assert adopt(f"{image}{jobs}release:\n  script: [git push]\n")[0] == ""

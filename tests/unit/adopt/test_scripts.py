@@ -126,10 +126,10 @@ def test_commands_inside_longer_lines(adopt: Adopt, line: str, number: int, word
     [
         ("cd web && ../.venv/bin/pytest", "needs ../.venv, which does not exist in a baked image"),
         (
-            "uv venv --python 3.12 && uv sync",
+            "cd a && uv venv --python 3.12 && uv sync",
             "`uv venv --python 3.12` would replace the baked environment; remove it",
         ),
-        ("uv venv && uv sync", "`uv venv` would replace the baked environment; remove it"),
+        ("cd a && uv venv && uv sync", "`uv venv` would replace the baked environment; remove it"),
         (
             "uv sync && . .venv/bin/activate",
             "`. .venv/bin/activate` needs .venv, which does not exist in a baked image",
@@ -269,3 +269,45 @@ test:
     changed, remarks = adopt(text)
     assert "activate" not in changed
     assert "the lines for venv stay: jobs that do not run on a baked image need them too (init)" in remarks
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("source venv/bin/activate && pytest", "pytest"),
+        ("python -m venv venv && . venv/bin/activate && pip install app && pytest", "pip install app && pytest"),
+    ],
+)
+def test_environment_at_the_beginning_of_a_line(adopt: Adopt, before: str, after: str) -> None:
+    """Broken: jobs keep passing on an environment because one line enters it and goes on."""
+    text = BAKED + f"  artifacts: {{paths: [venv]}}\n  script:\n    - python -m venv venv\n    - {before}\n"
+    assert adopt(text)[0] == (
+        f"-  artifacts: {{paths: [venv]}}\n-    - python -m venv venv\n-    - {before}\n+    - {after}\n"
+    )
+
+
+def test_environment_in_the_middle_of_a_line(adopt: Adopt) -> None:
+    """Broken: `cd`, or a command that depends on another one, is torn out of its line."""
+    changed, remarks = adopt(script("python -m venv venv", "cd web && . venv/bin/activate && pytest"))
+    assert changed == ""
+    assert "with all lines for venv" in remarks
+
+
+def test_file_that_only_the_installer_of_uv_writes(adopt: Adopt) -> None:
+    """Broken: the installer of uv is removed, but the job still sources the file that it writes, and fails."""
+    text = (
+        f"before_script: [make all]\n{BAKED}  before_script:\n    - curl -LsSf https://astral.sh/uv/install.sh | sh\n"
+    )
+    text += "    - source $HOME/.local/bin/env\n  script: uv sync\n"
+    changed, remarks = adopt(text)
+    assert changed == "-    - source $HOME/.local/bin/env\n"
+    assert "without it, the before_script in line 1 would apply to test" in remarks
+    assert "install.sh" in adopt(text.replace("before_script: [make all]\n", ""))[0]
+
+
+def test_projects_environment_with_a_name_of_its_own(adopt: Adopt) -> None:
+    """Broken: an environment of the project stays because of its name."""
+    lines = ("python -m venv myenv", "source myenv/bin/activate")
+    changed, _ = adopt(script(*lines, "pip install -r requirements.txt"))
+    assert changed == "".join(f"-    - {line}\n" for line in lines)
+    assert adopt(script(*lines, "pip install dist/app.whl"))[0] == ""

@@ -8,6 +8,7 @@ import pytest
 
 from builder.gitlab.adopt.adopt import adopt
 from builder.gitlab.adopt.file import parse_gitlab_file
+from builder.gitlab.adopt.pipeline import Pipeline
 from builder.gitlab.adopt.script import effect_of
 from builder.matrix.file import parse_matrix
 from tests.matrices import SMALL
@@ -36,7 +37,7 @@ def seconds(job: str, jobs: int) -> float:
     text = HEAD + "".join(job.format(n=number) for number in range(jobs))
     file, matrix = parse_gitlab_file(text, source="x"), parse_matrix(SMALL, source="m")
     begun = time.process_time()
-    adopt(file, matrix)
+    adopt(Pipeline(files=(file,)), matrix)
     return time.process_time() - begun
 
 

@@ -51,7 +51,7 @@ def test_variable_that_only_a_removed_one_used(adopt: Adopt) -> None:
     assert adopt(text)[0] == "-variables:\n-  ROOT: .cache\n-  UV_CACHE_DIR: $ROOT/uv\n"
     changed, remarks = adopt(f"include: {{local: x.yml}}\n{text}")
     assert changed == "-  UV_CACHE_DIR: $ROOT/uv\n"
-    assert "ROOT stays: nothing in this file uses it any more, but an included file might" in remarks
+    assert "ROOT stays: nothing here uses it any more, but an included file might" in remarks
 
 
 def test_uv_python_with_a_version(adopt: Adopt) -> None:
@@ -59,3 +59,10 @@ def test_uv_python_with_a_version(adopt: Adopt) -> None:
     changed, remarks = adopt(f"variables:\n  UV_PYTHON: '3.12'\n{BAKED}  script: uv sync\n")
     assert changed == ""
     assert ".gitlab-ci.yml:2: UV_PYTHON stays: it may be intended; without it" in remarks
+
+
+def test_cache_variable_that_another_job_does_not_need(adopt: Adopt) -> None:
+    """Broken: a job that caches nothing, on another image, keeps the variable that hides the image's warm cache."""
+    text = f"variables:\n  UV_CACHE_DIR: .uv\n{BAKED}  script: uv sync\nbuild:\n  image: node:22\n  script: uv build\n"
+    assert adopt(text)[0] == "-variables:\n-  UV_CACHE_DIR: .uv\n"
+    assert adopt(f"{text}  cache: {{paths: [.uv]}}\n")[0] == ""

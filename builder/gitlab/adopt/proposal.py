@@ -1,0 +1,137 @@
+"""A matrix for a project that has none, from the images, Pythons and system packages of its pipeline."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from builder.gitlab.adopt.image import PythonImage, parse_image
+from builder.gitlab.adopt.job import Job, expand
+from builder.gitlab.adopt.package import installed_packages, needs_of
+from builder.gitlab.adopt.program import read_file, uses_below
+from builder.matrix.facts import GLIBC, NEWEST_PYTHON, OLDEST_PYTHON
+from builder.matrix.file import built_in_matrix
+
+_OFFICIAL: Final = "docker.io/library/python"
+_DEFAULT: Final = built_in_matrix(f"3.{NEWEST_PYTHON}").cells[0]
+# A job that adds a package source may install from it what the distribution does not have.
+_OTHER_SOURCES: Final = re.compile(r"add-apt-repository|apt-key|sources\.list|nodesource|\|\s*(?:sudo )?(?:ba)?sh\b")
+_PACKAGE: Final = re.compile(r"(?!python)[a-z0-9][a-z0-9+.-]+")  # another Python would only be in the way
+_FROM_PROJECT: Final = re.compile(
+    r"pip3? install\b.*\s(?:-r|--requirement|-e|--editable|[\"']?\.)|\buv (?:sync|run|pip|add)\b|\bsetup\.py\b"
+    r"|requirements|\b(?:poetry|pdm|pipenv|rye|hatch|tox|nox|pytest|pre-commit)\b"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A cell that a job wants: `base` is the name of the base, `source` the image of Python without its tag."""
+
+    python: str
+    base: str
+    source: str
+
+
+def propose_matrix(jobs: Iterable[Job], folder: Path | None) -> str:
+    """The text of a matrix with a cell for each Python image of these jobs; '' if they have none that builder can bake.
+
+    The base of a full image is slim, with the packages that the jobs need.
+    """
+    images = {job: list(_images(job)) for job in jobs}
+    release = _usual_release(image for found in images.values() for image in found)
+    wanted: dict[_Wanted, None] = {}
+    packages: defaultdict[str, set[str]] = defaultdict(set)
+    for job, found in images.items():
+        for image in found:
+            cell = _cell(image, release, project_python(folder))
+            if _is_bakeable(cell):
+                wanted[cell] = None
+                packages[cell.base] |= set(_packages(job, image, folder))
+    return _text(list(wanted), packages) if wanted else ""
+
+
+def has_project(jobs: Iterable[Job], folder: Path | None) -> bool:
+    """Whether a job works on a Python project; otherwise jobs only install tools, for which there is no lock."""
+    lines = (line for job in jobs for line in job.lines)
+    return any(_FROM_PROJECT.search(use.command) for line in lines for use in uses_below(line.scalar.value, folder))
+
+
+def project_python(folder: Path | None) -> str:
+    """The Python of a project: that of `.python-version`, else the newest that `requires-python` allows."""
+    pin = re.match(r"\s*(?:cpython[-@])?(3\.\d+)", read_file(folder / ".python-version", folder) if folder else "")
+    if pin:
+        return pin[1]
+    text = read_file(folder / "pyproject.toml", folder) if folder else ""
+    required = re.search(r"^(?:requires-)?python\s*=\s*[\"']([^\"'^~]*)[\"']", text, re.MULTILINE)
+    try:
+        allowed = SpecifierSet(required[1] if required else "")
+    except InvalidSpecifier:
+        allowed = SpecifierSet()
+    minors = (f"3.{minor}" for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1))
+    return next((python for python in minors if allowed.contains(f"{python}.99")), f"3.{NEWEST_PYTHON}")
+
+
+def _images(job: Job) -> Iterator[PythonImage]:
+    """The Python images that a job can run on."""
+    for variables in job.variable_sets if job.image else ():
+        image = parse_image(expand(job.image.value, variables), None) if job.image else None
+        if isinstance(image, PythonImage):
+            yield image
+
+
+def _usual_release(images: Iterable[PythonImage]) -> str:
+    """The Debian release for images that name none: the only one that others name; '' for whatever is current."""
+    named = {release for image in images if image.family == "debian" for release in image.releases}
+    return named.pop() if len(named) == 1 else ""
+
+
+def _cell(image: PythonImage, release: str, python: str) -> _Wanted:
+    base = "alpine" if image.family == "alpine" else f"{next(iter(image.releases), release)}-slim".removeprefix("-")
+    return _Wanted(python=image.python or python, base=base, source=image.source or _OFFICIAL)
+
+
+def _is_bakeable(cell: _Wanted) -> bool:
+    """Whether uv supports this Python, and builder knows what runs on this base."""
+    minor = Version(cell.python).minor
+    return OLDEST_PYTHON <= minor <= NEWEST_PYTHON and cell.base.split("-")[0] in {"alpine", "slim", *GLIBC}
+
+
+def _packages(job: Job, image: PythonImage, folder: Path | None) -> Iterator[str]:
+    """What a job needs of a full image, and the distribution's packages that it installs itself."""
+    if image.is_full:
+        yield from (need.package for need in needs_of(job, folder))
+    if not any(_OTHER_SOURCES.search(line.scalar.value) for line in job.lines):
+        yield from (name for name in installed_packages(job, image.family) if _PACKAGE.fullmatch(name))
+
+
+def _text(wanted: Sequence[_Wanted], packages: Mapping[str, Set[str]]) -> str:
+    pythons = sorted({cell.python for cell in wanted}, key=Version)
+    bases = list(dict.fromkeys(cell.base for cell in wanted))
+    cells = {(cell.python, cell.base) for cell in wanted}
+    missing = [(python, base) for python in pythons for base in bases if (python, base) not in cells]
+    lines = [
+        "# Proposed by `builder ci adopt`: an image for each Python on each base. docs/matrix.md of builder has more.",
+        f"python = {json.dumps(pythons)}",
+        f"base = {json.dumps(bases)}",
+    ]
+    if missing:
+        pairs = [f'    {{ python = "{python}", base = "{base}" }},' for python, base in missing]
+        lines += ["exclude = [", *pairs, "]"]
+    for base in bases:
+        source = next(cell.source for cell in wanted if cell.base == base)
+        variant = "-".join(reversed(base.split("-")))
+        family = "alpine" if base == "alpine" else "debian"
+        lines += ["", f"[bases.{base}]", f'image = "{source}:{{python}}-{variant}"', f'family = "{family}"']
+        if base == "slim":  # the oldest release that such a tag may still name
+            lines += [f'libc = "{_DEFAULT.libc}"']
+        if packages[base]:
+            lines += [f"packages = {json.dumps(sorted(packages[base]))}"]
+    return "\n".join(lines) + "\n"
