@@ -105,6 +105,7 @@ def test_settings_of_uv_pip_are_not_those_of_uv_sync(tmp_path: Path) -> None:
 
 def test_files_without_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a lock with files of an index that gives no hashes is refused, though uv installs from it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # uv keeps what it downloads by URL
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("one-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: one\nVersion: 1.0\n")
