@@ -60,6 +60,11 @@ class GitLabFile:
         """The line of an index into the text, counted from 1."""
         return bisect_right(self._lines, index)
 
+    @property
+    def line_end(self) -> str:
+        """What ends its lines."""
+        return "\r\n" if "\r\n" in self.text else "\n"
+
     @cached_property
     def _lines(self) -> list[int]:
         """Where each line begins."""
@@ -114,7 +119,7 @@ class GitLabFile:
         """The line that gives a job an image, above its first entry."""
         begin = self.text.rfind("\n", 0, job.slots[0].start) + 1
         value = f"{image.style}{image.value}{image.style}"
-        return Cut(start=begin, end=begin, text=f"{self.text[begin : job.slots[0].start]}image: {value}\n")
+        return Cut(start=begin, end=begin, text=f"{self.text[begin : job.slots[0].start]}image: {value}{self.line_end}")
 
 
 @dataclass(frozen=True, kw_only=True)

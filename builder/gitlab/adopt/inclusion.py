@@ -59,9 +59,8 @@ def _cut(file: GitLabFile, lines: Sequence[str]) -> Cut | None:
     include = next((slot.value for slot in file.root.slots if slot.name == "include"), None)
     if include is None:
         start = _start_of_lines(file.text, file.root.start)
-        return Cut(
-            start=start, end=start, text="".join(f"{line}\n" for line in ("include:", *_indented(lines, "  "), ""))
-        )
+        block = ["include:", *_indented(lines, "  "), "", ""]
+        return Cut(start=start, end=start, text=file.line_end.join(block))
     if not isinstance(include, Collection) or include.is_mapping or include.is_flow or not include.slots:
         return None
     last = include.slots[-1]
@@ -70,7 +69,7 @@ def _cut(file: GitLabFile, lines: Sequence[str]) -> Cut | None:
     if not end:
         return None
     indent = file.text[begin : last.start].partition("-")[0]
-    return Cut(start=end, end=end, text="\n".join([*_indented(lines, indent), ""]))
+    return Cut(start=end, end=end, text=file.line_end.join([*_indented(lines, indent), ""]))
 
 
 def _indented(lines: Sequence[str], indent: str) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 import tomli
 
 from tests.adopting import BAKED, added_file, applied, changed_lines, run_adopt_files
+from tests.commandline import builder
 from tests.gitlab import MATRIX
 
 MAIN = ".gitlab-ci.yml"
@@ -262,3 +263,12 @@ def test_project_of_another_language(line: str, tmp_path: Path, monkeypatch: pyt
     assert run_adopt_files(tmp_path, monkeypatch, {MAIN: text}, matrix="").stdout == ""
     (tmp_path / "Makefile").write_text("deps:\n\tpip install -r requirements.txt\n", encoding="utf-8")
     assert run_adopt_files(tmp_path, monkeypatch, {MAIN: f"{text}    - make deps\n"}, matrix="").stdout
+
+
+def test_include_in_a_file_with_crlf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a file whose lines end in CRLF gets lines that end otherwise."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / MAIN).write_bytes(job("python:3.12-slim", "uv sync").replace("\n", "\r\n").encode())
+    diff = builder("ci", "adopt").stdout.partition("--- /dev/null")[0]
+    assert "+include:\r\n" in diff
+    assert all(line.endswith("\r\n") for line in diff.splitlines(keepends=True)[3:])
