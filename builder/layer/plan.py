@@ -83,9 +83,10 @@ def plan_layers(
     foundation = tuple(_foundation(keys))
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
-    room = min(most, _ENGINES_LIMIT) - len(foundation) - len(sources)
-    built = [Layer(kind="source", key=keys.source(package), packages=(package,)) for package in sources]
-    shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in _groups(wheels, room, sizes)]
+    room = min(most, _ENGINES_LIMIT) - len(foundation)
+    built = [Layer(kind="source", key=keys.source(group), packages=group) for group in _source_groups(sources, room)]
+    groups = _groups(wheels, room - len(built), sizes)
+    shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in groups]
     return LayerPlan(rendered=rendered, layers=(*foundation, *built, *shared), sizes=sizes)
 
 
@@ -97,6 +98,17 @@ def _foundation(keys: _Keys) -> Iterator[Layer]:
     yield Layer(kind="environment", key=keys.environment)
     if keys.plan.selection.build_systems:
         yield Layer(kind="build-systems", key=keys.build_systems)
+
+
+def _source_groups(sources: Sequence[SelectedPackage], room: int) -> list[tuple[SelectedPackage, ...]]:
+    """The packages of each layer that is built from source: one, unless they would need more than half of the room."""
+    most = room // 2
+    if len(sources) <= most:
+        return [(package,) for package in sources]
+    groups: defaultdict[int, list[SelectedPackage]] = defaultdict(list)
+    for package in sources:
+        groups[_bucket(package.name, most)].append(package)
+    return [tuple(group) for _, group in sorted(groups.items())]
 
 
 def _groups(
@@ -161,8 +173,9 @@ class _Keys:
     def build_systems(self) -> str:
         return self._of_base(build_systems_step(self.plan), self.plan.uv.tag, self._below)
 
-    def source(self, package: SelectedPackage) -> str:
-        return self._of_base(source_step(self.plan, package), self.plan.uv.tag, self._below, _identity(package))
+    def source(self, packages: Sequence[SelectedPackage]) -> str:
+        artifacts = [_identity(package) for package in packages]
+        return self._of_base(source_step(self.plan, packages), self.plan.uv.tag, self._below, artifacts)
 
     def wheels(self, packages: Sequence[SelectedPackage]) -> str:
         step = wheels_step(self.plan, ())
@@ -206,7 +219,7 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
         "build-systems": build_systems_step,
     }
     foundation = [(single[layer.kind](image), (layer,)) for layer in layers if layer.kind in single]
-    built = [(source_step(image, layer.packages[0]), (layer,)) for layer in layers if layer.kind == "source"]
+    built = [(source_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "source"]
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [package for layer in wheels for package in layer.packages]
     return [*foundation, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]

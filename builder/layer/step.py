@@ -77,15 +77,15 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
     )
 
 
-def source_step(plan: ImagePlan, package: SelectedPackage) -> Step:
-    """Build one package and install it."""
-    requirements = f"source-{package.name}/pylock.toml"
+def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
+    """Build packages and install them: one, or several that share a layer."""
+    requirements = f"source-{packages[0].name}/pylock.toml"
     return Step(
-        title=f"build {package.name} from source",
+        title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
         script=_settings(plan) + _uv_settings(plan) + _install(plan),
         scope=_UV,
-        files={requirements: pylock([package])} | uv_settings_files(plan.selection),
+        files={requirements: pylock(packages)} | uv_settings_files(plan.selection),
         requirements=requirements,
     )
 
