@@ -60,7 +60,7 @@ class LayerStore:
         """
         for path in dict.fromkeys([self._record(key, branch), self._record(key, "")]):
             with contextlib.suppress(OSError, MalformedError):
-                layer = parse_document(StoredLayer, path.read_bytes())
+                layer = parse_document(StoredLayer, _read_used(path))
                 if layer.key == key and self.has(Digest.from_str(layer.digest)):
                     return layer
         return None
@@ -127,7 +127,7 @@ class LayerStore:
 
     def _number(self, kind: str, name: str) -> int | None:
         try:
-            text = (self.folder / kind / name).read_text(encoding="ascii")
+            text = _read_used(self.folder / kind / name).decode("ascii")
         except (OSError, ValueError):
             return None
         return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
@@ -153,6 +153,13 @@ class LayerStore:
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(path)
+
+
+def _read_used(path: Path) -> bytes:
+    """Read a file, and note that it was used."""
+    content = path.read_bytes()
+    os.utime(path)
+    return content
 
 
 def digest_of_file(path: Path) -> Digest:
