@@ -64,9 +64,7 @@ def test_bump_changes_one_layer(sizes: dict[str, tuple[bool, int]], data: st.Dat
 
 @given(sizes=PACKAGES, data=st.data())
 @settings(deadline=None)
-def test_package_that_comes_or_goes_changes_one_layer(
-    sizes: dict[str, tuple[bool, int]], data: st.DataObject
-) -> None:
+def test_package_that_comes_or_goes_changes_one_layer(sizes: dict[str, tuple[bool, int]], data: st.DataObject) -> None:
     """Broken: a package that is added or removed makes more than one layer."""
     every = wheels(sizes)
     name = data.draw(st.sampled_from(sorted(sizes)))

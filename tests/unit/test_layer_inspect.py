@@ -1,0 +1,190 @@
+"""What holds for a layer: no secret in it, files as their RECORDs say, and all of it open to any user."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping
+
+import pytest
+
+from builder.errors import BuildError
+from builder.layer.inspect import LayerInspector
+from builder.layer.plan import Layer
+from tests.layers import chosen, file, folder, link, tar_of
+
+Entry = tuple[tarfile.TarInfo, bytes]
+
+SECRET = b"hunter2-hunter2"
+MARKS = {SECRET: "the password for index.example of NETRC"}
+LAYER = Layer(kind="wheels", key="5" * 64, packages=(chosen("one"),))
+SITE = "opt/uv/venv/lib/python3.12/site-packages"
+CHUNK = 1 << 20
+
+
+def hash_of(content: bytes) -> str:
+    """A hash as RECORD has it, computed without builder."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def record(name: str, files: Mapping[str, bytes]) -> Entry:
+    """The RECORD of a package, with the hashes of these files."""
+    lines = [f'"{path}",{hash_of(content)},{len(content)}\r\n' for path, content in files.items()]
+    own = f"{name}-1.0.dist-info/RECORD"
+    return file(f"{SITE}/{own}", "".join([*lines, f"{own},,\r\n"]).encode())
+
+
+def inspect(*entries: Entry, marks: Mapping[bytes, str] = MARKS) -> None:
+    """Inspect a layer with these entries, read as a stream."""
+    inspector = LayerInspector(cell="3.12-slim", marks=marks, raise_if_stopped=lambda: None)
+    with tarfile.open(fileobj=io.BytesIO(tar_of(*entries)), mode="r|") as tar:
+        inspector.inspect(LAYER, tar)
+
+
+def fault(*entries: Entry) -> str:
+    """The error of the layer; it names cell and layer."""
+    with pytest.raises(BuildError) as raised:
+        inspect(*entries)
+    assert raised.value.what.startswith("3.12-slim: layer wheels: one: ")
+    return raised.value.what
+
+
+def test_good_layer() -> None:
+    """Broken: a layer that is as it should be is refused."""
+    files = {"one/__init__.py": b"x = 1\n", "a, b.txt": b"comma", "../../../bin/one": b"#!/bin/sh\n"}
+    inspect(
+        folder("opt/uv/venv"),
+        *(file(f"{SITE}/{name}", content) for name, content in files.items() if not name.startswith("..")),
+        file("opt/uv/venv/bin/one", files["../../../bin/one"], 0o755),
+        record("one", files),
+        link("opt/uv/cache/wheels-v7/one", "../archive-v0/x"),
+        link("opt/uv/cache/archive-v0/x/one/__init__.py", f"{SITE}/one/__init__.py", hard=True),
+    )
+
+
+@pytest.mark.parametrize("start", [0, CHUNK - len(SECRET), CHUNK - 8, CHUNK - 1, CHUNK, 2 * CHUNK - 3])
+def test_secret_in_content(start: int) -> None:
+    """Broken: a secret goes unnoticed where two chunks of a file meet."""
+    content = b"x" * start + SECRET + b"y" * 10
+    assert "the password for index.example of NETRC is in /opt/uv/a" in fault(file("opt/uv/a", content))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        file(f"opt/uv/{SECRET.decode()}/a"),
+        link("opt/uv/a", f"/tmp/{SECRET.decode()}"),
+        folder(f"opt/uv/{SECRET.decode()}"),
+    ],
+    ids=["name", "link", "folder"],
+)
+def test_secret_in_a_name(entry: Entry) -> None:
+    """Broken: a secret in a name, or in what a link names, goes unnoticed."""
+    assert "is in the name or link /opt/uv/" in fault(entry)
+
+
+def test_secret_outside_of_uvs_folder() -> None:
+    """Broken: a secret that a system package's script wrote down goes unnoticed."""
+    assert "is in /etc/pip.conf" in fault(file("etc/pip.conf", b"password = " + SECRET))
+
+
+def test_secret_that_a_wheel_contains() -> None:
+    """Broken: a package with a CA bundle of its own cannot be installed behind a company's proxy."""
+    bundle = b"-- a public bundle, with " + SECRET
+    inspect(file(f"{SITE}/one/cacert.pem", bundle), record("one", {"one/cacert.pem": bundle}))
+    # Its copy in the cache is the same file.
+    inspect(
+        file("opt/uv/cache/archive-v0/x/one/cacert.pem", bundle),
+        file(f"{SITE}/one/cacert.pem", bundle),
+        record("one", {"one/cacert.pem": bundle}),
+    )
+
+
+def test_other_file_with_the_secret_of_a_wheel() -> None:
+    """Broken: one public file with a secret makes every other file with that secret public."""
+    bundle = b"-- a public bundle, with " + SECRET
+    said = fault(
+        file(f"{SITE}/one/cacert.pem", bundle),
+        record("one", {"one/cacert.pem": bundle}),
+        file("opt/uv/cache/leak", b"leaked: " + SECRET),
+    )
+    assert "is in /opt/uv/cache/leak" in said
+
+
+def test_file_that_differs_from_its_record() -> None:
+    """Broken: a file that was changed after its installation gets into images."""
+    said = fault(file(f"{SITE}/one.py", b"import evil\n"), record("one", {"one.py": b"x = 1\n"}))
+    assert said.endswith(f"/{SITE}/one.py is not the file that a RECORD lists")
+
+
+def test_missing_file() -> None:
+    """Broken: a layer that lacks a file of its package gets into images."""
+    assert f"/{SITE}/two.py" in fault(record("one", {"two.py": b"x = 1\n"}))
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_link_in_place_of_a_file(hard: bool) -> None:
+    """Broken: a link to another file passes for a package's file."""
+    entries = [file("opt/uv/other", b"import evil\n"), link(f"{SITE}/one.py", "opt/uv/other", hard=hard)]
+    assert "is not the file" in fault(*entries, record("one", {"one.py": b"x = 1\n"}))
+
+
+def test_hard_link_to_the_right_file() -> None:
+    """Broken: an environment that shares its files with the cache is refused."""
+    content = b"x = 1\n"
+    cached = file("opt/uv/cache/archive-v0/x/one.py", content)
+    inspect(cached, link(f"{SITE}/one.py", cached[0].name, hard=True), record("one", {"one.py": content}))
+
+
+def test_two_records_list_one_file() -> None:
+    """Broken: two packages that write the same file cannot share a layer, or the file may then be anything."""
+    records = record("one", {"tool.py": b"1\n"}), record("two", {"tool.py": b"2\n"})
+    inspect(file(f"{SITE}/tool.py", b"1\n"), *records)
+    inspect(file(f"{SITE}/tool.py", b"2\n"), *records)
+    assert "tool.py is not the file" in fault(file(f"{SITE}/tool.py", b"3\n"), *records)
+
+
+def test_record_in_the_cache_alone() -> None:
+    """Broken: the RECORD of a wheel, which lists files relative to the wheel, is taken for that of an installation."""
+    listed = record("one", {"one-1.0.data/scripts/tool": b"#!python\n"})[1]
+    inspect(file("opt/uv/cache/archive-v0/x/one-1.0.dist-info/RECORD", listed))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        file("opt/uv/cache/a", mode=0o640),
+        file("opt/uv/venv/bin/a", mode=0o750),
+        folder("opt/uv/cache/b", mode=0o755),
+        folder("opt/uv/venv/b", mode=0o770),
+    ],
+)
+def test_closed_to_other_users(entry: Entry) -> None:
+    """Broken: a job that does not run as root cannot read the environment, or write to the cache."""
+    assert f"/{entry[0].name} is closed to other users" in fault(entry)
+
+
+def test_modes_elsewhere_are_the_distributions() -> None:
+    """Broken: a system package with a private file cannot be installed."""
+    inspect(file("etc/shadow", mode=0o640), folder("root", mode=0o700), link("opt/uv/venv/bin/python", "/usr/bin/x"))
+
+
+def test_layer_without_secrets() -> None:
+    """Broken: a build without secrets fails, or skips the RECORDs."""
+    inspect(file("opt/uv/a", b"x" * (CHUNK + 1)), marks={})
+    with pytest.raises(BuildError, match="is not the file"):
+        inspect(file(f"{SITE}/one.py", b"y"), record("one", {"one.py": b"x"}), marks={})
+
+
+def test_stop_ends_the_inspection() -> None:
+    """Broken: Ctrl-C waits until a large layer has been read."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    inspector = LayerInspector(cell="3.12-slim", marks={}, raise_if_stopped=stop)
+    tar = tarfile.open(fileobj=io.BytesIO(tar_of(file("a"), file("b"))), mode="r|")  # noqa: SIM115
+    with tar, pytest.raises(KeyboardInterrupt):
+        inspector.inspect(LAYER, tar)
