@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import zstandard
 from isal import igzip
@@ -16,9 +16,11 @@ from builder.layer.store import LayerStore
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 
+_NO_ROOM: Final = "see if the disk is full, then try again"
+
 
 class LostBlobError(RegistryError):
-    """A registry does not have a blob that a manifest in it names, or has other bytes."""
+    """A blob that an image needs is not where it was, or has other bytes there."""
 
     def __init__(self, digest: Digest, error: RegistryError) -> None:
         super().__init__(error.what, hint=error.hint)
@@ -36,9 +38,14 @@ class Blobs:
     def open(self, digest: Digest) -> IO[bytes]:
         """Open a blob; first fetch it into the store if it is not there."""
         if not self.store.has(digest):
+            origin = self.origins.get(str(digest))
+            if origin is None:
+                raise LostBlobError(
+                    digest, RegistryError(f"{digest} is no longer in {self.store.folder}", hint=_NO_ROOM)
+                )
             with self.store.new_blob() as file:
                 try:
-                    self.registries.download_blob(self.origins[str(digest)], digest, file)
+                    self.registries.download_blob(origin, digest, file)
                 except RegistryError as error:
                     raise LostBlobError(digest, error) from error
                 self.store.keep(Path(file.name), digest)
