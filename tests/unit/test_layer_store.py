@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from datetime import datetime, timezone
@@ -79,7 +80,7 @@ def test_lost_blob(store: LayerStore) -> None:
     assert store.read(digest(CONTENT)) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 5}', "\x00", '{"key": "%s", "digest": "../../x"}' % KEY])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 5}', "\x00", f'{{"key": "{KEY}", "digest": "../../x"}}'])
 def test_damaged_record(store: LayerStore, text: str) -> None:
     """Broken: a record that was cut off causes a traceback."""
     put(store)
@@ -97,7 +98,7 @@ def test_record_under_the_name_of_another_key(store: LayerStore) -> None:
 
 def test_blob_that_was_not_finished_leaves_nothing(store: LayerStore) -> None:
     """Broken: a failed build fills the disk, or leaves a blob that lacks its end."""
-    with pytest.raises(RuntimeError), store.new_blob() as file:
+    with contextlib.suppress(RuntimeError), store.new_blob() as file:
         file.write(b"half")
         raise RuntimeError
     assert files(store) == []
