@@ -11,6 +11,7 @@ installed one by one, so that each layer has the files that its packages brought
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import json
 import os
@@ -135,7 +136,16 @@ def find_owners(names: Set[str], files: Iterable[str]) -> Dict[str, Set[str]]:
     for archive, name in archives.items():
         for path in walk(archive):
             owners.setdefault(path, set()).add(name)
+            for installed in empty_folders(archive, path):
+                owners.setdefault(installed, set()).add(name)
     return owners
+
+
+def empty_folders(archive: str, path: str) -> Iterator[str]:
+    """Yield where an empty folder of an archive is installed: RECORDs list only files."""
+    if os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path):
+        for site in site_packages():
+            yield os.path.join(site, os.path.relpath(path, archive))
 
 
 def recorded_files(names: Set[str]) -> Iterator[Tuple[str, str]]:
@@ -250,12 +260,23 @@ def entry_of(tar: tarfile.TarFile, path: str) -> Optional[tarfile.TarInfo]:
         return None
     entry.uname = entry.gname = ""
     entry.mtime = int(entry.mtime)  # as bytecode notes it
-    # A Python that was built without them, as with some C libraries, cannot read attributes.
-    for name in os.listxattr(path, follow_symlinks=False) if hasattr(os, "listxattr") else ():
+    for name in attributes_of(path):
         if name.startswith(("user.", "security.capability")):
             value = os.getxattr(path, name, follow_symlinks=False)
             entry.pax_headers["SCHILY.xattr." + name] = value.decode("utf-8", "surrogateescape")
     return entry
+
+
+def attributes_of(path: str) -> List[str]:
+    """The names of a file's extended attributes; none where the file system has none, or Python cannot read them."""
+    if not hasattr(os, "listxattr"):
+        return []
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return []
 
 
 def unpack(tar_path: str) -> None:
