@@ -32,7 +32,7 @@ def program(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     top = str(tmp_path / "opt" / "uv")
     for name, below in (("UV", ""), ("VENV", "/venv"), ("CACHE", "/cache")):
         monkeypatch.setattr(module, name, top + below)
-    module.CA_BUNDLE = str(tmp_path / "no-bundle.pem")
+    monkeypatch.setattr(module, "CA_BUNDLE", str(tmp_path / "no-bundle.pem"))
     return module
 
 
@@ -66,7 +66,7 @@ def install(top: Path, name: str, wheel: Wheel, listed: Sequence[str] = ()) -> N
         target = top / SITE / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        os.link(archive / path, target)
+        target.hardlink_to(archive / path)
         if path.endswith(".py"):
             write(target.parent / "__pycache__" / f"{target.stem}.{sys.implementation.cache_tag}.pyc", b"code")
     found.parent.mkdir(parents=True)
@@ -83,7 +83,7 @@ def run(
 ) -> dict[str, list[str]]:
     """Run a step that installs packages; return the names in each layer, relative to /opt/uv."""
 
-    class Step(program.Step):  # type: ignore[misc,name-defined]
+    class Step(program.Step):  # type: ignore[misc]
         """A step whose scripts are functions."""
 
         def run(self, script: str, requirements: str) -> None:
@@ -91,7 +91,7 @@ def run(
                 write(tmp_path / "opt/uv/venv/pyvenv.cfg")
                 (tmp_path / "opt/uv" / SITE).mkdir(parents=True)
             else:
-                alone = os.path.basename(requirements).split(".")[1:-1]
+                alone = Path(requirements).name.split(".")[1:-1]
                 installed(alone or [name for names in layers.values() for name in names])
 
     table = {
@@ -244,9 +244,7 @@ def test_hard_links_are_kept(program: Any, top: Path, tmp_path: Path) -> None:
     """Broken: an image has each file twice, in the environment and in the cache."""
     run(program, tmp_path, {"k1": ["one"]}, lambda _: install(top, "one", {"one.py": b"x" * 1000}))
     with tarfile.open(tmp_path / "output" / "k1.tar") as tar:
-        entries = {
-            os.path.basename(os.path.dirname(entry.name)): entry for entry in tar if entry.name.endswith("one.py")
-        }
+        entries = {Path(entry.name).parent.name: entry for entry in tar if entry.name.endswith("one.py")}
     assert entries["site-packages"].islnk()
     assert entries["site-packages"].linkname == entries["id-of-one"].name
     assert (entries["id-of-one"].size, entries["site-packages"].size) == (1000, 0)
@@ -279,7 +277,7 @@ def test_attributes(program: Any, top: Path, tmp_path: Path) -> None:
         pytest.skip("no extended attributes here, or not root")
     program.write(str(tmp_path / "a.tar"), [str(path)], [], str(top))
     with tarfile.open(tmp_path / "a.tar") as tar:
-        headers = tar.getmembers()[-1].pax_headers
+        headers = dict(tar.getmembers()[-1].pax_headers)
     assert headers.pop("hdrcharset", "") in {"", "BINARY"}
     assert headers == {"SCHILY.xattr.user.note": "n\udcffte"}
 
@@ -289,7 +287,7 @@ def test_socket_is_left_out(program: Any, top: Path, tmp_path: Path) -> None:
     os.mknod(top / "socket", stat.S_IFSOCK | 0o600)
     program.write(str(tmp_path / "a.tar"), [str(top / "socket"), str(write(top / "a"))], [], str(top))
     with tarfile.open(tmp_path / "a.tar") as tar:
-        assert [os.path.basename(name) for name in tar.getnames()] == ["uv", "a"]
+        assert [Path(name).name for name in tar.getnames()] == ["uv", "a"]
 
 
 def test_times_are_whole_seconds(program: Any, top: Path, tmp_path: Path) -> None:
@@ -380,5 +378,5 @@ def test_main_makes_a_layer_of_all_that_changed(
     program.main(str(tmp_path), str(tmp_path / "output"))
     for key, name in (("k1", "one"), ("k2", "two")):
         with tarfile.open(tmp_path / "output" / f"{key}.tar") as tar:
-            assert [os.path.basename(each) for each in tar.getnames()] == ["uv", name]
+            assert [Path(each).name for each in tar.getnames()] == ["uv", name]
     assert capsys.readouterr().out == "builder: first\nbuilder: second\n"
