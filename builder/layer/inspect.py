@@ -21,6 +21,7 @@ from builder.layer.secrets import find_mark
 
 _CHUNK: Final = 1 << 20
 _UV: Final = "opt/uv/"
+_ARCHIVES: Final = "opt/uv/cache/archive-v0/"
 _SITE_PACKAGES: Final = re.compile("opt/uv/venv/lib/python[^/]+/site-packages")
 _FILE_MODE: Final = 0o004  # any user reads every file below /opt/uv,
 _FOLDER_MODE: Final = 0o007  # and writes to every folder
@@ -28,8 +29,12 @@ _FOLDER_MODE: Final = 0o007  # and writes to every folder
 
 @dataclass(kw_only=True)
 class _Findings:
-    """What is known of a layer's files: hashes as RECORDs write them, RECORDs, secrets by hash of their file."""
+    """What is known of a layer's files: hashes as RECORDs write them, RECORDs, secrets by hash of their file.
 
+    A link has no hash, an empty text, unless it is one into uv's cache: that is what the wheel contains.
+    """
+
+    names: set[str] = field(default_factory=set)
     hashes: dict[str, str] = field(default_factory=dict)
     records: dict[str, bytes] = field(default_factory=dict)
     hits: dict[str, str] = field(default_factory=dict)
@@ -64,8 +69,11 @@ class LayerInspector:
         needed = _FOLDER_MODE if entry.isdir() else _FILE_MODE
         if entry.name.startswith(_UV) and not entry.issym() and entry.mode & needed != needed:
             raise self._fault(layer, f"/{entry.name} is closed to other users (mode {entry.mode:o})")
+        found.names.add(entry.name)
         # A link into uv's cache needs no check: it is what the wheel contains, even where the wheel's RECORD is wrong.
-        if entry.isreg() and (content := tar.extractfile(entry)):
+        if entry.issym() or (entry.islnk() and not entry.linkname.startswith(_ARCHIVES)):
+            found.hashes[entry.name] = ""
+        elif entry.isreg() and (content := tar.extractfile(entry)):
             self._inspect_file(entry.name, content, found)
 
     def _inspect_file(self, name: str, content: IO[bytes], found: _Findings) -> None:
@@ -86,6 +94,7 @@ class LayerInspector:
         """Compare files with RECORDs (PyPA, "Recording installed projects"); return all hashes in those."""
         expected: defaultdict[str, set[str]] = defaultdict(set)  # a file may be in the RECORDs of several packages
         recorded = set()
+        archived = {name.split("/", 5)[-1] for name in found.names if name.startswith(_ARCHIVES)}
         for name, content in found.records.items():
             folder = posixpath.dirname(posixpath.dirname(name))
             for path, hash_ in _rows(content):
@@ -97,6 +106,9 @@ class LayerInspector:
             known = any(hash_.startswith("sha256=") for hash_ in hashes)
             if known and path in found.hashes and found.hashes[path] not in hashes:
                 raise self._fault(layer, f"/{path} is not the file that a RECORD lists")
+            # A RECORD may be wrong; a file that the wheel contains must be there.
+            if path not in found.names and _SITE_PACKAGES.sub("", path).lstrip("/") in archived:
+                raise self._fault(layer, f"/{path}, which a RECORD lists, is missing")
         return recorded
 
     def _fault(self, layer: Layer, what: str, *, hint: str = "make the layer again with --no-cache") -> BuildError:

@@ -121,7 +121,14 @@ def test_file_that_differs_from_its_record() -> None:
 
 def test_missing_file() -> None:
     """Broken: a layer that lacks a file of its package gets into images."""
-    assert f"/{SITE}/two.py" in fault(record("one", {"two.py": b"x = 1\n"}))
+    cached = file("opt/uv/cache/archive-v0/x/one/two.py", b"x = 1\n")
+    assert f"/{SITE}/one/two.py, which" in fault(cached, record("one", {"one/two.py": b"x = 1\n"}))
+
+
+def test_record_that_is_wrong() -> None:
+    """Broken: a wheel whose RECORD lists a file that it does not contain, or a wrong hash, cannot be installed."""
+    cached = file("opt/uv/cache/archive-v0/x/one.py", b"x = 1\n")
+    inspect(cached, link(f"{SITE}/one.py", cached[0].name, hard=True), record("one", {"one.py": b"", "no.py": b""}))
 
 
 @pytest.mark.parametrize("hard", [True, False])
