@@ -92,7 +92,8 @@ def test_nothing_else_is_there(image: AssembledImage, host: str) -> None:
         "/",
     ):
         status, body, _ = ask(host, path)
-        assert (status, body) == (404, b""), path
+        assert status == 404, path
+        assert b"another image's" not in body
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
@@ -110,7 +111,7 @@ def test_blob_that_cannot_be_opened(image: AssembledImage) -> None:
 
     def pull() -> None:
         with serve(image) as reference:
-            assert ask(reference.partition("/")[0], f"/v2/{NAME}/blobs/{lost}")[:2] == (500, b"")
+            assert ask(reference.partition("/")[0], f"/v2/{NAME}/blobs/{lost}")[0] == 500
             raise EngineError("the pull failed")
 
     with pytest.raises(RegistryError, match=lost):
