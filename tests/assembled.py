@@ -93,7 +93,7 @@ def assembled(
         stored = StoredLayer(
             key=layer.key, digest=str(digest(blob)), size=len(blob), media_type=kind, diff_id=str(digest(plain))
         )
-        store.add(stored)
+        store.add(stored, "")
         found[layer.key] = FoundLayer(stored=stored, repository=None)
     blobs = Blobs(store=store, registries=Registries(Mirrors()), origins={})
     return assemble(of, base_image or base(store), found, of.layers[:1], blobs)

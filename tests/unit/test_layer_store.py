@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> LayerStore:
     return LayerStore(folder=tmp_path / "layers")
 
 
-def put(store: LayerStore, key: str = KEY, content: bytes = CONTENT) -> StoredLayer:
+def put(store: LayerStore, key: str = KEY, content: bytes = CONTENT, *, branch: str = "") -> StoredLayer:
     """Store a layer."""
     store.write(content)
     layer = StoredLayer(
@@ -34,7 +34,7 @@ def put(store: LayerStore, key: str = KEY, content: bytes = CONTENT) -> StoredLa
         media_type="application/vnd.oci.image.layer.v1.tar+gzip",
         diff_id="sha256:" + "d" * 64,
     )
-    store.add(layer)
+    store.add(layer, branch)
     return layer
 
 
@@ -51,10 +51,10 @@ def files(store: LayerStore) -> list[str]:
 
 def test_layer_is_found_by_its_key(store: LayerStore) -> None:
     """Broken: every layer is made again in each run."""
-    assert store.find(KEY) is None
+    assert store.find(KEY, "") is None
     layer = put(store)
-    assert store.find(KEY) == layer
-    assert store.find("6" * 64) is None
+    assert store.find(KEY, "") == layer
+    assert store.find("6" * 64, "") is None
     assert store.read(digest(CONTENT)) == CONTENT
     assert layer.descriptor["annotations"] == {
         "io.gitlab.prebuilt.layer": KEY,
@@ -66,17 +66,17 @@ def test_blob_with_other_bytes_is_removed(store: LayerStore) -> None:
     """Broken: a layer that a disk damaged gets into images."""
     put(store)
     store.path(digest(CONTENT)).write_bytes(b"another layer")
-    assert store.find(KEY) is None
+    assert store.find(KEY, "") is None
     assert not store.path(digest(CONTENT)).exists()
     put(store)
-    assert store.find(KEY)
+    assert store.find(KEY, "")
 
 
 def test_lost_blob(store: LayerStore) -> None:
     """Broken: a record without its blob is taken for a layer."""
     put(store)
     store.path(digest(CONTENT)).unlink()
-    assert store.find(KEY) is None
+    assert store.find(KEY, "") is None
     assert store.read(digest(CONTENT)) is None
 
 
@@ -85,7 +85,7 @@ def test_damaged_record(store: LayerStore, text: str) -> None:
     """Broken: a record that was cut off causes a traceback."""
     put(store)
     (store.folder / "keys" / f"{KEY}.json").write_text(text, encoding="utf-8")
-    assert store.find(KEY) is None
+    assert store.find(KEY, "") is None
 
 
 def test_record_under_the_name_of_another_key(store: LayerStore) -> None:
@@ -93,7 +93,7 @@ def test_record_under_the_name_of_another_key(store: LayerStore) -> None:
     put(store)
     other = "6" * 64
     (store.folder / "keys" / f"{KEY}.json").rename(store.folder / "keys" / f"{other}.json")
-    assert store.find(other) is None
+    assert store.find(other, "") is None
 
 
 def test_blob_that_was_not_finished_leaves_nothing(store: LayerStore) -> None:
@@ -134,7 +134,7 @@ def test_what_is_used_every_day_stays(store: LayerStore) -> None:
     store.add_size("7" * 64, 12)
     for name in files(store):
         age(store.folder / name, 29)
-    assert store.find(KEY)
+    assert store.find(KEY, "")
     assert store.first_time("8" * 64) == first
     assert store.size_of("7" * 64) == 12
     before = files(store)
@@ -185,7 +185,7 @@ def test_store_that_cannot_be_written(tmp_path: Path) -> None:
     assert store.write(CONTENT) == CONTENT
     store.add_size("7" * 64, 12)
     assert store.first_time("8" * 64)
-    assert store.find(KEY) is None
+    assert store.find(KEY, "") is None
 
 
 def test_digest_of_a_large_file(tmp_path: Path) -> None:
@@ -195,3 +195,15 @@ def test_digest_of_a_large_file(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert digest_of_file(path) == digest(content)
     assert digest_of_file(path) != Digest(algorithm="sha256", hex="0" * 64)
+
+
+def test_layer_of_a_branch_is_found_by_that_branch_alone(store: LayerStore) -> None:
+    """Broken: on a runner that keeps its cache, a merge request makes layers of the default branch's images."""
+    mine = put(store, content=b"of a merge request", branch="fix-1")
+    assert store.find(KEY, "fix-1") == mine
+    assert store.find(KEY, "") is None
+    assert store.find(KEY, "fix") is None
+    common = put(store)
+    assert store.find(KEY, "") == common
+    assert store.find(KEY, "other") == common
+    assert store.find(KEY, "fix-1") == mine
