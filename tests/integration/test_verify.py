@@ -29,6 +29,11 @@ DAMAGES = {
     "the cache is empty": Damage("second-environment", "RUN rm -rf /opt/uv/cache/archive-v0"),
     "UV_PYTHON is unset": Damage("python-version-file", 'ENV UV_PYTHON=""'),
     "uv pip goes elsewhere": Damage("uv-pip", "ENV UV_PYTHON=/usr/local/bin/python3"),
+    "a cache entry is missing": Damage("second-environment", "RUN find /opt/uv/cache/wheels-v* -path '*/six/*' -delete"),
+    "a layer is another version's": Damage("installed-set", "RUN cd /opt/uv/venv/lib/python3.13/site-packages && "
+                                           "mv six-*.dist-info six-0.9.dist-info && "
+                                           "sed -i 's/^Version: .*/Version: 0.9/' six-0.9.dist-info/METADATA"),
+    "a layer is missing": Damage("sync-frozen", "RUN rm -r /opt/uv/venv/lib/python3.13/site-packages/six*"),
     "bytecode is missing": Damage("bytecode", "RUN rm -r /opt/uv/venv/lib/python3*/site-packages/pandas/__pycache__"),
     "bytecode is stale": Damage("bytecode", "RUN echo '# changed' >> /opt/uv/venv/lib/python3.13/site-packages/six.py"),
     "the standard library lost its bytecode": Damage("bytecode", "RUN rm -r /usr/local/lib/python3.13/__pycache__"),
