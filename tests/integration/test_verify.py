@@ -29,7 +29,7 @@ DAMAGES = {
     "the cache is empty": Damage("second-environment", "RUN rm -rf /opt/uv/cache/archive-v0"),
     "UV_PYTHON is unset": Damage("python-version-file", 'ENV UV_PYTHON=""'),
     "uv pip goes elsewhere": Damage("uv-pip", "ENV UV_PYTHON=/usr/local/bin/python3"),
-    "a cache entry is missing": Damage("second-environment", "RUN find /opt/uv/cache/wheels-v* -path '*/six/*' -delete"),
+    "a cache entry is missing": Damage("second-environment", "RUN find /opt/uv/cache/w* -path '*/six/*' -delete"),
     "a layer is another version's": Damage("installed-set", "RUN cd /opt/uv/venv/lib/python3.13/site-packages && "
                                            "mv six-*.dist-info six-0.9.dist-info && "
                                            "sed -i 's/^Version: .*/Version: 0.9/' six-0.9.dist-info/METADATA"),
