@@ -219,7 +219,6 @@ def test_forged_layer_of_a_branch(case: Case) -> None:
     found = keys(manifest(case, TAG))
     assert found.keys() == forged.keys()
     assert not set(found.values()) & set(forged.values())
-    # The branch itself does find them: that is what the tags are for.
     assert manifest(case, f"{next(iter(forged))}-evil", f"{case.path}/layers")
 
 
@@ -313,11 +312,8 @@ def test_killed(case: Case, moment: str) -> None:
         process.wait()
 
     if moment == "layers are made":
-        blobs = case.blobs
         end = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < end:
-            if blobs.exists() and [path for path in blobs.iterdir() if path.name.startswith(".new-")]:
-                break
+        while process.poll() is None and time.monotonic() < end and not list(case.blobs.glob(".new-*")):
             time.sleep(0.005)
         process.kill()
     else:
@@ -348,9 +344,6 @@ def test_registry_that_fails_between_layers(case: Case, nth: int) -> None:
 def test_unchanged_build_makes_nothing(case: Case) -> None:
     """Broken: a build without changes makes layers or verifies again."""
     first = case.push()
-    started = time.monotonic()
     done = case.project.builder("build", "--json")
-    seconds = time.monotonic() - started
     (cell,) = json.loads(done.stdout)["cells"]
     assert (cell["outcome"], cell["digest"]) == ("up-to-date", first["digest"])
-    assert seconds < 30  # one where nothing else runs
