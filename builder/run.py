@@ -201,7 +201,7 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
     log = context.settings.log_of(result.rendered)
     inputs = BuildInputs(
         secrets=context.settings.secrets,
-        log=log.read_text(encoding="utf-8") if result.built.made else "",
+        log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
         selection={package.name: package.version for package in result.rendered.plan.selection.packages},
     )
     with result.watch.measure("verify"):

@@ -31,6 +31,8 @@ _SHARED: Final = pytest.StashKey[Shared]()
 _LONG: Final = (
     "test_own_pipeline",
     "test_build",
+    "test_layers",
+    "test_layer_tree",
     "test_gitlab_pairs",
     "test_canaries",
     "test_component",
@@ -50,7 +52,7 @@ _LONG: Final = (
 )
 
 # Modules that one worker runs, from the first test to the last: they share what takes long to set up, or a folder.
-_TOGETHER: Final = ("test_own_pipeline", "test_build")
+_TOGETHER: Final = ("test_own_pipeline", "test_build", "test_layer_tree")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,7 @@ from builder.layer.base import BaseImage, fetch_image
 from builder.layer.blobs import Blobs, BlobSource, LostBlobError
 from builder.layer.find import FoundLayer, LayerRepositories, fetch_found, find_stored
 from builder.layer.make import LayerFactory, LayerWork
-from builder.layer.plan import Layer, LayerPlan, plan_layers
+from builder.layer.plan import Layer, LayerPlan, plan_layers, room_above
 from builder.layer.sizes import fetch_sizes
 from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import Digest
@@ -132,7 +132,8 @@ class LayeredBuild:
 
     def _plan(self, rendered: RenderedImage, base: BaseImage) -> LayerPlan:
         sizes = fetch_sizes(rendered.plan.selection.packages, self.store, self.registries.stopped)
-        return plan_layers(rendered, base.interpreter, self.factory.compression, self.most, sizes)
+        most = room_above(len(base.layers), self.most)
+        return plan_layers(rendered, base.interpreter, self.factory.compression, most, sizes)
 
     def _find_stored(self, layers: Iterable[Layer]) -> dict[str, FoundLayer]:
         return find_stored(layers, self.store, self.factory.branch)

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -120,9 +120,13 @@ class LayerFactory:
             raise_if_stopped=self.raise_if_stopped,
         )
 
+        # uv contains public certificates, and is copied from an image that was made without the secrets.
+        without_search = replace(inspector, marks={})
+
         def packed(layer: Layer) -> StoredLayer:
             with _tar(output, layer).open("rb") as tar:
-                stored = pack(layer, tar, work.blobs.store, self.compression, inspector)
+                inspects = without_search if layer.kind == "uv" else inspector
+                stored = pack(layer, tar, work.blobs.store, self.compression, inspects)
             _tar(output, layer).unlink()
             work.blobs.store.add(stored, self.branch)
             return stored

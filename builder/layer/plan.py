@@ -71,6 +71,11 @@ class LayerPlan:
         return tuple(layer for layer in self.layers if layer.packages)
 
 
+def room_above(base_layers: int, most: int) -> int:
+    """How many layers to plan above those of a base, where `most` are asked for: the notes are a layer too."""
+    return min(most, _ENGINES_LIMIT - base_layers) - 1
+
+
 def plan_layers(
     rendered: RenderedImage, interpreter: str, compression: Compression, most: int, sizes: Mapping[str, int]
 ) -> LayerPlan:
@@ -83,7 +88,7 @@ def plan_layers(
     foundation = tuple(_foundation(keys))
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
-    room = min(most, _ENGINES_LIMIT) - len(foundation)
+    room = most - len(foundation)
     built = [Layer(kind="source", key=keys.source(group), packages=group) for group in _source_groups(sources, room)]
     groups = _groups(wheels, room - len(built), sizes)
     shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in groups]

@@ -30,7 +30,6 @@ __all__ = ["an_open_registry"]
 
 TAG = "3.13-slim"
 KEY = "io.gitlab.prebuilt.layer"
-FOUNDATION = ("uv", "stdlib", "environment")
 Json = dict[str, Any]
 
 
@@ -79,10 +78,15 @@ class Case:
         (cell,) = json.loads(done.stdout)["cells"]
         return {" ".join(layer["packages"]) or layer["kind"]: layer["exists"] for layer in cell["layers"] or ()}
 
-    def sent(self) -> list[str]:
-        """The repository and digest of each blob that was uploaded since the last `forget`; mounting one is none."""
-        sent = (urlsplit(each.path) for each in self.proxy.seen("PUT", "/blobs/uploads/"))
-        return [f"{url.path.split('/blobs/')[0]} {parse_qs(url.query)['digest'][0]}" for url in sent]
+    def sent(self) -> set[str]:
+        """The blobs of the image that were uploaded since the last `forget`, each once; mounting one is none."""
+        urls = (urlsplit(each.path) for each in self.proxy.seen("PUT", "/blobs/uploads/"))
+        digests = [parse_qs(url.query)["digest"][0] for url in urls]
+        table = manifest(self, TAG)
+        assert table
+        of_image = {part["digest"] for part in [table["config"], *table["layers"]]}
+        assert len(digests) == len(set(digests))
+        return of_image & set(digests)  # the others are the journal's
 
     def fresh(self, name: str) -> Case:
         """The same on another machine: with a cache of its own, and no images."""
@@ -158,18 +162,18 @@ def test_bump_makes_and_sends_one_layer(case: Case) -> None:
     assert len(set(after) - set(before)) == 1
     assert len(set(after.values()) - set(before.values())) == 1
     # The layer, the notes, the config; the layer's own tag mounts it.
-    assert len(case.sent()) == 3, case.sent()
+    assert len(case.sent()) == 3
     assert is_whole(case)
 
 
 def test_moved_base_makes_no_layer_of_packages(case: Case, tmp_path: Path) -> None:
     """Broken: a new base image with the same Python makes or sends all packages again."""
-    bases = f"localhost:5000/own-{case.path}"
-    push_base(stand_in("python:3.13-slim-bookworm"), f"{bases}:1", "ENV BASE=1", tmp_path / "one")
-    case.project.one_cell(base=f"{bases}:1")
+    base, own = stand_in("python:3.13-slim-bookworm"), f"{case.registry.host}/base/python:3.13-slim-bookworm"
+    push_base(base, own, "ENV BASE=1", tmp_path / "one")
+    case.project.one_cell(base=own)
     case.push()
     before = keys(manifest(case, TAG))
-    push_base(stand_in("python:3.13-slim-bookworm"), f"{bases}:1", "RUN echo moved > /etc/moved", tmp_path / "two")
+    push_base(base, own, "RUN echo moved > /etc/moved", tmp_path / "two")
     plan = case.plan()
     assert {what for what, exists in plan.items() if not exists} == {"stdlib", "environment"}
     case.proxy.forget()
@@ -177,8 +181,9 @@ def test_moved_base_makes_no_layer_of_packages(case: Case, tmp_path: Path) -> No
     after = keys(manifest(case, TAG))
     assert len(set(after) - set(before)) == 2
     # Bytecode, environment, notes, config, and one of the base.
-    assert len(case.sent()) <= 5, case.sent()
-    docker("image", "rm", "--force", f"{bases}:1")
+    assert len(case.sent()) <= 5
+    assert not case.sent() & set(before.values())
+    docker("image", "rm", "--force", own)
 
 
 def push_base(base: str, name: str, line: str, folder: Path) -> None:
@@ -197,8 +202,8 @@ def test_another_machine_makes_nothing(case: Case) -> None:
     assert [what for what, exists in other.plan().items() if not exists] == ["small"]
     case.proxy.forget()
     other.push()
-    assert len(case.sent()) == 3, case.sent()
-    assert not case.proxy.seen("GET", "/v2/[^/]+/layers/blobs/") or is_whole(case)
+    assert len(case.sent()) == 3
+    assert is_whole(case)
 
 
 def test_forged_layer_of_a_branch(case: Case) -> None:
@@ -214,7 +219,6 @@ def test_forged_layer_of_a_branch(case: Case) -> None:
     found = keys(manifest(case, TAG))
     assert found.keys() == forged.keys()
     assert not set(found.values()) & set(forged.values())
-    # The branch itself does find them: that is what the tags are for.
     assert manifest(case, f"{next(iter(forged))}-evil", f"{case.path}/layers")
 
 
@@ -308,11 +312,8 @@ def test_killed(case: Case, moment: str) -> None:
         process.wait()
 
     if moment == "layers are made":
-        blobs = case.blobs
         end = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < end:
-            if blobs.exists() and [path for path in blobs.iterdir() if path.name.startswith(".new-")]:
-                break
+        while process.poll() is None and time.monotonic() < end and not list(case.blobs.glob(".new-*")):
             time.sleep(0.005)
         process.kill()
     else:
@@ -343,9 +344,6 @@ def test_registry_that_fails_between_layers(case: Case, nth: int) -> None:
 def test_unchanged_build_makes_nothing(case: Case) -> None:
     """Broken: a build without changes makes layers or verifies again."""
     first = case.push()
-    started = time.monotonic()
     done = case.project.builder("build", "--json")
-    seconds = time.monotonic() - started
     (cell,) = json.loads(done.stdout)["cells"]
     assert (cell["outcome"], cell["digest"]) == ("up-to-date", first["digest"])
-    assert seconds < 30  # one where nothing else runs

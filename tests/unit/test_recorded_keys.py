@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "f90289b9e7e3ee9f676dbd1a9af71822de575b939425320e9d63ed4a0a11a680",
-    "3.11-alpine": "9714dc222c67900bb1e49e81d19fa507614bb0b7a887ca4163c93f29ed145800",
-    "3.13-bookworm-slim": "01272410b85a938fd38017debea90035a7e907773d640ce4257e0309a7d9049b",
-    "3.13-alpine": "d0c954bb27dd223d0ea316eaf7d4b690fc3a1fb512003dd2f726f7dc06c07233",
+    "3.11-bookworm-slim": "a82d779d46de40342f454dfec709b2b9ff96f26d7e25d03fb208b0afe7a13504",
+    "3.11-alpine": "d0ae0e3176839821f6d56e8966cb7eb25502fd27565bf3ca59e182647911317c",
+    "3.13-bookworm-slim": "69a3810d23d88202eabc5d721ba6d3413f6cb3b369a3bb08f1f77b2497df01f2",
+    "3.13-alpine": "183b346b17e3c5638d2374fa0772aea9607dd55d501797bfa96ec94ef80e863e",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -38,7 +38,8 @@ _UV_INSTALLER: Final = re.compile(
 )
 _UV_PATHS: Final = re.compile(r"(?:source|\.) [\"']?(?:\$HOME|\$\{HOME\}|~)/\.(?:local/bin|cargo)/env[\"']?")
 _PROJECT: Final = re.compile(r"^(?:\$\{?CI_PROJECT_DIR\}?/|\./)+")
-_VENV_PROGRAM: Final = re.compile(r"(?P<venv>[^\s;|&'\"=]*?[^\s;|&'\"=/]+)/bin/(?=\w)")
+_PATH: Final = re.compile(r"[^\s;|&'\"=]+")
+_VENV_PROGRAM: Final = re.compile(r"(?P<venv>.*?[^/])/bin/(?=\w)")
 _PYTHON: Final = re.compile(r"python[\d.]*|py|\$\{?PYTHON\w*\}?")
 _TAKES_VALUE: Final = frozenset({"-p", "--python", "--prompt", "--seeder", "--index-url", "-i", "-c"})
 
@@ -60,7 +61,9 @@ class Effect:
 def in_project(path: str, variables: Mapping[str, str]) -> str:
     """A path, expanded and relative to the project's directory; absolute if it is outside of the project."""
     short = _PROJECT.sub("", expand(path, variables).strip("\"'"))
-    return re.sub(r"/(?:\*\*?/?)*$", "", short) or short
+    stem = short.rstrip("*/")
+    slash = short.find("/", len(stem))  # of `.cache/**/`, for example
+    return short[:slash] or short if slash >= 0 else short
 
 
 def is_inside(path: str) -> bool:
@@ -174,13 +177,22 @@ def _tool_effect(words: Sequence[str]) -> Effect | None:
 
 def _path_effect(text: str, variables: Mapping[str, str]) -> Effect | None:
     """A program that is started by its path in an environment of the project, or another use of such a path."""
-    paths = [path for path in _VENV_PROGRAM.finditer(text) if _looks_like_venv(in_project(path["venv"], variables))]
+    paths = [path for path in _programs(text) if _looks_like_venv(in_project(path["venv"], variables))]
     if not paths:
         return None
     venv = in_project(paths[0]["venv"], variables)
     if len(paths) == 1 and paths[0].start() == 0:
         return Effect(kind="run-program", venv=venv, prefix=paths[0][0])
     return Effect(kind="use-path", venv=venv)
+
+
+def _programs(text: str) -> Iterator[re.Match[str]]:
+    """The programs in a text that are in a folder `bin`; a path is read once, however long it is."""
+    for path in _PATH.finditer(text):
+        start = path.start()
+        while match := _VENV_PROGRAM.match(text, start, path.end()):
+            yield match
+            start = match.end()
 
 
 def _looks_like_venv(path: str) -> bool:
