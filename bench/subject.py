@@ -104,9 +104,8 @@ def subject(scratch: Path) -> Subject:
 
 
 def remove_images(repository: str) -> None:
-    """Remove all images of a repository from the engine."""
-    named = run(
-        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}"]
-    )
-    if names := named.stdout.split():
+    """Remove all images of a repository from the engine; of a whole registry, if the name ends with a slash."""
+    listed = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).stdout.split()
+    prefix = repository if repository.endswith("/") else f"{repository}:"
+    if names := [name for name in listed if name.startswith(prefix) and not name.endswith(":<none>")]:
         run(["docker", "image", "rm", "--force", *names])
