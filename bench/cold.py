@@ -65,15 +65,15 @@ class FourCells:
 def cold_row(stage: Stage, rounds: int) -> tuple[str, FourCells]:
     """Build four cells from nothing in each round; return the report, and builder's last cells."""
     taken: dict[str, list[float]] = {name: [] for name in _WAYS}
-    cells = FourCells.open(stage)
+    last: list[FourCells] = []
     for number in range(rounds):
         names = list(_WAYS)
         for name in names[number % 3 :] + names[: number % 3]:
             say(f"{stage.project.name}: four cells from nothing: {name}, round {number + 1} of {rounds}")
             fresh = FourCells.open(stage)
             taken[name].append(_WAYS[name](fresh))
-            cells = fresh if name == _BUILDER else cells
-    return "\n".join(_report({name: Sample(values=tuple(values)) for name, values in taken.items()}, rounds)), cells
+            last = [fresh] if name == _BUILDER else last
+    return "\n".join(_report({name: Sample(values=tuple(values)) for name, values in taken.items()}, rounds)), last[0]
 
 
 def _with_recipe(cells: FourCells) -> float:
