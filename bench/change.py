@@ -40,7 +40,7 @@ def _stage(name: str, scratch: Path, stack: ExitStack) -> Stage | None:
     folder = scratch / f"change-{name}"
     folder.mkdir()
     served = stack.enter_context(registry(folder / "registry"))
-    stack.callback(remove_images, f"{served.host}/")
+    stack.callback(remove_images, f"{served.host}/*", f"{served.host}/*/*")
     cache = stack.enter_context(uv_cache(located(project.bases[BASE]["image"].format(python=PYTHON))))
     return Stage(
         project=project, folder=folder, served=served, registries=Registries(Mirrors()),

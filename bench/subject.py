@@ -32,6 +32,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLE: Final = ROOT / "examples" / "webshop"
 CELL: Final = "python=3.13,base=bookworm-slim"
 
+_ATTEMPTS: Final = 5
 _NOT_COPIED: Final = (".venv", "uv.lock", "requirements.txt", "__pycache__", ".*_cache")
 
 
@@ -125,9 +126,12 @@ def subject(scratch: Path) -> Subject:
     )
 
 
-def remove_images(repository: str) -> None:
-    """Remove all images of a repository from the engine; of a whole registry, if the name ends with a slash."""
-    listed = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).stdout.split()
-    prefix = repository if repository.endswith("/") else f"{repository}:"
-    if names := [name for name in listed if name.startswith(prefix) and not name.endswith(":<none>")]:
+def remove_images(*patterns: str) -> None:
+    """Remove the images from the engine whose names, without tags, match one of the patterns."""
+    filters = [f"--filter=reference={pattern}" for pattern in patterns]
+    for _ in range(_ATTEMPTS):  # the list fails while somebody else removes an image that is in it
+        listed = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *filters])
+        if not listed.returncode:
+            break
+    if names := [name for name in listed.stdout.split() if not name.endswith(":<none>")]:
         run(["docker", "image", "rm", "--force", *names])
