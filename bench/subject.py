@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,9 +53,12 @@ class Subject:
         """Assemble the image of layers, as `builder build` does; yield its name. It is removed at the end."""
         say("making the layers of the baked image")
         name = str(self.rendered.immutable_tag)
-        work = CellWork(rendered=self.rendered, scratch=self.project.parent, watch=Stopwatch(), on_step=lambda _: None)
         try:
-            self.layers.build(work, self.engine)
+            with tempfile.TemporaryDirectory(dir=self.project.parent) as scratch:
+                work = CellWork(
+                    rendered=self.rendered, scratch=Path(scratch), watch=Stopwatch(), on_step=lambda _: None
+                )
+                self.layers.build(work, self.engine)
             yield name
         finally:
             run(["docker", "image", "rm", "--force", name])
@@ -121,7 +125,7 @@ def subject(scratch: Path) -> Subject:
         checkout=Checkout.of(read.lock),
         settings=settings,
         # Neither layers of earlier runs, nor any that stay.
-        layers=replace(layers, store=LayerStore(folder=scratch / "layers"), repositories=None),
+        layers=replace(layers, store=LayerStore(folder=scratch / "layer-store"), repositories=None),
         engine=engine,
     )
 
