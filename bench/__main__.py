@@ -1,4 +1,4 @@
-"""`python -m bench [size] [wait] [plan] [locks] [push] [pipeline]`: run all measurements, or only the named ones."""
+"""`python -m bench [size] [wait] [plan] [locks] [push] [pipeline] [change]`: run all measurements, or only the named ones."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from bench import locks, pipeline, plan, push, size, wait
+from bench import change, locks, pipeline, plan, push, size, wait
 from bench.figures import load, machine
+from bench.projects import PROJECTS
 from builder.errors import BuilderError, InterruptedRun
 
-_PARTS: Final = ("size", "wait", "plan", "locks", "push", "pipeline")
+_PARTS: Final = ("size", "wait", "plan", "locks", "push", "pipeline", "change")
 
 
 def main() -> int:
@@ -38,6 +39,10 @@ def _arguments() -> argparse.Namespace:
         "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(_PARTS)}  [default: all]"
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often to measure each time  [default: 5]")
+    parser.add_argument(
+        "--row", action="append", choices=change.ROWS, help="a row of change; repeatable  [default: all]"
+    )
+    parser.add_argument("--project", action="append", choices=PROJECTS, help="a project of change  [default: both]")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(_PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; parts: {', '.join(_PARTS)}")
@@ -48,18 +53,21 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(arguments: argparse.Namespace, scratch: Path) -> None:
     print(f"machine: {machine()}", flush=True)
-    parts: dict[str, Callable[[], str]] = {
-        "size": lambda: size.main(scratch),
-        "wait": lambda: wait.main(scratch, arguments.rounds),
-        "plan": lambda: plan.main(scratch, arguments.rounds),
-        "locks": lambda: locks.main(scratch, arguments.rounds),
-        "push": lambda: push.main(scratch, arguments.rounds),
-        "pipeline": lambda: pipeline.main(scratch, arguments.rounds),
+    parts: dict[str, Callable[[], Iterable[str]]] = {
+        "size": lambda: [size.main(scratch)],
+        "wait": lambda: [wait.main(scratch, arguments.rounds)],
+        "plan": lambda: [plan.main(scratch, arguments.rounds)],
+        "locks": lambda: [locks.main(scratch, arguments.rounds)],
+        "push": lambda: [push.main(scratch, arguments.rounds)],
+        "pipeline": lambda: [pipeline.main(scratch, arguments.rounds)],
+        "change": lambda: change.main(scratch, arguments.rounds, arguments.row or (), arguments.project or ()),
     }
     for part in _PARTS:
         if part in (arguments.parts or _PARTS):
             before = load()
-            print(f"\n{parts[part]()}\n  load: {before} before, {load()} after", flush=True)
+            for report in parts[part]():
+                print(f"\n{report}\n  load: {before} before, {load()} after", flush=True)
+                before = load()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
-"""`push`: a run without changes, and the pull of an image with gzip or zstd layers into an empty engine."""
+"""`push`: the push of an image with gzip or zstd layers, and its pull into an empty engine."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-import tomli_w
-
-from bench.figures import Sample, judged, say, table
+from bench.figures import Sample, say, table
 from bench.servers import Registry, empty_engine, registry
 from bench.subject import Subject, remove_images, subject
 from builder.errors import BuilderError
@@ -27,18 +23,6 @@ from builder.release.publish import push
 from builder.verify.runner import verify
 from builder.verify.search import BuildInputs
 
-SECONDS: Final = 3.0  # a run of eight cells without changes
-
-_BUILDER: Final = str(Path(sys.executable).with_name("builder"))  # the console script, as users start it
-_PYTHONS: Final = ("3.11", "3.13")
-_DEBIAN: Final = {"image": "docker.io/library/python:{python}-slim-bookworm", "family": "debian"}
-_ALPINE: Final = {"image": "docker.io/library/python:{python}-alpine", "family": "alpine"}
-_BASES: Final = {"slim": _DEBIAN, "slim-too": _DEBIAN, "alpine": _ALPINE, "alpine-too": _ALPINE}
-_LOCK: Final = {"lock-version": "1.0", "created-by": "bench", "packages": []}
-_NIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "eight cells": (),
-    "one of them, --only": ("--only", "python=3.13,base=slim"),
-}
 _PLACES: Final = {"store on disk": False, "store in memory": True}  # name: whether in memory
 _NOTES: Final = (
     "a pull downloads and unpacks all layers, including the base's, into an engine without images",
@@ -58,60 +42,7 @@ class Pushed:
 def main(scratch: Path, rounds: int) -> str:
     """Measure both with a separate registry, and return the report."""
     with registry(scratch / "registry") as served:
-        return f"{_nights(scratch, served, rounds)}\n\n{_pulls(scratch, served, rounds)}"
-
-
-def _nights(scratch: Path, served: Registry, rounds: int) -> str:
-    folder = _project(scratch, served)
-    say("pushing eight small images")
-    try:
-        _night(folder, (), dict(os.environ))
-    finally:
-        remove_images(f"{served.host}/nights")
-    no_engine = {**os.environ, "DOCKER_HOST": f"unix://{scratch}/no-engine.sock"}
-    say(f"timing builder build --push without changes, {rounds} rounds")
-    taken: dict[str, list[float]] = {name: [] for name in _NIGHTS}
-    asked: dict[str, int] = {}
-    for _ in range(rounds):
-        for name, options in _NIGHTS.items():
-            before, started = served.requests(), time.monotonic()
-            outcomes = _night(folder, options, no_engine)
-            taken[name].append(time.monotonic() - started)
-            asked[name] = served.requests() - before
-            if outcomes != {"up-to-date"}:
-                raise BuilderError(f"a run without changes ended with: {', '.join(sorted(outcomes))}")
-    return _nights_report({name: Sample(values=tuple(values)) for name, values in taken.items()}, asked, rounds)
-
-
-def _nights_report(taken: Mapping[str, Sample], asked: Mapping[str, int], rounds: int) -> str:
-    rows = [(name, *sample.cells, str(asked[name])) for name, sample in taken.items()]
-    seconds = taken["eight cells"].median
-    return "\n".join(
-        [
-            f"push: `builder build --push` without changes and without an engine, {rounds} rounds",
-            table(("", "median", "range", "requests"), rows),
-            "  requests: to the registry of the images; one more per base and uv goes to theirs",
-            f"  target: eight cells under {SECONDS:g} s: {seconds:.2f} s, {judged(seconds < SECONDS)}",
-        ]
-    )
-
-
-def _project(scratch: Path, served: Registry) -> Path:
-    """A folder with a matrix of eight cells, on four names for two bases, and a lock without packages."""
-    folder = scratch / "nights"
-    folder.mkdir()
-    matrix = {"repository": f"{served.host}/nights", "python": _PYTHONS, "base": list(_BASES), "bases": _BASES}
-    matrix["uv"] = "0.13.8"  # as in the example's matrix
-    (folder / "matrix.toml").write_text(tomli_w.dumps(matrix), encoding="utf-8")
-    (folder / "pylock.toml").write_text(tomli_w.dumps(_LOCK), encoding="utf-8")
-    return folder
-
-
-def _night(folder: Path, options: Sequence[str], env: Mapping[str, str]) -> set[str]:
-    """Build and push what has changed; return the outcomes of the cells."""
-    argv = [_BUILDER, "build", "--push", "--json", "--log-dir", str(folder / "logs"), *options]
-    done = run(argv, cwd=folder, env=env).check("builder build --push")
-    return {cell["outcome"] for cell in json.loads(done.stdout)["cells"]}
+        return _pulls(scratch, served, rounds)
 
 
 def _pulls(scratch: Path, served: Registry, rounds: int) -> str:

@@ -1,10 +1,11 @@
-"""Temporary servers: a registry that counts requests, and an empty engine."""
+"""Temporary servers: a registry that counts requests and uploads, and an empty engine."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -22,6 +23,9 @@ from builder.process import run
 
 _START: Final = 60.0  # seconds
 _STOP: Final = 60.0
+_UPLOADED: Final = re.compile(
+    r'"PUT /v2/\S+/blobs/uploads/\S*digest=sha256(?:%3A|:)(?P<hex>[0-9a-f]{64})\S* HTTP/1.1" 201 '
+)
 _SYSTEM: Final = "/usr/sbin:/sbin"  # where Debian has dockerd and ip, which are not in every PATH
 
 
@@ -31,10 +35,24 @@ class Registry:
 
     host: str
     log: Path
+    data: Path
 
     def requests(self) -> int:
         """The number of requests that it has answered."""
-        return self.log.read_text(encoding="utf-8").count(' HTTP/1.1" ')
+        return self._log().count(' HTTP/1.1" ')
+
+    def uploads(self) -> list[str]:
+        """The digests of the blobs that it was sent, in the order of its log; those that it mounted are not there."""
+        return [f"sha256:{match['hex']}" for match in _UPLOADED.finditer(self._log())]
+
+    def size(self, digest: str) -> int:
+        """The bytes of a blob that it has."""
+        hexadecimal = digest.removeprefix("sha256:")
+        blob = self.data / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
+        return blob.stat().st_size
+
+    def _log(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
@@ -45,11 +63,11 @@ def registry(folder: Path) -> Iterator[Registry]:
         raise BuilderError("docker-registry is not installed", hint="install the package docker-registry")
     folder.mkdir()
     port = _free_port()
-    served = Registry(host=f"localhost:{port}", log=folder / "log")
+    served = Registry(host=f"localhost:{port}", log=folder / "log", data=folder / "data")
     config = {
         "version": "0.1",
         "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "storage": {"filesystem": {"rootdirectory": str(served.data)}},
         "http": {"addr": f"127.0.0.1:{port}", "secret": secrets.token_hex()},
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML

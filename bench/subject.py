@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +16,24 @@ from typing import Final
 import uv
 
 from bench.figures import say
+from builder.cli.build import layered_build
 from builder.engine.docker import DockerEngine
 from builder.image.build import BuildSettings, build
 from builder.image.render import RenderedImage
+from builder.layer.build import CellWork, LayeredBuild
+from builder.layer.store import LayerStore
 from builder.oci.reference import ImageRef
 from builder.process import run
 from builder.request import Request, open_registries, proxy_arguments, read_build_secrets, read_project
 from builder.run import plan_images
+from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLE: Final = ROOT / "examples" / "webshop"
 CELL: Final = "python=3.13,base=bookworm-slim"
 
+_ATTEMPTS: Final = 5
 _NOT_COPIED: Final = (".venv", "uv.lock", "requirements.txt", "__pycache__", ".*_cache")
 
 
@@ -39,7 +45,23 @@ class Subject:
     rendered: RenderedImage
     checkout: Checkout
     settings: BuildSettings
+    layers: LayeredBuild
     engine: DockerEngine
+
+    @contextlib.contextmanager
+    def layered(self) -> Iterator[str]:
+        """Assemble the image of layers, as `builder build` does; yield its name. It is removed at the end."""
+        say("making the layers of the baked image")
+        name = str(self.rendered.immutable_tag)
+        try:
+            with tempfile.TemporaryDirectory(dir=self.project.parent) as scratch:
+                work = CellWork(
+                    rendered=self.rendered, scratch=Path(scratch), watch=Stopwatch(), on_step=lambda _: None
+                )
+                self.layers.build(work, self.engine)
+            yield name
+        finally:
+            run(["docker", "image", "rm", "--force", name])
 
     @contextlib.contextmanager
     def image(self, what: str, alter: Callable[[str], str] = str) -> Iterator[str]:
@@ -87,26 +109,33 @@ def subject(scratch: Path) -> Subject:
     """Prepare the build of the example's image for one cell; this builds nothing."""
     project = locked_example(scratch)
     read = read_project(Request(matrix=project / "matrix.toml", lock=project / "uv.lock", only=(CELL,)))
-    (rendered,) = plan_images(read, open_registries(read.matrix, read.mirrors))
+    registries = open_registries(read.matrix, read.mirrors)
+    (rendered,) = plan_images(read, registries)
     # A name that only this run uses, because it removes the images at the end.
     repository = ImageRef.from_str(f"builder-bench-{os.getpid()}-{secrets.token_hex(3)}")
     engine = DockerEngine()
     engine.check()
+    settings = BuildSettings(
+        mirrors=read.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=scratch / "logs"
+    )
+    layers = layered_build(read, settings, registries, engine.buildx, publishes=False)
     return Subject(
         project=project,
         rendered=replace(rendered, plan=replace(rendered.plan, repository=repository)),
         checkout=Checkout.of(read.lock),
-        settings=BuildSettings(
-            mirrors=read.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=scratch / "logs"
-        ),
+        settings=settings,
+        # Neither layers of earlier runs, nor any that stay.
+        layers=replace(layers, store=LayerStore(folder=scratch / "layer-store"), repositories=None),
         engine=engine,
     )
 
 
-def remove_images(repository: str) -> None:
-    """Remove all images of a repository from the engine."""
-    named = run(
-        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}"]
-    )
-    if names := named.stdout.split():
+def remove_images(*patterns: str) -> None:
+    """Remove the images from the engine whose names, without tags, match one of the patterns."""
+    filters = [f"--filter=reference={pattern}" for pattern in patterns]
+    for _ in range(_ATTEMPTS):  # the list fails while somebody else removes an image that is in it
+        listed = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *filters])
+        if not listed.returncode:
+            break
+    if names := [name for name in listed.stdout.split() if not name.endswith(":<none>")]:
         run(["docker", "image", "rm", "--force", *names])

@@ -73,7 +73,7 @@ def main(scratch: Path, rounds: int) -> str:
     made = subject(scratch)
     _export_requirements(made.project)
     with ExitStack() as stack:
-        baked = stack.enter_context(made.image("the baked image"))
+        baked = stack.enter_context(made.layered())
         plain = stack.enter_context(made.image("the base image with uv, for the others", _plain))
         archives = stack.enter_context(made.engine.volume(plain, ARCHIVES, _empty_tar()))
         _keep_archives(made, plain, archives)

@@ -178,13 +178,16 @@ def is_marker(path: str) -> bool:
 
 
 def state(scope: str) -> State:
-    """What tells that a file below the scope has changed; of folders, which change with their files, only modes."""
+    """What tells that a file below the scope has changed; of folders, which change with their files, only modes.
+
+    Not the time of the last change of its inode: an engine that links a file of a layer for another build moves it.
+    """
     found = {}
     for path in walk(scope):
         status = os.lstat(path)
         mode = (status.st_mode, status.st_uid, status.st_gid)
-        times = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        found[path] = mode if stat.S_ISDIR(status.st_mode) else mode + times
+        content = (status.st_size, status.st_mtime_ns, status.st_ino)
+        found[path] = mode if stat.S_ISDIR(status.st_mode) else mode + content
     return found
 
 
