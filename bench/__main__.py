@@ -1,4 +1,4 @@
-"""`python -m bench [size] [wait] [plan] [locks] [push] [pipeline] [change]`: run all measurements, or only the named ones."""
+"""`python -m bench [part] …`: run all measurements, or only the named ones, which `--help` lists."""
 
 from __future__ import annotations
 

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "a82d779d46de40342f454dfec709b2b9ff96f26d7e25d03fb208b0afe7a13504",
-    "3.11-alpine": "d0ae0e3176839821f6d56e8966cb7eb25502fd27565bf3ca59e182647911317c",
-    "3.13-bookworm-slim": "69a3810d23d88202eabc5d721ba6d3413f6cb3b369a3bb08f1f77b2497df01f2",
-    "3.13-alpine": "183b346b17e3c5638d2374fa0772aea9607dd55d501797bfa96ec94ef80e863e",
+    "3.11-bookworm-slim": "506ecc7619721da45c5ddd38b965f30ba7c24924809b61cf69129caac2ba060e",
+    "3.11-alpine": "259763e6ab06ec912ff75bb45c6bc15134284a3e28757afdce4731c10454c8bf",
+    "3.13-bookworm-slim": "6202e632834dc65e82231bece6c7e3cdd82075275e3a60e230e08a76f07fb951",
+    "3.13-alpine": "66a581d89e396d4c59db23ef54ca39798b889999406e1f1f9388be94d40d1309",
 }
 
 

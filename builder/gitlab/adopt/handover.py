@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.gitlab.adopt.job import Job
-from builder.gitlab.adopt.program import read_file, uses_below, uses_in
+from builder.gitlab.adopt.program import read_inside, uses_below, uses_in
 
 _FILLS: Final = re.compile(
     r"(?:python[\d.]* -m |\S*/bin/)?pip3? install\b|uv (?:sync|run|pip install|pip sync|add)\b|python[\d.]* setup\.py\b"
@@ -69,5 +69,5 @@ def _is_extra(command: str, folder: Path | None) -> bool:
     if _OWN_PROJECT.match(command):
         return True
     if _UV_PROJECT.match(command):
-        return folder is not None and "[build-system]" in read_file(folder / "pyproject.toml", folder)
+        return folder is not None and "[build-system]" in read_inside(folder / "pyproject.toml", folder)
     return not _LOCKED.fullmatch(command)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from builder.gitlab.adopt.diff import Cut
 from builder.gitlab.adopt.file import EditedFile, GitLabFile
 from builder.gitlab.adopt.job import Job
-from builder.gitlab.adopt.lock import find_lock
+from builder.gitlab.adopt.lock import find_project_lock
 from builder.gitlab.adopt.node import Collection, Scalar
 from builder.gitlab.adopt.pipeline import Pipeline, Place
 from builder.gitlab.adopt.remark import Remark
@@ -30,7 +30,7 @@ def include_component(pipeline: Pipeline, edited: EditedFile, address: str, bake
     file, remarks = edited.file, []
     inputs = {"stage": _stage(pipeline, baked)}
     if pipeline.folder:
-        lock = find_lock(pipeline.folder)
+        lock = find_project_lock(pipeline.folder)
         inputs["lock"] = "" if lock.path == "uv.lock" else lock.path
         if lock.command:
             remarks += [f"builder needs a lock: `{lock.command}`"]

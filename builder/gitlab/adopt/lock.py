@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builder.gitlab.adopt.program import read_file
+from builder.gitlab.adopt.program import read_inside
 
 _DEEPEST: Final = 4  # folders below the project's that are searched
 _SKIPPED: Final = re.compile(r"\..*|node_modules|venv|env|site-packages|__pycache__")
@@ -40,7 +40,7 @@ class ProjectLock:
     others: tuple[str, ...] = ()
 
 
-def find_lock(folder: Path) -> ProjectLock:
+def find_project_lock(folder: Path) -> ProjectLock:
     """The lock in the project's own folder, or else in one below it; of several, that of uv, then PEP 751, then pip."""
     found = sorted(
         _locks(folder), key=lambda path: (path.count("/"), not path.endswith("uv.lock"), "pylock" not in path, path)
@@ -62,5 +62,5 @@ def _locks(folder: Path) -> Iterator[str]:
         )
         for name in names:
             path = (below / name).as_posix()
-            if _LOCK.fullmatch(path) and (not name.endswith(".txt") or "--hash=" in read_file(folder / path, folder)):
+            if _LOCK.fullmatch(path) and (not name.endswith(".txt") or "--hash=" in read_inside(folder / path, folder)):
                 yield path

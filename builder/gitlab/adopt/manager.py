@@ -14,7 +14,7 @@ from builder.gitlab.adopt.draft import Draft, variable_values
 from builder.gitlab.adopt.job import Job, Line
 from builder.gitlab.adopt.node import Scalar
 from builder.gitlab.adopt.pipeline import Place
-from builder.gitlab.adopt.program import Use, read_file, uses_below, uses_in
+from builder.gitlab.adopt.program import Use, read_inside, uses_below, uses_in
 
 _FAILING: Final[Mapping[str, str]] = {
     r"(?:conda|mamba|micromamba) (?:activate|create|env|install|run|init)\b": "conda makes environments of its own, "
@@ -103,7 +103,7 @@ def _with_uv(command: str, program: str) -> str:
 def _asks_for_pip(draft: Draft, files: Sequence[str]) -> bool:
     """Whether sessions run pip themselves, which uv's environments lack, or their configuration is not here."""
     folder = draft.pipeline.folder
-    texts = [read_file(folder / name, folder) for name in files] if folder else []
+    texts = [read_inside(folder / name, folder) for name in files] if folder else []
     return not any(texts) or any(_PIP_IN_SESSIONS.search(text) for text in texts)
 
 

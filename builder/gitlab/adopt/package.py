@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.gitlab.adopt.job import Job, Line
-from builder.gitlab.adopt.program import Use, read_file, uses_below
+from builder.gitlab.adopt.program import Use, read_inside, uses_below
 from builder.gitlab.adopt.script import is_uv_installer
 
 # By program, the Debian package. Full images are Debian's only; they have all of these.
@@ -85,7 +85,7 @@ def _packages(use: Use, folder: Path | None) -> Iterator[str]:
     if use.program in _GIT_USERS or _WITH_GIT.search(use.command):
         yield "git"
     if folder and _BUILDS.search(use.command):
-        text = "".join(read_file(folder / name, folder) for name in ("setup.py", "setup.cfg", "pyproject.toml"))
+        text = "".join(read_inside(folder / name, folder) for name in ("setup.py", "setup.cfg", "pyproject.toml"))
         if _VERSION_FROM_GIT.search(text):
             yield "git"
         if _COMPILES.search(text):

@@ -87,7 +87,7 @@ def _called(words: Sequence[str], folder: Path, seen: set[tuple[Path, str]]) -> 
     name = arguments[0] if words[0] in {"sh", "bash", "source", "."} and arguments else words[0]
     if "/" in name or words[0] != name:
         path = folder / name.removeprefix("./")
-        text = read_file(path, folder) if (path, "") not in seen else ""
+        text = read_inside(path, folder) if (path, "") not in seen else ""
         seen.add((path, ""))
         if path.suffix in {".sh", ".bash"} or re.match(r"#!\S*(?:sh|env \w*sh)\b", text):
             yield text
@@ -97,7 +97,7 @@ def _recipes(words: Sequence[str], folder: Path, seen: set[tuple[Path, str]]) ->
     options = dict(itertools.pairwise(words))
     below = folder / options["-C"] if "-C" in options else folder
     names = [options["-f"]] if "-f" in options else ["GNUmakefile", "makefile", "Makefile"]
-    text = next((text for name in names if (text := read_file(below / name, folder))), "")
+    text = next((text for name in names if (text := read_inside(below / name, folder))), "")
     taken = {options.get("-C"), options.get("-f")}
     targets = [word for word in words[1:] if not word.startswith("-") and "=" not in word and word not in taken]
     rules = _rules(text)
@@ -129,7 +129,7 @@ def _rules(text: str) -> dict[str, tuple[list[str], str]]:
     return {name: (needs[name], recipes[name]) for name in needs}
 
 
-def read_file(path: Path, folder: Path) -> str:
+def read_inside(path: Path, folder: Path) -> str:
     """The text of a file of the project; '' if there is none, or if it is elsewhere."""
     try:
         inside = path.resolve().is_relative_to(folder.resolve())

@@ -16,7 +16,7 @@ from packaging.version import Version
 from builder.gitlab.adopt.image import PythonImage, parse_image
 from builder.gitlab.adopt.job import Job, expand
 from builder.gitlab.adopt.package import installed_packages, needs_of
-from builder.gitlab.adopt.program import read_file, uses_below
+from builder.gitlab.adopt.program import read_inside, uses_below
 from builder.matrix.facts import GLIBC, NEWEST_PYTHON, OLDEST_PYTHON
 from builder.matrix.file import built_in_matrix
 
@@ -66,10 +66,10 @@ def has_project(jobs: Iterable[Job], folder: Path | None) -> bool:
 
 def project_python(folder: Path | None) -> str:
     """The Python of a project: that of `.python-version`, else the newest that `requires-python` allows."""
-    pin = re.match(r"\s*(?:cpython[-@])?(3\.\d+)", read_file(folder / ".python-version", folder) if folder else "")
+    pin = re.match(r"\s*(?:cpython[-@])?(3\.\d+)", read_inside(folder / ".python-version", folder) if folder else "")
     if pin:
         return pin[1]
-    text = read_file(folder / "pyproject.toml", folder) if folder else ""
+    text = read_inside(folder / "pyproject.toml", folder) if folder else ""
     required = re.search(r"^(?:requires-)?python\s*=\s*[\"']([^\"'^~]*)[\"']", text, re.MULTILINE)
     try:
         allowed = SpecifierSet(required[1] if required else "")
