@@ -27,6 +27,7 @@ from builder.oci.loopback import Content, serve
 from builder.oci.reference import ImageRef
 from builder.parse import Document, fields_or_raise
 
+_FULL: Final = "no space left on device"
 _SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
 _TIMEOUT: Final = 60  # seconds to wait for an answer of the daemon
 
@@ -111,6 +112,8 @@ class DockerEngine:
                     with contextlib.suppress(docker.errors.APIError):
                         self._client.api.remove_image(source, noprune=True)
                     return
+            if _FULL in reason:  # all of the image needs more room than the difference
+                raise EngineError(f"the Docker engine at {_host()} reports: {reason}")
         with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
             saved = Path(scratch, "image.tar")
             write_archive(content, tag, saved)

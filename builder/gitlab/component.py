@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+
+import builder
 
 COPY: Final = ".gitlab/prebuilt.yml"  # where a project keeps its copy
 _RELEASE: Final = re.compile(r"\d+\.\d+\.\d+")
@@ -36,7 +37,7 @@ def include_lines(address: str, inputs: Mapping[str, str]) -> Sequence[str]:
 
 def _installing() -> str:
     """The lines that install builder, docker and buildx in that image."""
-    here = version("prebuilt")
+    here = builder.__version__
     wanted = f"prebuilt=={here}" if _RELEASE.fullmatch(here) and here != "0.0.0" else "prebuilt"
     tools = "apt-get update && apt-get install -y --no-install-recommends docker-cli docker-buildx git"
     return f'["{tools}", "pip install {wanted}"]'

@@ -159,9 +159,13 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
     )
 
 
+def advice_on(reason: str) -> list[str]:
+    """What to do about a known failure, from the text that reports it; nothing if it is not known."""
+    return [advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason, re.IGNORECASE)]
+
+
 def failure_of(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
     """The error of a failed build: the last output of the failed step, advice where the failure is known, the log."""
     reason = redact(progress.failure_text() or f"docker buildx build failed with exit code {returncode}")
-    hints = [advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason, re.IGNORECASE)]
-    hint = "\n  ".join([*hints, f"log: {log}"])
+    hint = "\n  ".join([*advice_on(reason), f"log: {log}"])
     return BuildError(f"{rendered.plan.cell.name}: {reason}", hint=hint)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.engine.protocol import Engine
-from builder.errors import RegistryError
+from builder.errors import BuildError, EngineError, RegistryError
+from builder.image.build import advice_on
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.base import BaseImage, fetch_image
@@ -83,7 +84,7 @@ class LayeredBuild:
         with ThreadPoolExecutor(1) as pool:
             # Blobs that no manifest names yet do no harm if the image turns out to be broken.
             sent = pool.submit(work.upload, image) if work.upload else None
-            with work.watch.measure("load"):
+            with work.watch.measure("load"), _known_failures(work.rendered):
                 engine.load(image, work.rendered.immutable_tag, str(work.rendered.plan.cell.platform))
             with work.watch.measure("send"), contextlib.suppress(RegistryError):  # pushing tries it again
                 if sent:
@@ -149,6 +150,18 @@ class LayeredBuild:
             with contextlib.suppress(RegistryError):  # a laptop without a login makes its layers itself
                 found = fetch_found(plan, self.repositories, self.registries) | found
         return found
+
+
+@contextlib.contextmanager
+def _known_failures(rendered: RenderedImage) -> Iterator[None]:
+    """Turn a failure to load that has a known remedy, such as a full disk, into one of the cell's build."""
+    try:
+        yield
+    except EngineError as error:
+        if not (advice := advice_on(error.what)):
+            raise
+        what = f"{rendered.plan.cell.name}: the image cannot be loaded: {error.what}"
+        raise BuildError(what, hint="\n  ".join(advice)) from error
 
 
 def _system_layer(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> StoredLayer | None:
