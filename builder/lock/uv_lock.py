@@ -81,14 +81,19 @@ def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str], other
         program = fetch_uv(specifier, other.cache)
         exported = run_uv(argv, path.parent, program=program)
         version = version_of(program)
-    if exported.returncode and "to compute missing hashes" in exported.stderr:
+    if exported.returncode and "to compute missing hashes" in _unwrapped(exported.stderr):
         # Some indexes give no hashes; uv downloads such files to compute them.
         exported = run_uv(argv, path.parent, program=program, offline=False)
     if exported.returncode:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
-        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(path, reason, text))
+        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(path, _unwrapped(reason), text))
     pylock = parse_table(path, kind, read_toml(path, exported.stdout))
     return Lock(path=path, kind=kind, pylock=pylock, extras=(), groups=(), uv=version)
+
+
+def _unwrapped(text: str) -> str:
+    """The text on one line: uv breaks long messages into lines."""
+    return " ".join(text.split())
 
 
 def _check_is_read(path: Path) -> None:

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "506ecc7619721da45c5ddd38b965f30ba7c24924809b61cf69129caac2ba060e",
-    "3.11-alpine": "259763e6ab06ec912ff75bb45c6bc15134284a3e28757afdce4731c10454c8bf",
-    "3.13-bookworm-slim": "6202e632834dc65e82231bece6c7e3cdd82075275e3a60e230e08a76f07fb951",
-    "3.13-alpine": "66a581d89e396d4c59db23ef54ca39798b889999406e1f1f9388be94d40d1309",
+    "3.11-bookworm-slim": "2101d3baa5fde8371536fc4ce8713fbbb3c71a20050ae5de4273964c833ae880",
+    "3.11-alpine": "dfa3a09ea2598f9f14fc73d8d792acff69781784cf8b242bd9497a259deab390",
+    "3.13-bookworm-slim": "27b6c9a97bcccbd74de8dc795ee8d75b4155d4f5b7085138a71aa6c01238ad01",
+    "3.13-alpine": "2b19dc58c4baa258986bb000e015c5797dab5b7dfbdb757da6245267495b7026",
 }
 
 
