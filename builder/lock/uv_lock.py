@@ -77,7 +77,7 @@ def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str], other
     argv = ["export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *flags]
     exported = run_uv(argv, path.parent)
     program = version = None
-    if exported.returncode and other.cache and (specifier := other.requirement_for(exported.stderr)):
+    if exported.returncode and other.cache and (specifier := other.requirement_for(_unwrapped(exported.stderr))):
         program = fetch_uv(specifier, other.cache)
         exported = run_uv(argv, path.parent, program=program)
         version = version_of(program)
