@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version
 from pathlib import Path
 
 from packaging.version import Version
+
+import builder
 
 _NAMED = re.compile(r"(?:prebuilt@|prebuilt==|/cli:)(\d+\.\d+\.\d+)")
 _RELEASED = re.compile(r"^## (\d+\.\d+\.\d+)$", re.MULTILINE)
@@ -24,4 +25,4 @@ def test_documentation_names_one_version(repository_root: Path) -> None:
     (only,) = named
     released = _RELEASED.findall((repository_root / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert Version(only) >= Version((released or ["0"])[0])
-    assert Version(only) >= Version(Version(version("prebuilt")).base_version) or only in released
+    assert Version(only) >= Version(Version(builder.__version__).base_version) or only in released
