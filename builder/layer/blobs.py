@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-import zstandard
-from isal import igzip
-
 from builder.errors import RegistryError
 from builder.layer.store import LayerStore
+from builder.oci.compression import compression_of, unpacked
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 
@@ -63,11 +61,6 @@ class Blobs:
     def open_plain(self, digest: Digest) -> Iterator[IO[bytes]]:
         """Open a blob, unpacked if it is compressed."""
         with self.open(digest) as blob:
-            magic = blob.read(4)
+            compression = compression_of(blob.read(4))
             blob.seek(0)
-            if magic.startswith(b"\x1f\x8b"):
-                yield igzip.IGzipFile(fileobj=blob)  # type: ignore[no-untyped-call,misc]
-            elif magic == b"\x28\xb5\x2f\xfd":
-                yield zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True)
-            else:
-                yield blob
+            yield unpacked(blob, compression)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final
 
 import zstandard
 from isal import igzip, isal_zlib
@@ -22,10 +22,10 @@ from pydantic import Field
 from builder.contract import INDEX_TYPES
 from builder.errors import EngineError
 from builder.oci.attestation import SUBJECT, Attestation
+from builder.oci.compression import Compressed, compression_of, unpacked
 from builder.oci.manifest import Descriptor, HistoryEntry, ImageConfig, Manifest, ManifestBody
 from builder.parse import Document, MalformedError, parse_or_raise, parse_value
 
-_MAGICS: Final[Mapping[Literal["gzip", "zstd"], bytes]] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 _UNREADABLE: Final = EngineError("the engine saved an archive that is not an image", hint="update the engine")
 _MOST_INDEXES: Final = 8  # nested in each other; BuildKit writes two
 
@@ -51,7 +51,7 @@ class ArchiveLayer:
 
     member: str
     size: int
-    compression: Literal["gzip", "zstd"] | None
+    compression: Compressed | None
 
     @property
     def digest(self) -> str:
@@ -153,18 +153,13 @@ class ImageArchive:
 
     def open_plain(self, layer: ArchiveLayer) -> IO[bytes]:
         """Open a layer's tar, decompressed."""
-        raw = self._open(layer.member)
-        if layer.compression == "gzip":
-            return igzip.IGzipFile(fileobj=raw)  # type: ignore[no-untyped-call,return-value]
-        if layer.compression == "zstd":
-            return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return raw
+        return unpacked(self._open(layer.member), layer.compression)
 
     def _layer(self, member: str) -> ArchiveLayer:
         with self._open(member) as raw:
             start = raw.read(4)
-        compression = next((name for name, magic in _MAGICS.items() if start.startswith(magic)), None)
-        return ArchiveLayer(member=member, size=self._tar.getmember(member).size, compression=compression)
+        size = self._tar.getmember(member).size
+        return ArchiveLayer(member=member, size=size, compression=compression_of(start))
 
     def _open(self, name: str) -> IO[bytes]:
         file = self._tar.extractfile(name) if name in self._names else None

@@ -11,7 +11,6 @@ retries, and with the compression from the matrix, whatever image store the engi
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import shutil
 import tempfile
@@ -38,6 +37,7 @@ from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage
 from builder.layer.find import LayerRepositories
 from builder.layer.plan import Compression
+from builder.layer.store import digest_of_file
 from builder.oci.archive import ArchiveLayer, ImageArchive
 from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
@@ -214,16 +214,8 @@ def _layer(archive: ImageArchive, layer: ArchiveLayer, compression: Compression,
             with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0, filename="") as packed:
                 shutil.copyfileobj(content, packed, 1 << 20)
     return _Blob(
-        digest=_digest_of_file(path),
+        digest=digest_of_file(path),
         size=path.stat().st_size,
         media_type=f"{LAYER_TYPE}+{compression}",
         opened=lambda: path.open("rb"),
     )
-
-
-def _digest_of_file(path: Path) -> Digest:
-    hashed = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hashed.update(chunk)
-    return Digest(algorithm="sha256", hex=hashed.hexdigest())
