@@ -15,9 +15,9 @@ from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.base import BaseImage, fetch_image
 from builder.layer.blobs import Blobs, BlobSource, LostBlobError
-from builder.layer.find import FoundLayer, LayerRepositories, fetch_found, find_stored
+from builder.layer.find import FoundLayer, FoundLayers, LayerRepositories, fetch_found, find_stored
 from builder.layer.make import LayerFactory, LayerWork
-from builder.layer.plan import Layer, LayerPlan, plan_layers, room_above
+from builder.layer.plan import Layer, LayerPlan, ordered, plan_layers, room_above
 from builder.layer.sizes import fetch_sizes
 from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import Digest
@@ -95,9 +95,9 @@ class LayeredBuild:
         rendered, platform = work.rendered, work.rendered.plan.cell.platform
         with work.watch.measure("find layers"):
             base = fetch_image(rendered.plan.base, platform, self.registries, self.store)
-            plan = self._plan(rendered, base)
-            found = {} if self.factory.settings.no_cache else self._find(plan)
-        found = {key: each for key, each in found.items() if Digest.from_str(each.stored.digest) not in lost}
+            plan, existing = self._plan_and_find(rendered, base)
+        usable = {} if self.factory.settings.no_cache else existing
+        found = {key: each for key, each in usable.items() if Digest.from_str(each.stored.digest) not in lost}
         missing = [layer for layer in plan.layers if layer.key not in found]
         if missing:
             uv = fetch_image(rendered.plan.uv, platform, self.registries, self.store)
@@ -107,7 +107,14 @@ class LayeredBuild:
             )  # fmt: skip
             made = self.factory.make(making, missing)
             found |= {key: FoundLayer(stored=stored, repository=None) for key, stored in made.items()}
+        for name in self._names(rendered):
+            self.store.add_order(name, (layer.key for layer in plan.layers))
         return assemble(plan, base, found, missing, self._blobs(_origins(base, found)))
+
+    def _names(self, rendered: RenderedImage) -> tuple[str, str]:
+        """Under which the order of the image's layers is noted on this machine: its own key, and its cell."""
+        plan = rendered.plan
+        return rendered.key, f"{plan.repository}:{plan.cell.name} {plan.branch}"
 
     def _blobs(self, origins: Mapping[str, BlobSource]) -> Blobs:
         return Blobs(store=self.store, registries=self.registries, origins=origins)
@@ -115,8 +122,7 @@ class LayeredBuild:
     def fetch_status(self, rendered: RenderedImage) -> LayerStatus:
         """Plan an image's layers, and look which of them exist; the repositories are asked if there are any."""
         base = fetch_image(rendered.plan.base, rendered.plan.cell.platform, self.registries, self.store)
-        plan = self._plan(rendered, base)
-        found = self._find(plan)
+        plan, found = self._plan_and_find(rendered, base)
         return LayerStatus(plan=plan, missing=tuple(layer for layer in plan.layers if layer.key not in found))
 
     def find(self, rendered: RenderedImage) -> AssembledImage | None:
@@ -125,7 +131,7 @@ class LayeredBuild:
             base = fetch_image(rendered.plan.base, rendered.plan.cell.platform, self.registries, self.store)
         except RegistryError:
             return None
-        plan = self._plan(rendered, base)
+        plan = ordered(self._plan(rendered, base), self.store.order(self._names(rendered)))
         found = self._find_stored(plan.layers)
         if len(found) < len(plan.layers):
             return None
@@ -139,17 +145,23 @@ class LayeredBuild:
     def _find_stored(self, layers: Iterable[Layer]) -> dict[str, FoundLayer]:
         return find_stored(layers, self.store, self.factory.branch)
 
-    def _find(self, plan: LayerPlan) -> dict[str, FoundLayer]:
-        if self.repositories is None:
-            return self._find_stored(plan.layers)
-        if self.publishes:
-            found = fetch_found(plan, self.repositories, self.registries)
-            return self._find_stored([layer for layer in plan.layers if layer.key not in found]) | found
-        found = self._find_stored(plan.layers)
-        if len(found) < len(plan.layers):
+    def _plan_and_find(self, rendered: RenderedImage, base: BaseImage) -> tuple[LayerPlan, Mapping[str, FoundLayer]]:
+        plan = self._plan(rendered, base)
+        found = self._find(plan)
+        return ordered(plan, found.order), found.layers
+
+    def _find(self, plan: LayerPlan) -> FoundLayers:
+        order = self.store.order(self._names(plan.rendered))
+        if self.repositories and self.publishes:  # runners have the registry's last image, not this machine's
+            there = fetch_found(plan, self.repositories, self.registries)
+            here = self._find_stored([layer for layer in plan.layers if layer.key not in there.layers])
+            return FoundLayers(layers={**here, **there.layers}, order=there.order or order)
+        here = self._find_stored(plan.layers)
+        if self.repositories and len(here) < len(plan.layers):
             with contextlib.suppress(RegistryError):  # a laptop without a login makes its layers itself
-                found = fetch_found(plan, self.repositories, self.registries) | found
-        return found
+                there = fetch_found(plan, self.repositories, self.registries)
+                return FoundLayers(layers={**there.layers, **here}, order=order or there.order)
+        return FoundLayers(layers=here, order=order)
 
 
 @contextlib.contextmanager

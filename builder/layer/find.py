@@ -7,7 +7,7 @@ images, unless it may write that tag itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TYPE
@@ -26,6 +26,14 @@ class FoundLayer:
 
     stored: StoredLayer
     repository: ImageRef | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundLayers:
+    """The layers of a plan that need not be made, by key, and the keys of the cell's last image, the lowest first."""
+
+    layers: Mapping[str, FoundLayer]
+    order: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +63,45 @@ def find_stored(layers: Iterable[Layer], store: LayerStore, branch: str) -> dict
     return {each.key: FoundLayer(stored=each, repository=None) for each in stored if each}
 
 
-def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Registries) -> dict[str, FoundLayer]:
-    """Find the plan's layers in registries, by key.
+def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Registries) -> FoundLayers:
+    """Find the plan's layers in registries.
 
     One request finds those of the cell's last image; each other layer takes one more. Layers whose blobs the registry
     has lost are not found.
     """
     keys = {layer.key for layer in plan.layers}
+    tags = repositories.image_tags(plan.rendered.plan.cell.name)
+    images = [(tag, manifest) for tag in tags if (manifest := registries.fetch_manifest(tag))]
     found: dict[str, FoundLayer] = {}
-    for tag in repositories.image_tags(plan.rendered.plan.cell.name):
-        manifest = registries.fetch_manifest(tag)
-        found = {**_in_manifest(manifest, keys, tag), **found} if manifest else found
-    missing = sorted(keys - found.keys())
-    tags = [tag for key in missing for tag in repositories.tags(key)]
-    for tag, manifest in zip(tags, registries.map(registries.fetch_manifest, tags), strict=True):
-        found |= _in_manifest(manifest, keys - found.keys(), tag) if manifest else {}
+    for tag, manifest in images:
+        found = {**_in_manifest(manifest, keys, tag), **found}
+    found |= _fetch_single(sorted(keys - found.keys()), repositories, registries)
 
     def is_there(each: FoundLayer) -> bool:
         return each.repository is not None and registries.has_blob(each.repository, Digest.from_str(each.stored.digest))
 
     there = registries.map(is_there, found.values())
-    return {key: each for (key, each), is_kept in zip(found.items(), there, strict=True) if is_kept}
+    return FoundLayers(
+        layers={key: each for (key, each), is_kept in zip(found.items(), there, strict=True) if is_kept},
+        order=layer_keys(images[0][1]) if images else (),
+    )
+
+
+def layer_keys(manifest: Manifest) -> tuple[str, ...]:
+    """The keys of an image's layers, the lowest first, without those of its base."""
+    keys = ((layer.annotations or {}).get(LAYER_KEY, "") for layer in manifest.body.layers)
+    return tuple(key for key in keys if key)
+
+
+def _fetch_single(
+    keys: Sequence[str], repositories: LayerRepositories, registries: Registries
+) -> dict[str, FoundLayer]:
+    """Find layers in the repository of layers."""
+    tags = [tag for key in keys for tag in repositories.tags(key)]
+    found: dict[str, FoundLayer] = {}
+    for tag, manifest in zip(tags, registries.map(registries.fetch_manifest, tags), strict=True):
+        found |= _in_manifest(manifest, set(keys) - found.keys(), tag) if manifest else {}
+    return found
 
 
 def _in_manifest(manifest: Manifest, keys: set[str], tag: ImageRef) -> dict[str, FoundLayer]:

@@ -5,8 +5,9 @@ only on the interpreter, and, unless its wheels are for any platform, on archite
 source may link against the base and the system packages, so their keys are in its key.
 
 Large packages have layers of their own; the others share a fixed number of layers, chosen by a hash of the name, so
-that a package that comes, goes or changes changes one layer. The largest come first: a client that has an older image
-unpacks again whatever is above a changed layer.
+that a package that comes, goes or changes changes one layer. A client that has an older image unpacks again whatever is
+above the first layer that changed. So layers keep their places in the cell's last image, and new ones come last.
+Without such an image the largest come first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -69,6 +70,14 @@ class LayerPlan:
     def dependencies(self) -> tuple[Layer, ...]:
         """The layers that have packages of the lock."""
         return tuple(layer for layer in self.layers if layer.packages)
+
+
+def ordered(plan: LayerPlan, last: Sequence[str]) -> LayerPlan:
+    """Give the layers of packages their places in the cell's last image, whose keys `last` has; new ones come last."""
+    places = {key: place for place, key in enumerate(last)}
+    foundation = (layer for layer in plan.layers if not layer.packages)
+    others = sorted(plan.dependencies, key=lambda layer: places.get(layer.key, len(places)))
+    return replace(plan, layers=(*foundation, *others))
 
 
 def room_above(base_layers: int, most: int) -> int:

@@ -1,4 +1,7 @@
-"""The layers on this machine: blobs by digest, and records of layers by key. Deleting the folder costs only time."""
+"""The layers on this machine: blobs by digest, records of layers by key, and the order in which images had them.
+
+Deleting the folder costs only time.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -116,6 +119,18 @@ class LayerStore:
             self._add_number("times", name, int(now.timestamp()))
         return now if noted is None else datetime.fromtimestamp(noted, timezone.utc)
 
+    def order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The layers' keys in the order that was noted under the first of these names which has one; else nothing."""
+        for name in names:
+            with contextlib.suppress(OSError, ValueError):
+                return tuple(_read_used(self._order(name)).decode("ascii").split())
+        return ()
+
+    def add_order(self, name: str, keys: Iterable[str]) -> None:
+        """Note the order of an image's layers; a disk that is full only costs time later."""
+        with contextlib.suppress(OSError):
+            self._write_record(self._order(name), "\n".join(keys))
+
     def size_of(self, artifact: str) -> int | None:
         """The size in bytes of the artifact with this SHA-256; None if it was not noted."""
         return self._number("sizes", artifact)
@@ -144,6 +159,9 @@ class LayerStore:
                 age = path.stat().st_mtime
                 if age < oldest or (path.name.startswith(".") and age < time.time() - 86400):
                     path.unlink()
+
+    def _order(self, name: str) -> Path:
+        return self.folder / "orders" / hashlib.sha256(name.encode()).hexdigest()
 
     def _record(self, key: str, branch: str) -> Path:
         return self.folder / "keys" / (f"{key}-{branch}.json" if branch else f"{key}.json")

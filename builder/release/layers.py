@@ -7,9 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from builder.contract import LAYER_KEY
-from builder.layer.find import LayerRepositories
-from builder.oci.manifest import Manifest
+from builder.layer.find import LayerRepositories, layer_keys
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.release.immutable import pushed_at
@@ -30,7 +28,7 @@ def fetch_unused_layers(
     gone = {ref.tag for ref in deleted}
     kept = [repositories.images.with_tag(tag) for tag in registries.fetch_tags(repositories.images) if tag not in gone]
     images = registries.map(registries.fetch_manifest, kept)
-    used = {key for manifest in images if manifest for key in _keys(manifest)}
+    used = {key for manifest in images if manifest for key in layer_keys(manifest)}
     unused = [repositories.layers.with_tag(tag) for tag in tags if tag[:64] not in used]
     manifests = zip(unused, registries.map(registries.fetch_manifest, unused), strict=True)
     return tuple(
@@ -38,7 +36,3 @@ def fetch_unused_layers(
         for ref, manifest in manifests
         if manifest and (pushed := pushed_at(manifest)) and pushed < pushed_after
     )
-
-
-def _keys(manifest: Manifest) -> set[str]:
-    return {(layer.annotations or {}).get(LAYER_KEY, "") for layer in manifest.body.layers}

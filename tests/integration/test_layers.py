@@ -161,6 +161,8 @@ def test_bump_makes_and_sends_one_layer(case: Case) -> None:
     after = keys(manifest(case, TAG))
     assert len(set(after) - set(before)) == 1
     assert len(set(after.values()) - set(before.values())) == 1
+    # A client that has the older image unpacks only what is above the layers that both have: the new one, the notes.
+    assert [key for key in before if key in after] == list(after)[:-1]
     # The layer, the notes, the config; the layer's own tag mounts it.
     assert len(case.sent()) == 3
     assert is_whole(case)

@@ -62,6 +62,15 @@ def test_layer_is_found_by_its_key(store: LayerStore) -> None:
     }
 
 
+def test_order_of_layers(store: LayerStore) -> None:
+    """Broken: an image that this machine assembled is assembled in another order the next time, as another image."""
+    assert store.order(["one", "two"]) == ()
+    store.add_order("two", ["c", "a"])
+    assert store.order(["one", "two"]) == ("c", "a")
+    store.add_order("one", [])
+    assert store.order(["one", "two"]) == ()
+
+
 def test_blob_with_other_bytes_is_removed(store: LayerStore) -> None:
     """Broken: a layer that a disk damaged gets into images."""
     put(store)
