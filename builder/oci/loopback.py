@@ -18,6 +18,9 @@ from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest
 
 NAME: Final = "builder/image"
+_TLS_HANDSHAKE: Final = b"\x16"  # the type of a client's first record (RFC 8446, section 5.1)
+_NO_TLS: Final = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n"
+_POLL_PERIOD: Final = 0.02  # seconds until the server notices that it shall end
 
 
 class Content(Protocol):
@@ -54,7 +57,7 @@ def serve(content: Content) -> Iterator[str]:
     If a blob could not be opened, the error is raised at the end.
     """
     server = _Server(content)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[_POLL_PERIOD], daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_port}/{NAME}@{content.manifest.digest}"
     finally:
@@ -66,7 +69,16 @@ def serve(content: Content) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets; the second must not wait for an acknowledgement
     server: _Server
+
+    def handle_one_request(self) -> None:
+        """Engines try TLS first, also on the loopback interface, and HTTP if the answer looks like HTTP."""
+        if self.rfile.peek(1)[:1] == _TLS_HANDSHAKE:  # type: ignore[attr-defined]
+            self.wfile.write(_NO_TLS)
+            self.close_connection = True
+        else:
+            super().handle_one_request()
 
     def do_GET(self) -> None:
         self._answer(with_body=True)

@@ -7,15 +7,18 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from builder.engine.docker import DockerEngine
 from builder.errors import EngineError, RegistryError
 from builder.layer.assemble import AssembledImage
 from builder.oci.loopback import NAME, serve
 from builder.oci.reference import Digest
-from tests.assembled import assembled, read
-from tests.layers import digest
+from tests.assembled import assembled, plan, read
+from tests.integration.conftest import docker
+from tests.layers import chosen, digest, rendered
 
 Answer = tuple[int, bytes, str]
 
@@ -59,6 +62,40 @@ def test_image_is_there(image: AssembledImage, host: str) -> None:
     digests = [image.manifest.body.config.digest, *(layer.digest for layer in image.manifest.body.layers)]
     for each in digests:
         assert ask(host, f"/v2/{NAME}/blobs/{each}") == (200, read(image, each), each)
+
+
+def test_client_that_tries_tls_first(host: str) -> None:
+    """Broken: an engine's first attempt, which is TLS, hangs or is answered so that it does not try HTTP."""
+    name, _, port = host.partition(":")
+    with socket.create_connection((name, int(port)), timeout=10) as client:
+        client.sendall(b"\x16\x03\x01\x00\x05hello")
+        assert client.recv(5) == b"HTTP/"
+
+
+def test_engine_pulls_what_it_lacks(image: AssembledImage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Broken: after each change the engine gets all of the image, in an archive."""
+    asked: list[str] = []
+    opened = AssembledImage.open_blob
+
+    def noted(self: AssembledImage, of: Digest) -> IO[bytes]:
+        asked.append(str(of))
+        return opened(self, of)
+
+    monkeypatch.setattr(AssembledImage, "open_blob", noted)
+    changed = assembled(tmp_path, plan(rendered([chosen("small", "2.0"), chosen("large", size=9_000_000)])))
+    engine, tags = DockerEngine(), []
+    for each in (image, changed):
+        asked.clear()
+        tags.append(each.rendered.immutable_tag)
+        engine.load(each, tags[-1], "linux/amd64")
+    try:
+        assert changed.manifest.body.config
+        old = {layer.digest for layer in image.manifest.body.layers}
+        new = {layer.digest for layer in changed.manifest.body.layers} - old
+        assert set(asked) == new | {changed.manifest.body.config.digest}
+    finally:
+        for tag in tags:
+            docker("image", "rm", "--force", str(tag))
 
 
 def test_head_tells_the_size(image: AssembledImage, host: str) -> None:
