@@ -114,15 +114,22 @@ def put_blobs(image: AssembledImage, ref: ImageRef, registries: Registries) -> N
 
 
 def put_layers(image: AssembledImage, repositories: LayerRepositories, registries: Registries) -> None:
-    """Give the layers that this run made tags of their own, by which other cells and projects find them."""
-    descriptors = {layer.digest: layer for layer in image.manifest.body.layers}
-    keys = {(each.annotations or {}).get(LAYER_KEY): text for text, each in descriptors.items()}
+    """Give layers tags of their own, by which other cells and projects find them.
+
+    These are the layers that this run made, and those that an earlier one made on this machine without pushing them.
+    """
+    made = {layer.key for layer in image.made}
     entries: list[Mapping[str, Any]] = [
-        layer for layer in image.manifest.table["layers"] if layer["digest"] in {keys[made.key] for made in image.made}
+        layer
+        for layer in image.manifest.table["layers"]
+        if LAYER_KEY in (layer.get("annotations") or {}) and layer["digest"] not in image.blobs.origins
     ]
 
     def put(entry: Mapping[str, Any]) -> None:
-        tag = repositories.tag(entry["annotations"][LAYER_KEY])
+        key = entry["annotations"][LAYER_KEY]
+        tag = repositories.tag(key)
+        if key not in made and registries.fetch_digest(tag):
+            return
         digest = Digest.from_str(entry["digest"])
         registries.put_blob(tag, digest, lambda: image.open_blob(digest), source=repositories.images)
         registries.put_manifest(tag, layer_manifest(entry))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -23,6 +24,7 @@ from tests.integration.nightly import INDEX, MANIFEST
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, Shelf, open_shelf
 from tests.integration.test_faults import stand_in
+from tests.shared import Shared
 
 pytestmark = pytest.mark.integration
 
@@ -106,10 +108,30 @@ def forget_images(repository: str) -> None:
         docker("image", "rm", "--force", f"{repository}:{tag}")
 
 
+@pytest.fixture(scope="session")
+def foundation(shared: Shared) -> Path:
+    """A cache that has the layers which no package is in: making them takes longest."""
+
+    def make(folder: Path) -> str:
+        env = {"BUILDER_CACHE_DIR": str(folder / "cache")}
+        project = Project(folder=folder, repository="localhost/foundation", env=env)
+        project.one_cell()
+        project.packages()
+        done = project.builder("build", "--no-verify")
+        assert done.returncode == 0, done.stderr
+        forget_images(project.repository)
+        return str(folder / "cache")
+
+    return Path(shared.once("foundation", make))
+
+
 @pytest.fixture
-def case(open_registry: Registry, shelf: Shelf, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """The project, with nothing built."""
+def case(
+    open_registry: Registry, shelf: Shelf, foundation: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Case]:
+    """The project, with nothing built of its packages."""
     path = own_name(request)
+    shutil.copytree(foundation / "layers", tmp_path / "cache" / "layers")
     folder = tmp_path / "project"
     folder.mkdir()
     with between(open_registry.host) as proxy:
