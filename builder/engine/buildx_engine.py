@@ -24,7 +24,7 @@ from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker import DockerEngine
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.engine.protocol import ContainerExit, Engine
-from builder.errors import EngineError
+from builder.errors import CommandError, EngineError
 from builder.oci.archive import ImageArchive
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content
@@ -43,7 +43,7 @@ def find_engine(buildx: Buildx) -> Engine | None:
         return engine
     try:
         return BuildxEngine(buildx=buildx) if buildx.is_separate else None
-    except EngineError:
+    except (CommandError, EngineError):
         if buildx.builder:
             raise
         return None
