@@ -21,6 +21,7 @@ from builder.engine.docker import DockerEngine
 from builder.image.build import BuildSettings, build
 from builder.image.render import RenderedImage
 from builder.layer.build import CellWork, LayeredBuild
+from builder.layer.buildkit import BuildKitMaker
 from builder.layer.store import LayerStore
 from builder.oci.reference import ImageRef
 from builder.process import run
@@ -118,7 +119,8 @@ def subject(scratch: Path) -> Subject:
     settings = BuildSettings(
         mirrors=read.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=scratch / "logs"
     )
-    layers = layered_build(read, settings, registries, engine.buildx, publishes=False)
+    maker = BuildKitMaker(buildx=engine.buildx, mirrors=read.mirrors)
+    layers = layered_build(read, settings, registries, maker, publishes=False)
     return Subject(
         project=project,
         rendered=replace(rendered, plan=replace(rendered.plan, repository=repository)),

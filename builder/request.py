@@ -203,6 +203,11 @@ def layer_folder() -> Path:
     return cache_folder() / "layers"
 
 
+def root_folder() -> Path:
+    """Where images are unpacked without an engine."""
+    return cache_folder() / "roots"
+
+
 def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
     """The repository to push to; raise UsageError, which names the purpose, if none is set."""
     return _require_repository(matrix, purpose)

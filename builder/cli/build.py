@@ -20,18 +20,18 @@ from builder.cli.output.preflight import preflight_json, preflight_text
 from builder.cli.report import read_noted_project, report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
-from builder.engine.buildx_engine import engine_for_push
-from builder.engine.docker import DockerEngine
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.layer.build import LayeredBuild, LayerStatus
 from builder.layer.buildkit import BuildKitMaker
 from builder.layer.make import LayerFactory
+from builder.layer.maker import Maker
 from builder.layer.store import LayerStore
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
+from builder.means import MakerName, choose_means
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
@@ -49,6 +49,7 @@ from builder.request import (
     read_build_secrets,
     record_folder,
     require_repository,
+    root_folder,
     sdist_folder,
 )
 from builder.run import (
@@ -110,7 +111,8 @@ def _fetch_layers(
 ) -> dict[str, LayerStatus]:
     """Look for the layers of the cells that need a build, by the cell's name; none if a registry does not answer."""
     settings = BuildSettings(mirrors=project.mirrors, secrets={}, logs=default_log_folder())
-    layered = layered_build(project, settings, registries, Buildx(), publishes=False)
+    maker = BuildKitMaker(buildx=Buildx(), mirrors=project.mirrors)
+    layered = layered_build(project, settings, registries, maker, publishes=False)
     built = {name for name, explanation in explanations.items() if explanation.status in {"up-to-date", "to-promote"}}
     wanted = [image for image in rendered if image.plan.cell.name not in built]
     try:
@@ -159,6 +161,7 @@ class BuildOptions:
     no_cache: bool
     pull: bool
     builder: str | None
+    maker: MakerName
     progress: ProgressMode
     log_dir: Path
     push: bool
@@ -194,6 +197,14 @@ class BuildOptions:
 @click.option("--pull", is_flag=True, help="Check for newer base images even if the engine has them.")
 @click.option(
     "--builder", envvar="BUILDX_BUILDER", metavar="NAME", help="The buildx builder to use; also $BUILDX_BUILDER."
+)
+@click.option(
+    "--maker",
+    type=click.Choice(["auto", "buildkit", "native"]),
+    default="auto",
+    show_default=True,
+    envvar="BUILDER_MAKER",
+    help="What makes the layers: BuildKit, or this machine without an engine; also $BUILDER_MAKER.",
 )
 @click.option(
     "--progress",
@@ -233,6 +244,10 @@ def build_command(request: Request, /, **flags: Any) -> None:
     options = BuildOptions(**flags)
     if options.push and options.no_verify:
         raise UsageError("--push with --no-verify", hint="builder pushes only verified images; omit one of the two")
+    if options.maker == "native" and (options.sbom or options.provenance):
+        raise UsageError(
+            "--maker native with --provenance or --sbom", hint="only BuildKit attests; omit one of the two"
+        )
     check_provenance(options.provenance)
     project = read_noted_project(request)
     settings = options.settings(project)  # reports errors in the environment before the first request
@@ -265,14 +280,15 @@ def _build(
         registries=registries, compression=project.matrix.compression, repositories=repositories
     )
     checkout = None if options.no_verify else Checkout.of(project.lock)
-    layered = layered_build(project, settings, registries, buildx, publishes=options.push)
     with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
 
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
+            store, roots = LayerStore(folder=layer_folder()), root_folder()
+            means = choose_means(options.maker, buildx, registries, store, roots, publishes=options.push)
             context = RunContext(
-                engine=engine_for_push(buildx) if options.push else DockerEngine(buildx=buildx),
+                engine=means.engine,
                 settings=settings,
-                layered=layered,
+                layered=layered_build(project, settings, registries, means.maker, publishes=options.push),
                 checkout=checkout,
                 on_event=display.show,
                 publisher=publisher if options.push else None,
@@ -287,16 +303,15 @@ def _build(
 
 
 def layered_build(
-    project: Project, settings: BuildSettings, registries: Registries, buildx: Buildx, *, publishes: bool
+    project: Project, settings: BuildSettings, registries: Registries, maker: Maker, *, publishes: bool
 ) -> LayeredBuild:
     """How this project's images are built of layers."""
     store = LayerStore(folder=layer_folder())
     store.sweep()
     return LayeredBuild(
         factory=LayerFactory(
-            maker=BuildKitMaker(buildx=buildx, mirrors=project.mirrors), settings=settings,
-            compression=project.matrix.compression, branch=project.matrix.branch,
-            raise_if_stopped=buildx.processes.raise_if_stopped,
+            maker=maker, settings=settings, compression=project.matrix.compression, branch=project.matrix.branch,
+            raise_if_stopped=lambda: registries.pause(0),
         ),
         registries=registries, store=store, repositories=layer_repositories(project.matrix),
         most=project.matrix.max_layers, publishes=publishes,

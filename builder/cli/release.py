@@ -16,6 +16,7 @@ from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
+from builder.layer.buildkit import BuildKitMaker
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.release.layers import fetch_unused_layers
@@ -47,7 +48,8 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
     project, registries, states = _read_states(request, "push to", engine)
     publisher = _publisher(project, registries, dry_run=dry_run)
     settings = BuildSettings(mirrors=project.mirrors, secrets={}, logs=default_log_folder())
-    layered = layered_build(project, settings, registries, engine.buildx, publishes=True)
+    maker = BuildKitMaker(buildx=engine.buildx, mirrors=project.mirrors)
+    layered = layered_build(project, settings, registries, maker, publishes=True)
     done = push_verified(states, engine, record_folder(), layered, publisher)
     _report(done, project, dry_run=dry_run, as_json=as_json)
 

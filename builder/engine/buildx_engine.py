@@ -24,7 +24,7 @@ from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker import DockerEngine
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.engine.protocol import ContainerExit, Engine
-from builder.errors import EngineError
+from builder.errors import CommandError, EngineError
 from builder.oci.archive import ImageArchive
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content
@@ -33,20 +33,20 @@ from builder.oci.reference import ImageRef
 _EXIT_CODE: Final = re.compile(r"did not complete successfully: exit code: (?P<code>\d+)")
 
 
-def engine_for_push(buildx: Buildx) -> Engine:
+def find_engine(buildx: Buildx) -> Engine | None:
     """Return the Docker engine; if none runs, the buildx builder alone, which keeps images until the run ends.
 
-    Raises EngineError if the builder was named and does not answer.
+    None if there is no builder either. Raises EngineError if the builder was named and does not answer.
     """
     engine = DockerEngine(buildx=buildx)
     if engine.is_running():
         return engine
     try:
-        return BuildxEngine(buildx=buildx) if buildx.is_separate else engine
-    except EngineError:
+        return BuildxEngine(buildx=buildx) if buildx.is_separate else None
+    except (CommandError, EngineError):
         if buildx.builder:
             raise
-        return engine  # its own check tells what is wrong
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,7 @@ class BuildxEngine:
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="builder-")
     )
     _images: dict[str, _Build] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
 
     def check(self) -> None:
         """See `Engine.check`."""

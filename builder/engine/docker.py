@@ -60,6 +60,7 @@ class DockerEngine:
     _containers: set[Container] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _connected: Any = None
+    limits: tuple[str, ...] = ()
 
     def is_running(self) -> bool:
         """Ask whether a Docker engine answers."""

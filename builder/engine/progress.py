@@ -1,8 +1,10 @@
-"""The progress of `docker buildx build`, parsed from `--progress=rawjson`."""
+"""The progress of a build as of `docker buildx build --progress=rawjson`: parsed, and written where no buildx runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -87,3 +89,28 @@ class ProgressReader:
             )
         for entry in status.logs or ():
             yield StepOutput(vertex=entry.vertex, data=entry.data or b"", is_stdout=entry.stream == _STDOUT)
+
+
+@dataclass(kw_only=True)
+class ProgressWriter:
+    """Writes steps, one after another, as `ProgressReader` reads them: a line of JSON for each event."""
+
+    on_line: Callable[[str], None]
+    _step: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, name: str) -> None:
+        """A step begins."""
+        self._step = {"digest": name, "name": name, "started": "now"}
+        self._write({"vertexes": [self._step]})
+
+    def print(self, line: str) -> None:
+        """The step has printed a line."""
+        data = base64.b64encode(f"{line}\n".encode()).decode("ascii")
+        self._write({"logs": [{"vertex": self._step["digest"], "stream": _STDOUT, "data": data}]})
+
+    def fail(self, error: str) -> None:
+        """The step has failed."""
+        self._write({"vertexes": [{**self._step, "error": error}]})
+
+    def _write(self, status: dict[str, object]) -> None:
+        self.on_line(json.dumps(status))

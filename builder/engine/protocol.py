@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from builder.engine.buildx import BuildRequest
+from builder.errors import EngineError
 from builder.oci.loopback import Content
 from builder.oci.reference import ImageRef
 
@@ -21,8 +22,16 @@ class ContainerExit:
     output: str
 
 
+class NotPossibleError(EngineError):
+    """A container needs what this machine does not allow; `str()` says what, and why."""
+
+
 class Engine(Protocol):
     """Builds images, keeps them, and runs containers. Every method raises EngineError if the engine fails."""
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What containers have here that they should not, in words for a report; nothing for a real engine."""
 
     def check(self) -> None:
         """Raise EngineError unless the engine runs and can build."""

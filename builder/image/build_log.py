@@ -100,6 +100,7 @@ def _step_name(vertex: str, packages: int) -> str:
     """The step that a vertex belongs to, for users; empty for internal ones."""
     steps = {
         "make_layers.py": "",  # it prints the titles of its own steps
+        "unpack base and uv": "unpack base and uv",
         "pylock.toml": f"install {packages} packages",
         "RUN --mount": "install system packages",
         "RUN <<": "compile the standard library",

@@ -66,6 +66,8 @@ class ConfigSection(Document):
 
     labels: dict[str, str] | None = Field(None, alias="Labels")
     entry_point: tuple[str, ...] | None = Field(None, alias="Entrypoint")
+    variables: tuple[str, ...] | None = Field(None, alias="Env")
+    user: str | None = Field(None, alias="User")
 
 
 class HistoryEntry(Document):
@@ -86,6 +88,12 @@ class ImageConfig(Document):
     def labels(self) -> Mapping[str, str]:
         """The image's labels."""
         return (self.config and self.config.labels) or {}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that it sets."""
+        pairs = (self.config and self.config.variables) or ()
+        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,23 @@ def trees(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         docker("image", "rm", "--force", plain, *cell["tags"])
 
 
+@pytest.fixture(scope="module")
+def native(shelf: Shelf, trees: tuple[Tree, Tree], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """The files of the image whose layers were made without an engine, and without layers of the other maker."""
+    folder = tmp_path_factory.mktemp("native")
+    env = {"BUILDER_CACHE_DIR": str(folder / "cache")}
+    project = Project(folder=folder, repository="layer-tree.example/native", env=env)
+    project.one_cell()
+    project.packages(*everything(shelf))
+    done = project.builder("build", "--no-verify", "--json", "--maker", "native")
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    try:
+        yield tree_of(cell["tags"][0])
+    finally:
+        docker("image", "rm", "--force", *cell["tags"])
+
+
 def contexts(dockerfile: Path) -> list[str]:
     """Options by which plain `docker build` uses the mirrors that builder is given."""
     mirrors = dict(pair.split("=", 1) for pair in os.environ.get("BUILDER_MIRRORS", "").split(",") if pair)
@@ -174,6 +191,11 @@ def stable(path: str, what: dict[str, Any] | None) -> dict[str, Any] | None:
 def test_same_tree(trees: tuple[Tree, Tree]) -> None:
     """Broken: an image of layers lacks a file, has one too many, or one with other bytes, mode, owner or links."""
     assert "\n".join(differences(trees)) == ""
+
+
+def test_same_tree_without_an_engine(trees: tuple[Tree, Tree], native: Tree) -> None:
+    """Broken: a layer that is made without an engine has other files than BuildKit's, or traces of this machine."""
+    assert "\n".join(differences((native, trees[0]))) == ""
 
 
 def test_tree_has_what_it_is_compared_for(trees: tuple[Tree, Tree]) -> None:

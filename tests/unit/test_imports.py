@@ -15,6 +15,7 @@ ORDER = (
     ("errors", "contract", "redaction", "stopwatch"),
     ("parse", "process", "http"),
     ("oci",),
+    ("rootfs",),
     ("matrix",),
     ("lock",),
     ("engine",),
@@ -23,7 +24,7 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
-    ("request",),
+    ("means", "request"),
     ("run",),
     ("cli",),
 )

@@ -1,0 +1,168 @@
+"""An engine that is no program: images are unpacked into folders, and containers are processes with such a root."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Final
+
+from builder.contract import LAYER_KEY
+from builder.engine.buildx import BuildRequest
+from builder.engine.protocol import ContainerExit, NotPossibleError
+from builder.errors import EngineError
+from builder.oci.loopback import Content
+from builder.oci.manifest import ImageConfig
+from builder.oci.reference import Digest, ImageRef
+from builder.parse import parse_or_raise
+from builder.rootfs.folders import RootFolders
+from builder.rootfs.task import Program, Task
+
+_TIMED_OUT: Final = 124
+_BUILDKIT_ONLY: Final = "name a BuildKit with --builder, or start a Docker engine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Image:
+    """An image that was unpacked: its root file system, its config, and the digest of its manifest."""
+
+    root: Path
+    config: ImageConfig
+    digest: Digest
+
+
+@dataclass(kw_only=True)
+class NativeEngine:
+    """See `Engine`. Images are kept until the run ends; `open_roots` raises EngineError if none can be run here."""
+
+    open_roots: Callable[[], RootFolders]
+    _images: dict[str, _Image] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def _roots(self) -> RootFolders:
+        return self.open_roots()
+
+    @cached_property
+    def _folders(self) -> contextlib.ExitStack:
+        """The folders of images; they are removed with this engine, or when the program ends."""
+        stack = contextlib.ExitStack()
+        weakref.finalize(self, stack.close)
+        return stack
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """See `Engine.limits`."""
+        return self._roots.confinement.limits
+
+    def check(self) -> None:
+        """See `Engine.check`."""
+        with self._lock:
+            _ = self._roots, self._folders
+
+    def check_attestations(self) -> None:
+        """See `Engine.check_attestations`. Only BuildKit makes them."""
+        raise EngineError("without an engine, images get no attestations", hint=_BUILDKIT_ONLY)
+
+    def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
+        """See `Engine.build`. Only BuildKit builds Dockerfiles; images of layers need none."""
+        raise EngineError("without an engine, no Dockerfile is built", hint=_BUILDKIT_ONLY)
+
+    def load(self, content: Content, tag: ImageRef, platform: str) -> None:
+        """See `Engine.load`. The base's layers, which have no key, are unpacked once for all images."""
+        body = content.manifest.body
+        own = [layer for layer in body.layers if LAYER_KEY in (layer.annotations or {})]
+        first = body.layers.index(own[0]) if own else len(body.layers)
+        layers = [Digest.from_str(layer.digest) for layer in body.layers]
+
+        def fetch(digest: Digest) -> Path:
+            with content.open_blob(digest) as blob:
+                return Path(blob.name)
+
+        config = b""
+        if body.config:
+            with content.open_blob(Digest.from_str(body.config.digest)) as blob:
+                config = blob.read()
+        above = tuple((str(fetch(layer)), "") for layer in layers[first:])
+        folder = self._enter()
+        with self._roots.kept(layers[:first], fetch) as base:
+            task = Task(target=str(folder / "image"), source=str(base), layers=above, keep=True, report="")
+            Path(task.target).mkdir()
+            self._roots.do(task, folder, on_line=lambda _: None)
+        parsed = parse_or_raise(ImageConfig, config, EngineError(f"{tag} has a malformed config"))
+        root = Path(task.target, "root")
+        self._images[str(tag)] = _Image(root=root, config=parsed, digest=content.manifest.digest)
+
+    def _enter(self) -> Path:
+        with self._lock:
+            return self._folders.enter_context(self._roots.scratch())
+
+    def tag(self, image: str, name: str) -> None:
+        """See `Engine.tag`."""
+        self._images[name] = self._find(image)
+
+    def find_image_id(self, image: str) -> str:
+        """See `Engine.find_image_id`."""
+        return str(self._find(image).digest)
+
+    def save(self, image: str, path: Path) -> None:
+        """See `Engine.save`. What was unpacked is not packed again."""
+        raise EngineError(f"without an engine, {image} cannot be saved", hint=_BUILDKIT_ONLY)
+
+    def _find(self, image: str) -> _Image:
+        if image not in self._images:
+            hint = "start a Docker engine, which keeps images between runs"
+            raise EngineError(f"image {image} was not built in this run", hint=hint)
+        return self._images[image]
+
+    @contextlib.contextmanager
+    def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
+        """See `Engine.volume`. A tar, which each run unpacks: it gets the volume unchanged."""
+        with tempfile.NamedTemporaryFile(prefix="builder-") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+            file.flush()
+            yield file.name
+
+    def run(
+        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
+    ) -> ContainerExit:
+        """See `Engine.run`. Raises NotPossibleError for a user whose id this machine does not allow."""
+        found = self._find(image)
+        section = found.config.config
+        if user and not self._roots.confinement.abilities.ids:
+            raise NotPossibleError(f"no program runs as user {user}: {self.limits[-1]}")
+        with self._roots.scratch() as scratch:
+            output = scratch / "output"
+            program = Program(
+                argv=(*((section and section.entry_point) or ()), "sh", "-c", script),
+                environment=found.config.environment,
+                workdir=workdir,
+                user=user or (section and section.user) or "",
+                network=False,
+                seconds=seconds,
+                output=str(output),
+            )
+            task = Task(
+                target=str(scratch / "root"), source=str(found.root), layers=((volume, target),), program=program,
+                report="",
+            )  # fmt: skip
+            Path(task.target).mkdir()
+            code = self._roots.do(task, scratch, on_line=lambda _: None)
+            if code == _TIMED_OUT:
+                return ContainerExit(exit_code=code, output=f"not done within {seconds:.0f} seconds")
+            printed = output.with_name("output.err").read_bytes() + output.read_bytes()
+        return ContainerExit(exit_code=code, output=printed.decode(errors="replace"))
+
+    def stop(self) -> None:
+        """See `Engine.stop`."""
+        self._roots.processes.stop()
+
+    def raise_if_stopped(self) -> None:
+        """See `Engine.raise_if_stopped`."""
+        self._roots.processes.raise_if_stopped()

@@ -1,0 +1,103 @@
+"""Makes layers without an engine: the base image, unpacked into a folder, is the root file system of the steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from builder.contract import SECRETS
+from builder.engine.progress import ProgressWriter
+from builder.errors import EngineError, RegistryError
+from builder.image.render import RECIPE_NAME
+from builder.layer.base import BaseImage, fetch_image
+from builder.layer.blobs import Blobs, BlobSource
+from builder.layer.maker import RECIPE_FOLDER, MakeRequest
+from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
+from builder.oci.reference import Digest
+from builder.oci.registry import Registries
+from builder.process import ProcessGroup
+from builder.rootfs.confine import find_confinement
+from builder.rootfs.folders import RootFolders
+from builder.rootfs.task import Program, Task
+
+_OUTPUT: Final = "/builder-layers"
+_RESOLVER: Final = ("/etc/resolv.conf", "/etc/hosts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeMaker:
+    """See `Maker`. Images are unpacked below `folder`; `stop` of the processes ends the steps."""
+
+    registries: Registries
+    store: LayerStore
+    folder: Path
+    processes: ProcessGroup
+
+    @cached_property
+    def roots(self) -> RootFolders:
+        """The root file systems; raises EngineError if no program of an image can be run here."""
+        roots = RootFolders(folder=self.folder, confinement=find_confinement(), processes=self.processes)
+        roots.sweep()
+        return roots
+
+    def make(self, request: MakeRequest, output: Path, *, on_line: Callable[[str], None]) -> int:
+        """See `Maker.make`."""
+        if request.platform != Platform.of_this_machine():
+            hint = "name a BuildKit that does with --builder"
+            raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
+        progress = ProgressWriter(on_line=on_line)
+        progress.begin("unpack base and uv")
+        base, uv = (
+            fetch_image(ref, request.platform, self.registries, self.store) for ref in (request.base, request.uv)
+        )
+        with self.unpacked(base) as base_root, self.unpacked(uv) as uv_root, self.roots.scratch() as scratch:
+            program = Program(
+                # -B: what the program itself imports must not leave bytecode in the base's library.
+                argv=("python3", "-B", f"{RECIPE_FOLDER}/{RECIPE_NAME}", RECIPE_FOLDER, _OUTPUT),
+                environment=_environment(base, request),
+                bring=_brought(request, uv, uv_root),
+                secrets={f"{SECRETS}/{name}": str(path.absolute()) for name, path in request.secrets.items()},
+                take_from=_OUTPUT,
+                take_to=str(output),
+            )
+            task = Task(target=str(scratch / "root"), source=str(base_root), program=program, report="")
+            Path(task.target).mkdir()
+            progress.begin(RECIPE_NAME)
+            code = self.roots.do(task, scratch, on_line=progress.print)
+            if code:
+                progress.fail(f"exit code: {code}")
+            return code
+
+    @contextmanager
+    def unpacked(self, image: BaseImage) -> Iterator[Path]:
+        """Yield the root file system of an image, which nothing may change."""
+        origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
+        blobs = Blobs(store=self.store, registries=self.registries, origins=origins)
+
+        def fetch(digest: Digest) -> Path:
+            blobs.open(digest).close()
+            return self.store.path(digest)
+
+        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as root:
+            yield root
+
+
+def _environment(base: BaseImage, request: MakeRequest) -> dict[str, str]:
+    """What the base image sets, and the proxies; nothing else of this process's environment."""
+    return base.environment | {name: os.environ[name] for name in request.build_args if name in os.environ}
+
+
+def _brought(request: MakeRequest, uv: BaseImage, uv_root: Path) -> Mapping[str, str]:
+    """What is copied into the base's root file system: uv, the steps, and how names are resolved here."""
+    programs = {f"/usr/local/bin/{name}": uv_root / name for name in ("uv", "uvx")}
+    if not all(path.is_file() and not path.is_symlink() for path in programs.values()):
+        raise RegistryError(f"{uv.ref.familiar} has no /uv and /uvx", hint="correct uv-image in the matrix")
+    resolver = {name: Path(name) for name in _RESOLVER if Path(name).is_file()}
+    brought = {**programs, **resolver, RECIPE_FOLDER: request.folder}
+    return {name: str(path) for name, path in brought.items()}

@@ -1,0 +1,58 @@
+"""What the program that works on root file systems is told to do, and what it answers: see `builder.rootfs.inside`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program to run with a folder as its root, as root or as `uid:gid` or the name of a user there.
+
+    `bring` are files and folders of this machine to copy in, by path there; `secrets` are files that are kept in memory
+    where mounts are allowed. Regular files in the folder `take_from` are moved to the folder `take_to` afterwards.
+    With `output`, stdout and stderr are written to that file, stderr to `output` followed by `.err`. After `seconds`
+    the program is stopped, with exit code 124.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    workdir: str = "/"
+    user: str = ""
+    network: bool = True
+    seconds: float | None = None
+    bring: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    take_from: str = ""
+    take_to: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Make a root file system in the folder `target`, of a copy of `source` and of layers, the lowest first.
+
+    A layer is a file, and the path that it is unpacked at.
+
+    Then run the program in it. Without `keep`, remove the folder. `report` is the file for the answer.
+    """
+
+    target: str
+    report: str
+    kind: Literal["make", "remove", "probe"] = "make"
+    source: str = ""
+    layers: tuple[tuple[str, str], ...] = ()
+    program: Program | None = None
+    keep: bool = False
+
+    def to_table(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Task:
+        """From `to_table`."""
+        program = table["program"]
+        return cls(**{**table, "program": Program(**program) if program else None})

@@ -1,0 +1,207 @@
+"""Unpacks the layers of an image into a folder (layer.md of the OCI image specification).
+
+A layer is input from outside. Nothing of it is written outside the folder, whatever its paths, links and whiteouts say.
+Device nodes are left out: whoever runs the image provides them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+import zstandard
+
+from builder.oci.compression import compression_of, unpacked
+from builder.rootfs.tree import Parts, RootTree, WrongPathError, path_parts, remove
+
+_WHITEOUT: Final = ".wh."
+_OPAQUE: Final = ".wh..wh..opq"
+_RESERVED: Final = ".wh..wh."  # of other programs than engines
+_CHUNK: Final = 1 << 20
+_XATTR: Final = "SCHILY.xattr."
+_UNSUPPORTED: Final = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL}
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TAR_ERRORS: Final = (tarfile.TarError, EOFError, zlib.error, zstandard.ZstdError)
+
+
+class UnpackError(Exception):
+    """A layer that cannot be unpacked; `str()` says why."""
+
+
+def unpack_blob(blob: IO[bytes], folder: Path, at: str = "") -> None:
+    """Unpack a layer over what is in the folder: a tar, compressed or not, from a file that can seek.
+
+    `at` is a path in the root file system that its paths are below.
+
+    Raises UnpackError if the layer is malformed or has a path that leads out, OSError if it cannot be written.
+    """
+    compression = compression_of(blob.read(4))
+    blob.seek(0)
+    with RootTree(folder) as tree, unpacked(blob, compression) as plain:
+        try:
+            with tarfile.open(fileobj=plain, mode="r|", bufsize=_CHUNK) as tar:
+                _Unpacking(tree, tar, path_parts(at)).run()
+        except _TAR_ERRORS as error:
+            raise UnpackError(f"it is not a valid tar: {error}") from error
+
+
+class _Unpacking:
+    """One layer that is being unpacked; `_written` are its paths so far, with the folders that they are in."""
+
+    def __init__(self, tree: RootTree, tar: tarfile.TarFile, at: Parts) -> None:
+        self._tree = tree
+        self._tar = tar
+        self._at = at
+        self._written: set[Parts] = set()
+        self._folders: dict[Parts, float] = {}
+        # An ordinary user's files have one owner, whatever the image says.
+        self._owns_all = os.geteuid() == 0 and maps_all_ids()
+
+    def run(self) -> None:
+        while entry := self._tar.next():
+            try:
+                self._unpack(entry)
+            except (WrongPathError, ValueError, OverflowError) as error:
+                raise UnpackError(f"entry {entry.name!r}: {error}") from error
+            self._tar.members = []  # type: ignore[attr-defined]  # a layer may have a million entries
+        for parts, time in reversed(self._folders.items()):
+            with contextlib.suppress(WrongPathError):
+                folder = self._tree.folder(parts, create=False)
+                if folder is not None:
+                    os.utime(folder, (time, time))
+
+    def _unpack(self, entry: tarfile.TarInfo) -> None:
+        parts = (*self._at, *path_parts(entry.name))
+        name = parts[-1] if parts else ""
+        if name.startswith(_WHITEOUT):
+            self._remove_lower(parts[:-1], name)
+            return
+        kind = self._writer(entry)
+        if kind is None or (not parts and not entry.isdir()):
+            return
+        if parts:
+            folder = self._tree.folder(parts[:-1], create=True)
+            assert folder is not None  # noqa: S101 - it was created
+            kind(entry, folder, name)
+            self._written |= {parts[:length] for length in range(1, len(parts) + 1)}
+        if entry.isdir():
+            self._set_folder(parts, entry)
+
+    def _writer(self, entry: tarfile.TarInfo) -> Callable[[tarfile.TarInfo, int, str], None] | None:
+        if entry.isdir():
+            return self._make_folder
+        if entry.issym():
+            return self._make_link
+        if entry.islnk():
+            return self._link
+        return self._write if entry.isreg() else None
+
+    def _remove_lower(self, folder: Parts, name: str) -> None:
+        """Remove what lower layers have; what this one has stays, in whatever order its entries are."""
+        if name == _OPAQUE:
+            self._tree.clear(folder, self._written)
+            return
+        if name.startswith(_RESERVED):
+            return
+        removed = name.removeprefix(_WHITEOUT)
+        if removed in {"", ".", ".."}:
+            raise WrongPathError("it removes a folder that it is in")
+        if (*folder, removed) not in self._written:
+            self._tree.remove((*folder, removed))
+
+    def _make_folder(self, _: tarfile.TarInfo, folder: int, name: str) -> None:
+        try:
+            os.mkdir(name, 0o700, dir_fd=folder)
+        except FileExistsError:
+            if not _is_folder(name, folder):
+                remove(name, folder)
+                os.mkdir(name, 0o700, dir_fd=folder)
+
+    def _set_folder(self, parts: Parts, entry: tarfile.TarInfo) -> None:
+        opened = self._tree.folder(parts, create=False)
+        assert opened is not None  # noqa: S101 - it was created
+        self._set_attributes(opened, entry)
+        self._folders[parts] = entry.mtime
+
+    def _make_link(self, entry: tarfile.TarInfo, folder: int, name: str) -> None:
+        self._replace(name, folder)
+        os.symlink(entry.linkname, name, dir_fd=folder)
+        if self._owns_all:
+            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
+        os.utime(name, (entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
+
+    def _link(self, entry: tarfile.TarInfo, folder: int, name: str) -> None:
+        target = (*self._at, *path_parts(entry.linkname))
+        kept = os.dup(folder)  # the next call closes it
+        try:
+            source = self._tree.folder(target[:-1], create=False)
+            if source is None or not target or _is_folder(target[-1], source):
+                raise WrongPathError(f"it is a link to {entry.linkname!r}, which is no file of the image")
+            if target == (*self._at, *path_parts(entry.name)):
+                return
+            self._replace(name, kept)
+            os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=kept, follow_symlinks=False)
+        except FileNotFoundError:
+            raise WrongPathError(f"it is a link to {entry.linkname!r}, which is not there") from None
+        finally:
+            os.close(kept)
+
+    def _write(self, entry: tarfile.TarInfo, folder: int, name: str) -> None:
+        content = self._tar.extractfile(entry)
+        assert content is not None  # noqa: S101 - it is a regular file
+        self._replace(name, folder)
+        with os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+            shutil.copyfileobj(content, file, _CHUNK)
+            self._set_attributes(file.fileno(), entry)
+            os.utime(file.fileno(), (entry.mtime, entry.mtime))
+
+    @staticmethod
+    def _replace(name: str, folder: int) -> None:
+        """Make room for a file or a link."""
+        try:
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            remove(name, folder)
+
+    def _set_attributes(self, opened: int, entry: tarfile.TarInfo) -> None:
+        if self._owns_all:
+            os.fchown(opened, entry.uid, entry.gid)
+        os.fchmod(opened, entry.mode & 0o7777)  # after the owner, a change of which clears bits
+        for name, value in entry.pax_headers.items():
+            attribute = name.removeprefix(_XATTR)
+            if attribute != name and attribute.startswith(("user.", "security.capability")):
+                try:
+                    os.setxattr(opened, attribute, value.encode("utf-8", "surrogateescape"))
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED:
+                        raise
+
+
+def _is_folder(name: str, folder: int) -> bool:
+    try:
+        os.close(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder))
+    except (NotADirectoryError, FileNotFoundError):
+        return False
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
+    return True
+
+
+def maps_all_ids() -> bool:
+    """Whether files can have other owners here: not in a user namespace with one id (user_namespaces(7))."""
+    try:
+        lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return True
+    return sum(int(line.split()[2]) for line in lines) > 1
