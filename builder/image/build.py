@@ -23,7 +23,7 @@ from builder.oci.archive import ImageArchive
 from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.parse import Document, parse_or_raise
-from builder.redaction import redact
+from builder.redaction import Login, redact
 
 # Advice for known failures, by a pattern in the output: there is no error code to tell them apart.
 _ADVICE: Final[Mapping[str, str]] = {
@@ -54,6 +54,7 @@ class BuildSettings:
     secrets: Mapping[str, Path]
     logs: Path
     proxy_arguments: tuple[str, ...] = ()
+    proxy_logins: tuple[Login, ...] = ()
     reads_cache: bool = False
     writes_cache: bool = False
     no_cache: bool = False
