@@ -18,6 +18,7 @@ _USERINFO: Final = re.compile(r"(?<=[a-z0-9+.-]://)[^/\s'\"]+@", re.IGNORECASE)
 # The password of a URL, even one that should have been percent-encoded, up to what looks like the rest of the URL.
 _URL_PASSWORD: Final = re.compile(r"://(?P<user>[^/\s@:]*):(?P<password>\S+?)@(?=[\w.-]+(?::\d+)?(?:[/,?#]|\s|$))")
 _SHORTEST: Final = 4  # characters; a shorter value would blank out ordinary words
+_SURE: Final = 8  # characters
 _MASK: Final = "***"
 
 _known: set[str] = set()
@@ -46,6 +47,16 @@ def keep_url_secret(url: str) -> None:
 def url_logins(text: str) -> Iterator[tuple[str, str]]:
     """The user names and passwords of the URLs in a text."""
     return ((match["user"], match["password"]) for match in _URL_PASSWORD.finditer(text))
+
+
+def knows(text: str) -> bool:
+    """Whether a text is a secret that the run has read, and so long that this is no coincidence."""
+    return len(text) >= _SURE and (text in _known or any(text == value for _, value in _environment()))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or field of this name has a secret, as far as a name tells."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def redact(text: str) -> str:
