@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import Field
 
 from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH, STEP_CACHE_TAG
-from builder.engine.buildx import BuildRequest, Provenance
+from builder.engine.buildx import DAMAGED_CACHE, BuildRequest, Provenance
 from builder.engine.protocol import Engine
 from builder.errors import BuildError, EngineError, UsageError
 from builder.image.build_log import BuildLog
@@ -27,6 +27,7 @@ from builder.redaction import Login, redact
 
 # Advice for known failures, by a pattern in the output: there is no error code to tell them apart.
 _ADVICE: Final[Mapping[str, str]] = {
+    DAMAGED_CACHE: "the engine's own cache is damaged: repeat with --no-cache; if that fails too, restart the engine",
     "no space left on device": "the engine's disk is full: `docker system df` shows its usage, "
     "`docker system prune` frees space",
     r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
