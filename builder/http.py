@@ -18,7 +18,7 @@ from typing import IO, Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
@@ -156,6 +156,48 @@ def _read(response: requests.Response, limit: int, deadline: _Deadline, sink: IO
     finally:
         response.close()  # which keeps the connection if everything was read
     response._content = content.getvalue()  # noqa: SLF001 - as requests itself does for `stream=False`
+
+
+class LimitedAdapter(BaseAdapter):
+    """Sends requests by another adapter, for a library's own session: answers have at most `limit` bytes.
+
+    They take at most twice the time that the session allows between two bytes. `raise_if_stopped` is called while a
+    stream is read; a stream that the session reads piece by piece may take longer.
+    """
+
+    def __init__(self, inner: BaseAdapter, *, limit: int, raise_if_stopped: Callable[[], None]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._limit = limit
+        self._raise_if_stopped = raise_if_stopped
+
+    def send(self, request: requests.PreparedRequest, stream: bool = False, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        """Send the request; raise RefusedError if the answer is too long or takes too long."""
+        response = self._inner.send(request, stream=True, **kwargs)
+        if stream:
+            response.raw.read = self._counted(response.raw.read)
+        else:
+            timeout = kwargs.get("timeout")
+            seconds = timeout if isinstance(timeout, (int, float)) else TIMEOUT[1]
+            _read(response, self._limit, _Deadline(2 * seconds), None)
+        return response
+
+    def _counted(self, read: Callable[..., bytes]) -> Callable[..., bytes]:
+        left = [self._limit]
+
+        def counted(size: int | None = None, *arguments: Any, **kwargs: Any) -> bytes:
+            self._raise_if_stopped()
+            piece = read(left[0] + 1 if size is None else min(size, left[0] + 1), *arguments, **kwargs)
+            left[0] -= len(piece)
+            if left[0] < 0:
+                raise RefusedError(f"an answer of more than {self._limit:,} bytes")
+            return piece
+
+        return counted
+
+    def close(self) -> None:
+        """Close the other adapter."""
+        self._inner.close()
 
 
 def _redirect_target(response: requests.Response, method: str) -> str | None:

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -17,20 +18,45 @@ _USERINFO: Final = re.compile(r"(?<=[a-z0-9+.-]://)[^/\s'\"]+@", re.IGNORECASE)
 # The password of a URL, even one that should have been percent-encoded, up to what looks like the rest of the URL.
 _URL_PASSWORD: Final = re.compile(r"://(?P<user>[^/\s@:]*):(?P<password>\S+?)@(?=[\w.-]+(?::\d+)?(?:[/,?#]|\s|$))")
 _SHORTEST: Final = 4  # characters; a shorter value would blank out ordinary words
+_SURE: Final = 8  # characters
 _MASK: Final = "***"
 
 _known: set[str] = set()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A user name and a password; `place` says where they come from."""
+
+    place: str
+    user: str
+    password: str
+
+
 def keep_secret(value: str, *, user: str = "") -> None:
     """Mask a value in all text from now on, in every form; with `user` also the login of both in base64."""
-    _known.update(_forms(value, user))
+    _known.update(secret_forms(value, user))
 
 
 def keep_url_secret(url: str) -> None:
     """Mask the passwords in a text that contains URLs from now on."""
-    for match in _URL_PASSWORD.finditer(url):
-        keep_secret(match["password"], user=match["user"])
+    for user, password in url_logins(url):
+        keep_secret(password, user=user)
+
+
+def url_logins(text: str) -> Iterator[tuple[str, str]]:
+    """The user names and passwords of the URLs in a text."""
+    return ((match["user"], match["password"]) for match in _URL_PASSWORD.finditer(text))
+
+
+def knows(text: str) -> bool:
+    """Whether a text is a secret that the run has read, and so long that this is no coincidence."""
+    return len(text) >= _SURE and (text in _known or any(text == value for _, value in _environment()))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or field of this name has a secret, as far as a name tells."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def redact(text: str) -> str:
@@ -49,18 +75,21 @@ def _environment() -> Iterator[tuple[str, str]]:
         if _SECRET_NAME.search(name):
             yield "", value
         elif "@" in value:
-            yield from ((match["user"], match["password"]) for match in _URL_PASSWORD.finditer(value))
+            yield from url_logins(value)
 
 
 @lru_cache(maxsize=4)
 def _pattern(known: frozenset[str], environment: frozenset[tuple[str, str]]) -> re.Pattern[str] | None:
     """A pattern for all secrets; the longest come first, as a short one may be the beginning of a longer one."""
-    forms = known.union(*(_forms(value, user) for user, value in environment))
+    forms = known.union(*(secret_forms(value, user) for user, value in environment))
     return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
 
 
-def _forms(value: str, user: str) -> set[str]:
-    """The forms in which a secret may appear in a text: whole or by line, quoted, escaped or encoded."""
+def secret_forms(value: str, user: str) -> set[str]:
+    """The forms in which a secret may appear in a text: whole or by line, quoted, escaped or encoded.
+
+    None, if it has fewer than four characters.
+    """
     parts = {value, value.strip(), *(line.strip() for line in value.splitlines())}
     long = [part for part in parts if len(part) >= _SHORTEST]
     return set(_quoted(long)) | set(_encoded(long, user))

@@ -34,7 +34,7 @@ from builder.matrix.schema import Install, Names
 from builder.oci.credentials import configured_proxies
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
-from builder.redaction import keep_secret, redact
+from builder.redaction import Login, keep_secret, redact, url_logins
 from builder.release.journal import journal_of
 from builder.verify.checkout import Checkout
 
@@ -229,6 +229,13 @@ def today() -> date:
 def proxy_arguments() -> tuple[str, ...]:
     """The names of the proxy variables that are set, which builds get as arguments."""
     return tuple(name for name in PROXY_ARGS if os.environ.get(name))
+
+
+def proxy_logins() -> tuple[Login, ...]:
+    """The logins in the addresses of proxies, which builds get from the environment and from Docker's config file."""
+    values = {name: os.environ.get(name, "") for name in PROXY_ARGS} | configured_proxies()
+    found = [(place, *login) for place, value in values.items() for login in url_logins(value)]
+    return tuple(Login(place=place, user=user, password=password) for place, user, password in found)
 
 
 def read_build_secrets() -> dict[str, Path]:

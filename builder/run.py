@@ -199,10 +199,14 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         return result
     cell = result.rendered.plan.cell.name
     log = context.settings.log_of(result.rendered)
+    packages = result.rendered.plan.selection.packages
     inputs = BuildInputs(
         secrets=context.settings.secrets,
+        proxy_logins=context.settings.proxy_logins,
+        packages=packages,
+        artifacts=context.layered.factory.artifacts,
         log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
-        selection={package.name: package.version for package in result.rendered.plan.selection.packages},
+        selection={package.name: package.version for package in packages},
     )
     with result.watch.measure("verify"):
         verified = verify(

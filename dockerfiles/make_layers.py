@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 UV = "/opt/uv"
@@ -31,6 +33,7 @@ MARKERS = {".lock", ".gitignore", ".git", "CACHEDIR.TAG"}
 # Not part of an image, or changed by whatever runs the steps.
 OUTSIDE = {"/proc", "/sys", "/dev", "/run", "/tmp", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"}
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+PIPS_BUNDLE = "pip/_vendor/certifi/cacert.pem"
 WHITEOUT = ".wh."  # a file that a layer removes (layer.md of the OCI image specification)
 
 State = Dict[str, Tuple[int, ...]]
@@ -76,8 +79,7 @@ def main(folder: str, output: str) -> None:
         table = json.load(file)
     OUTSIDE.update(mount_points())
     OUTSIDE.add(output)
-    if os.path.exists(CA_BUNDLE):
-        shutil.copy(CA_BUNDLE, output)  # certificates that are public, because the base has them
+    write_public_certificates(os.path.join(output, os.path.basename(CA_BUNDLE)))
     for name in table["below"]:
         unpack(os.path.join(folder, name))
     for entry in table["steps"]:
@@ -87,6 +89,20 @@ def main(folder: str, output: str) -> None:
             make_packages(step, output)
         else:
             make_all(step, output)
+
+
+def write_public_certificates(path: str) -> None:
+    """Write the certificates that are public because the base has them: its own, and those of the pip in it."""
+    with open(path, "wb") as bundle:
+        if os.path.exists(CA_BUNDLE):
+            with open(CA_BUNDLE, "rb") as file:
+                bundle.write(file.read() + b"\n")
+        found = importlib.util.find_spec("ensurepip")
+        pips = os.path.join(os.path.dirname(found.origin), "_bundled", "pip-*.whl") if found and found.origin else ""
+        for wheel in glob.glob(pips):
+            with zipfile.ZipFile(wheel) as archive:
+                if PIPS_BUNDLE in archive.namelist():
+                    bundle.write(archive.read(PIPS_BUNDLE))
 
 
 def make_all(step: Step, output: str) -> None:

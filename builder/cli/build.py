@@ -23,6 +23,7 @@ from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
+from builder.layer.artifact import Artifacts
 from builder.layer.build import LayeredBuild, LayerStatus
 from builder.layer.buildkit import BuildKitMaker
 from builder.layer.make import LayerFactory
@@ -45,6 +46,7 @@ from builder.request import (
     layer_repositories,
     open_registries,
     proxy_arguments,
+    proxy_logins,
     published_repository,
     read_build_secrets,
     record_folder,
@@ -182,9 +184,9 @@ class BuildOptions:
         """The settings for building this project's images."""
         cached = project.matrix.cache == "registry" and published_repository(project.matrix) is not None
         return BuildSettings(
-            mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(), logs=self.log_dir,
-            no_cache=self.no_cache, pull=self.pull, reads_cache=cached, writes_cache=cached and self.push,
-            provenance=self.provenance, sbom=self.sbom,
+            mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(),
+            proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
+            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom,
         )  # fmt: skip
 
 
@@ -311,7 +313,7 @@ def layered_build(
     return LayeredBuild(
         factory=LayerFactory(
             maker=maker, settings=settings, compression=project.matrix.compression, branch=project.matrix.branch,
-            raise_if_stopped=lambda: registries.pause(0),
+            raise_if_stopped=lambda: registries.pause(0), artifacts=Artifacts(stopped=registries.stopped),
         ),
         registries=registries, store=store, repositories=layer_repositories(project.matrix),
         most=project.matrix.max_layers, publishes=publishes,

@@ -20,6 +20,7 @@ from builder.release.diff import compare, fetch_side, planned_side
 from builder.request import (
     Request,
     open_registries,
+    proxy_logins,
     published_repository,
     read_build_secrets,
     read_checkout,
@@ -53,7 +54,8 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
     engine = DockerEngine()
     engine.find_image_id(image)
     checks = run_checks(
-        image, engine, checkout=checkout, inputs=BuildInputs(secrets=read_build_secrets()), only=only,
+        image, engine, checkout=checkout, only=only,
+        inputs=BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins()),
         on_check=lambda name: None if quiet else print_note(f"… {name}"),
     )  # fmt: skip
     if as_json:

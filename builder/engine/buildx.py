@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
@@ -16,6 +16,11 @@ from builder.process import ProcessGroup, run
 
 OLDEST_BUILDX: Final = (0, 13)  # the first with --progress=rawjson
 Provenance = Literal["min", "max"]
+
+# BuildKit has a record of a step whose snapshot is gone: it may release one that two builds at the same time share,
+# above all when one of them ends early (moby/buildkit#6808). From then on every build of that step fails.
+DAMAGED_CACHE: Final = r"failed to stat (active key|lower snapshot)|snapshot \S+ does not exist"
+WITHOUT_CACHE: Final = "builder: the engine's build cache is damaged; once more without it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,36 +99,21 @@ class Buildx:
     def build(self, request: BuildRequest, output: Sequence[str], *, on_line: Callable[[str], None]) -> int:
         """Build; pass each line of progress (JSON) to `on_line`; return the exit code.
 
-        `output` has the options of buildx that say where the image goes.
+        `output` has the options of buildx that say where the image goes. If the engine's cache is damaged, the build
+        runs once more without it, after the line `WITHOUT_CACHE`.
         """
-        options = [
-            "--platform", request.platform,
-            *(["--metadata-file", str(request.metadata)] if request.metadata else []),
-            *output,
-            # Off unless requested: GitLab's registry rejects some attestations; every registry accepts plain manifests.
-            f"--provenance={f'mode={request.provenance}' if request.provenance else 'false'}",
-            f"--sbom={f'generator={request.sbom}' if request.sbom else 'false'}",
-            *(["--tag", request.tag] if request.tag else []),
-            *(["--no-cache"] if request.no_cache else []),
-            *(["--pull"] if request.pull else []),
-        ]  # fmt: skip
-        for name, value in request.labels.items():
-            options += ["--label", f"{name}={value}"]
-        for name, value in request.contexts.items():
-            options += ["--build-context", f"{name}={value}"]
-        for name, path in request.secrets.items():
-            options += ["--secret", f"id={name},src={path}"]
-        for name in request.build_args:
-            options += ["--build-arg", name]
-        if request.cache_from:
-            options += ["--cache-from", f"type=registry,ref={request.cache_from}"]
-        if request.cache_to:
-            # As an image manifest, which every registry accepts. A failure of the cache does not fail the build.
-            options += [
-                "--cache-to",
-                f"type=registry,ref={request.cache_to},mode=max,image-manifest=true,ignore-error=true",
-            ]
-        return self.run([*options, str(request.context)], on_line=on_line)
+        damages: list[str] = []
+
+        def read(line: str) -> None:
+            # What a step prints is in base64 here: this is BuildKit's own error.
+            damages.extend(re.findall(DAMAGED_CACHE, line))
+            on_line(line)
+
+        returncode = self.run(_arguments(request, output), on_line=read)
+        if returncode and damages and not request.no_cache:
+            on_line(WITHOUT_CACHE)
+            returncode = self.run(_arguments(replace(request, no_cache=True), output), on_line=on_line)
+        return returncode
 
     def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None]) -> int:
         """Run `docker buildx build` on the builder, with progress as JSON; return the exit code."""
@@ -133,3 +123,35 @@ class Buildx:
         argv = ["docker", "buildx", "build", *chosen, "--progress", "rawjson", *arguments]
         with docker_environment() as logins:
             return self.processes.stream(argv, env={**environment, **logins}, on_line=on_line)
+
+
+def _arguments(request: BuildRequest, output: Sequence[str]) -> list[str]:
+    """The arguments of buildx for a build."""
+    options = [
+        "--platform", request.platform,
+        *(["--metadata-file", str(request.metadata)] if request.metadata else []),
+        *output,
+        # Off unless requested: GitLab's registry rejects some attestations; every registry accepts plain manifests.
+        f"--provenance={f'mode={request.provenance}' if request.provenance else 'false'}",
+        f"--sbom={f'generator={request.sbom}' if request.sbom else 'false'}",
+        *(["--tag", request.tag] if request.tag else []),
+        *(["--no-cache"] if request.no_cache else []),
+        *(["--pull"] if request.pull else []),
+    ]  # fmt: skip
+    for name, value in request.labels.items():
+        options += ["--label", f"{name}={value}"]
+    for name, value in request.contexts.items():
+        options += ["--build-context", f"{name}={value}"]
+    for name, path in request.secrets.items():
+        options += ["--secret", f"id={name},src={path}"]
+    for name in request.build_args:
+        options += ["--build-arg", name]
+    if request.cache_from:
+        options += ["--cache-from", f"type=registry,ref={request.cache_from}"]
+    if request.cache_to:
+        # As an image manifest, which every registry accepts. A failure of the cache does not fail the build.
+        options += [
+            "--cache-to",
+            f"type=registry,ref={request.cache_to},mode=max,image-manifest=true,ignore-error=true",
+        ]
+    return [*options, str(request.context)]

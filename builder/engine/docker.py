@@ -15,13 +15,16 @@ import docker
 import requests
 from docker.context import Context, ContextAPI
 from docker.models.containers import Container
-from docker.types import Mount
+from docker.types import LogConfig, Mount
+from docker.utils import kwargs_from_env
 from pydantic import Field
+from requests.adapters import BaseAdapter
 
 from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.protocol import ContainerExit
-from builder.errors import EngineError
+from builder.errors import BuilderError, EngineError
+from builder.http import LimitedAdapter, RefusedError
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content, serve
 from builder.oci.reference import ImageRef
@@ -30,6 +33,8 @@ from builder.parse import Document, fields_or_raise
 _FULL: Final = "no space left on device"
 _SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
 _TIMEOUT: Final = 60  # seconds to wait for an answer of the daemon
+_ANSWER_BYTES: Final = 256 << 20  # the largest answer, but for an image, which goes to a file
+_LOG: Final = {"max-size": "32m", "max-file": "1"}  # what is kept of a container's output
 
 
 class _Image(Document):
@@ -110,11 +115,11 @@ class DockerEngine:
                 reason = self._pull(source, platform)
                 if not reason:
                     self.tag(source, str(tag))
-                    with contextlib.suppress(docker.errors.APIError):
+                    with self._tidying():
                         self._client.api.remove_image(source, noprune=True)
                     return
             if _FULL in reason:  # all of the image needs more room than the difference
-                raise EngineError(f"the Docker engine at {_host()} reports: {reason}")
+                raise EngineError(reason)
         with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
             saved = Path(scratch, "image.tar")
             write_archive(content, tag, saved)
@@ -125,12 +130,14 @@ class DockerEngine:
         """Pull an image; return the reason if that fails, or an empty text."""
         name, _, digest = source.partition("@")
         try:
-            for line in self._client.api.pull(name, tag=digest, platform=platform, stream=True, decode=True):
-                self.raise_if_stopped()
-                if "error" in line:
-                    return str(line["error"])
-        except docker.errors.APIError as error:
-            return str(error.explanation or error)
+            with self._engine_errors():
+                for line in self._client.api.pull(name, tag=digest, platform=platform, stream=True, decode=True):
+                    if isinstance(line, dict) and "error" in line:
+                        return f"the Docker engine at {_host()} reports: {line['error']}"
+        except EngineError as error:
+            return error.what
+        except docker.errors.ImageNotFound as error:
+            return str(error)
         return ""
 
     def tag(self, image: str, name: str) -> None:
@@ -172,7 +179,7 @@ class DockerEngine:
                     filler.remove(force=True)
             yield volume.name
         finally:
-            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+            with self._tidying():
                 volume.remove(force=True)
 
     def run(
@@ -196,6 +203,7 @@ class DockerEngine:
                 network_mode="none",
                 user=user,
                 labels=_labels(image),
+                log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG),
             )
         try:
             with self._engine_errors():
@@ -212,7 +220,7 @@ class DockerEngine:
         finally:
             with self._lock:
                 self._containers.discard(container)
-            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+            with self._tidying():
                 container.remove(force=True, v=True)
 
     def _start(self, container: Container) -> None:
@@ -227,7 +235,7 @@ class DockerEngine:
         with self._lock:
             running = list(self._containers)
         for container in running:
-            with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+            with self._tidying():
                 container.kill()
 
     def raise_if_stopped(self) -> None:
@@ -239,9 +247,15 @@ class DockerEngine:
         with self._lock:
             if self._connected is None:
                 with self._engine_errors():
-                    self._connected = _connect()
+                    self._connected = _connect(self.raise_if_stopped)
             client: docker.DockerClient = self._connected
             return client
+
+    @contextlib.contextmanager
+    def _tidying(self) -> Iterator[None]:
+        """Ignore failures of the engine: what is not removed does no harm."""
+        with contextlib.suppress(EngineError, docker.errors.ImageNotFound), self._engine_errors():
+            yield
 
     @contextlib.contextmanager
     def _engine_errors(self) -> Iterator[None]:
@@ -252,6 +266,8 @@ class DockerEngine:
             raise
         except docker.errors.APIError as error:
             raise EngineError(f"the Docker engine at {_host()} reports: {error.explanation or error}") from error
+        except RefusedError as error:
+            raise EngineError(f"the Docker engine at {_host()} sent {error}", hint="check that it is one") from error
         except (docker.errors.DockerException, requests.RequestException) as error:
             if "PermissionError" in repr(error) or "Permission denied" in str(error):
                 reason, hint = "denies access to this user", "add the user to the group docker"
@@ -259,6 +275,10 @@ class DockerEngine:
                 reason, hint = "does not answer", "start it, and check it with `docker info`"
             note = "" if os.environ.get("DOCKER_HOST") else " (DOCKER_HOST is not set)"
             raise EngineError(f"the Docker engine at {_host()}{note} {reason}", hint=hint) from error
+        except (BuilderError, OSError):
+            raise
+        except Exception as error:  # the SDK takes what it gets for what it expects
+            raise _malformed() from error
 
 
 def _labels(image: str) -> dict[str, str]:
@@ -286,9 +306,31 @@ def _host() -> str:
     return str(context.Host) if context else "unix:///var/run/docker.sock"
 
 
-def _connect() -> docker.DockerClient:
+class _LimitedAPI(docker.APIClient):
+    """The engine's API, whose answers have limits, also those that the SDK asks for when it connects."""
+
+    def __init__(self, raise_if_stopped: Callable[[], None], **options: Any) -> None:
+        self._raise_if_stopped = raise_if_stopped
+        super().__init__(**options)
+
+    def get_adapter(self, url: str) -> BaseAdapter:
+        """Return what sends a request to the URL."""
+        adapter = super().get_adapter(url)
+        return LimitedAdapter(adapter, limit=_ANSWER_BYTES, raise_if_stopped=self._raise_if_stopped)
+
+
+class _Client(docker.DockerClient):
+    """The SDK's client, with an API of builder's."""
+
+    def __init__(self, api: _LimitedAPI) -> None:
+        self.api = api
+
+
+def _connect(raise_if_stopped: Callable[[], None]) -> docker.DockerClient:
     """Connect as the docker command does: DOCKER_HOST first, then the context."""
     if os.environ.get("DOCKER_HOST"):
-        return docker.from_env(timeout=_TIMEOUT)
-    context = _context()
-    return docker.DockerClient(base_url=_host(), tls=(context and context.TLSConfig) or False, timeout=_TIMEOUT)
+        options = kwargs_from_env()
+    else:
+        context = _context()
+        options = {"base_url": _host(), "tls": (context and context.TLSConfig) or False}
+    return _Client(_LimitedAPI(raise_if_stopped, timeout=_TIMEOUT, version="auto", **options))

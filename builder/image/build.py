@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import Field
 
 from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH, STEP_CACHE_TAG
-from builder.engine.buildx import BuildRequest, Provenance
+from builder.engine.buildx import DAMAGED_CACHE, BuildRequest, Provenance
 from builder.engine.protocol import Engine
 from builder.errors import BuildError, EngineError, UsageError
 from builder.image.build_log import BuildLog
@@ -23,10 +23,11 @@ from builder.oci.archive import ImageArchive
 from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.parse import Document, parse_or_raise
-from builder.redaction import redact
+from builder.redaction import Login, redact
 
 # Advice for known failures, by a pattern in the output: there is no error code to tell them apart.
 _ADVICE: Final[Mapping[str, str]] = {
+    DAMAGED_CACHE: "the engine's own cache is damaged: repeat with --no-cache; if that fails too, restart the engine",
     "no space left on device": "the engine's disk is full: `docker system df` shows its usage, "
     "`docker system prune` frees space",
     r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
@@ -54,6 +55,7 @@ class BuildSettings:
     secrets: Mapping[str, Path]
     logs: Path
     proxy_arguments: tuple[str, ...] = ()
+    proxy_logins: tuple[Login, ...] = ()
     reads_cache: bool = False
     writes_cache: bool = False
     no_cache: bool = False

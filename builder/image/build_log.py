@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Final
 
+from builder.engine.buildx import WITHOUT_CACHE
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.redaction import redact
 
@@ -44,6 +45,13 @@ class BuildLog:
             else:
                 self.messages.append(event)
                 self._write(event)
+                if event == WITHOUT_CACHE:
+                    self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew, as the build does: what failed before is not its result."""
+        for state in (self.names, self.begun, self.partial_lines, self.tails, self.failed, self.messages, self.titles):
+            state.clear()
 
     def _read_vertex(self, vertex: Vertex) -> None:
         self.names[vertex.digest] = vertex.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import hashlib
 import io
@@ -16,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import IO, Final
 
 from builder.errors import BuildError
+from builder.layer.artifact import Artifacts
+from builder.layer.leak import LeakSearch
 from builder.layer.plan import Layer
-from builder.layer.secrets import find_mark
+from builder.layer.secrets import find_mark, record_hash_of, recorded_hashes
 
 _CHUNK: Final = 1 << 20
 _UV: Final = "opt/uv/"
@@ -44,11 +45,13 @@ class _Findings:
 class LayerInspector:
     """Raises BuildError where a layer has a secret, a file that its package's RECORD denies, or one closed to others.
 
-    `marks` are pieces of secrets, each with a description. `raise_if_stopped` is called at each file.
+    `marks` are pieces of secrets, each with a description; `artifacts` tell what is public in spite of them.
+    `raise_if_stopped` is called at each file.
     """
 
     cell: str
     marks: Mapping[bytes, str]
+    artifacts: Artifacts
     raise_if_stopped: Callable[[], None]
 
     def inspect(self, layer: Layer, tar: tarfile.TarFile) -> None:
@@ -57,11 +60,12 @@ class LayerInspector:
         for entry in tar:
             self.raise_if_stopped()
             self._inspect_entry(layer, entry, tar, found)
-        recorded = self._check_records(layer, found)
-        # A file that a wheel contains, with its hash, is as public as the wheel: botocore and pip contain CA bundles.
-        leaks = [hit for hash_, hit in found.hits.items() if hash_ not in recorded]
-        if leaks:
-            raise self._fault(layer, leaks[0], hint="the layer was discarded")
+        self._check_records(layer, found)
+        records = {name: recorded_hashes(content) for name, content in found.records.items()} if found.hits else {}
+        for hash_, hit in found.hits.items():
+            # A file of a locked wheel is as public as the wheel: botocore contains a CA bundle.
+            if not self.artifacts.vouch(records, hash_, layer.packages):
+                raise self._fault(layer, hit, hint="the layer was discarded")
 
     def _inspect_entry(self, layer: Layer, entry: tarfile.TarInfo, tar: tarfile.TarFile, found: _Findings) -> None:
         if secret := find_mark(self.marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
@@ -77,23 +81,20 @@ class LayerInspector:
             self._inspect_file(entry.name, content, found)
 
     def _inspect_file(self, name: str, content: IO[bytes], found: _Findings) -> None:
-        hashed, secret, tail = hashlib.sha256(), "", b""
+        hashed, search = hashlib.sha256(), LeakSearch(self.marks)
         is_record = name.endswith(".dist-info/RECORD")
-        longest = max(map(len, self.marks), default=1) - 1
         while chunk := content.read(_CHUNK):
             hashed.update(chunk)
             if is_record:
                 found.records[name] = found.records.get(name, b"") + chunk
-            secret = secret or find_mark(self.marks, tail + chunk)
-            tail = chunk[-longest:] if longest else b""
-        found.hashes[name] = "sha256=" + base64.urlsafe_b64encode(hashed.digest()).rstrip(b"=").decode()
-        if secret:
+            search.feed(chunk)
+        found.hashes[name] = record_hash_of(hashed.digest())
+        if secret := search.finish():
             found.hits[found.hashes[name]] = f"{secret} is in /{name}"
 
-    def _check_records(self, layer: Layer, found: _Findings) -> set[str]:
-        """Compare files with RECORDs (PyPA, "Recording installed projects"); return all hashes in those."""
+    def _check_records(self, layer: Layer, found: _Findings) -> None:
+        """Compare files with RECORDs (PyPA, "Recording installed projects")."""
         expected: defaultdict[str, set[str]] = defaultdict(set)  # a file may be in the RECORDs of several packages
-        recorded = set()
         archived = {name.split("/", 5)[-1] for name in found.names if name.startswith(_ARCHIVES)}
         for name, content in found.records.items():
             folder = posixpath.dirname(posixpath.dirname(name))
@@ -101,7 +102,6 @@ class LayerInspector:
                 # Not in the cache, where scripts have no shebang yet, nor in a package that contains others, like pip.
                 if _SITE_PACKAGES.fullmatch(folder):
                     expected[posixpath.normpath(posixpath.join(folder, path))].add(hash_)
-                recorded.add(hash_)
         for path, hashes in expected.items():
             known = any(hash_.startswith("sha256=") for hash_ in hashes)
             if known and path in found.hashes and found.hashes[path] not in hashes:
@@ -109,7 +109,6 @@ class LayerInspector:
             # A RECORD may be wrong; a file that the wheel contains must be there.
             if path not in found.names and _SITE_PACKAGES.sub("", path).lstrip("/") in archived:
                 raise self._fault(layer, f"/{path}, which a RECORD lists, is missing")
-        return recorded
 
     def _fault(self, layer: Layer, what: str, *, hint: str = "make the layer again with --no-cache") -> BuildError:
         return BuildError(f"{self.cell}: layer {layer.title}: {what}", hint=hint)

@@ -13,6 +13,7 @@ from typing import Final
 
 from builder.image.build import BuildSettings, failure_of, new_log
 from builder.image.build_log import BuildLog
+from builder.layer.artifact import Artifacts
 from builder.layer.base import BaseImage
 from builder.layer.blobs import Blobs
 from builder.layer.inspect import LayerInspector
@@ -77,6 +78,7 @@ class LayerFactory:
     compression: Compression
     branch: str
     raise_if_stopped: Callable[[], None]
+    artifacts: Artifacts
     claims: Claims = field(default_factory=Claims)
 
     def make(self, work: LayerWork, missing: Sequence[Layer]) -> dict[str, StoredLayer]:
@@ -116,7 +118,10 @@ class LayerFactory:
         bundle = output / _BASE_BUNDLE
         inspector = LayerInspector(
             cell=work.plan.rendered.plan.cell.name,
-            marks=secret_marks(self.settings.secrets, [bundle.read_bytes()] if bundle.exists() else []),
+            marks=secret_marks(
+                self.settings.secrets, [bundle.read_bytes()] if bundle.exists() else [], self.settings.proxy_logins
+            ),
+            artifacts=self.artifacts,
             raise_if_stopped=self.raise_if_stopped,
         )
 

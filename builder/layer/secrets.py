@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import csv
 import hashlib
 import netrc
@@ -15,13 +16,19 @@ from typing import Final
 import certifi
 
 from builder.contract import CA_SECRET, NETRC_SECRET
+from builder.redaction import Login, secret_forms
 
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
-_SHORTEST: Final = 4  # characters; a shorter password would match by chance
+_SHORTEST_ALIGNED: Final = 6  # bytes; what base64 makes of fewer, in the middle of others, would match by chance
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")  # RFC 4648, section 5
 _SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are public parameters
 
 
-def secret_marks(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()) -> dict[bytes, str]:
+def secret_marks(
+    files: Mapping[str, Path],
+    public_bundles: Iterable[bytes] = (),
+    logins: Iterable[Login] = (),
+) -> dict[bytes, str]:
     """Return marks of the secrets, each with a description of its secret.
 
     Certificates in certifi or in one of the public PEM bundles have no marks, because they are not secret.
@@ -32,13 +39,37 @@ def secret_marks(files: Mapping[str, Path], public_bundles: Iterable[bytes] = ()
         for number, body in enumerate(_bodies(files[CA_SECRET].read_bytes()), start=1):
             if body not in public:
                 marks |= dict.fromkeys(_certificate_marks(body), f"certificate {number} of SSL_CERT_FILE")
+    for login in (*_netrc_logins(files), *logins):
+        marks |= dict.fromkeys(_password_marks(login), f"the password for {login.place}")
+    return _shortest(marks)
+
+
+def _netrc_logins(files: Mapping[str, Path]) -> Iterator[Login]:
     if NETRC_SECRET in files:
         for host, (login, _, password) in netrc.netrc(str(files[NETRC_SECRET])).hosts.items():
-            if password and len(password) >= _SHORTEST:
-                marks[password.encode()] = f"the password for {host} of NETRC"
-                for text in (password, f"{login}:{password}"):
-                    marks[base64.b64encode(text.encode()).rstrip(b"=")] = f"the password for {host} of NETRC, encoded"
-    return marks
+            yield Login(place=f"{host} of NETRC", user=login, password=password or "")
+
+
+def _password_marks(login: Login) -> Iterator[bytes]:
+    """The forms of a password in text, and its base64 form wherever it begins in what is encoded."""
+    for form in secret_forms(login.password, login.user):
+        yield form.encode("utf-8", "surrogateescape")
+        with contextlib.suppress(UnicodeEncodeError):
+            yield form.encode("latin-1")
+    content = login.password.encode("utf-8", "surrogateescape")
+    for before in range(3) if len(content) >= _SHORTEST_ALIGNED else ():
+        encoded = base64.b64encode(bytes(before) + content)
+        whole = encoded[-(-before * 8 // 6) : (before + len(content)) * 8 // 6]  # without what depends on neighbours
+        yield from (whole, whole.translate(_URL_SAFE))
+
+
+def _shortest(marks: Mapping[bytes, str]) -> dict[bytes, str]:
+    """Those marks that contain no other: whoever finds the others finds these too."""
+    kept: dict[bytes, str] = {}
+    for mark in sorted(marks, key=len):
+        if not any(other in mark for other in kept):
+            kept[mark] = marks[mark]
+    return kept
 
 
 def find_mark(marks: Mapping[bytes, str], content: bytes) -> str:
@@ -51,7 +82,12 @@ def find_mark(marks: Mapping[bytes, str], content: bytes) -> str:
 
 def record_hash(content: bytes) -> str:
     """Return the hash of a file in the format of a wheel's RECORD (PEP 376 and 427)."""
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return record_hash_of(hashlib.sha256(content).digest())
+
+
+def record_hash_of(digest: bytes) -> str:
+    """Return a SHA-256 digest in that format."""
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def recorded_hashes(record: bytes) -> set[str]:

@@ -11,7 +11,7 @@ from builder.errors import LockError
 from builder.lock.build_system import build_settings, build_systems, index_settings
 from builder.lock.choice import Choice, Fault, RemoteSource, choose
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
-from builder.lock.url import without_credentials
+from builder.lock.url import public_url
 from builder.lock.wheel import archive_name
 from builder.matrix.model import Cell
 
@@ -67,7 +67,7 @@ def _uncovered(lock: Lock, faults: Mapping[Cell, Sequence[Fault]]) -> LockError:
 
 
 def _selected(package: Package, source: RemoteSource) -> SelectedPackage:
-    table: dict[str, Any] = {"url": without_credentials(str(source.url))}
+    table: dict[str, Any] = {"url": public_url(str(source.url), f"package {package.name}")}
     size: int | None = None
     if isinstance(source, PackageVcs):
         table = {"type": source.type, **table, "commit-id": source.commit_id}
@@ -88,7 +88,7 @@ def _selected(package: Package, source: RemoteSource) -> SelectedPackage:
         artifact=artifact,
         filename=filename,
         size=size,
-        index=without_credentials(package.index) if package.index else None,
+        index=public_url(package.index, f"the index of {package.name}", is_index=True) if package.index else None,
         source=table,
     )
 

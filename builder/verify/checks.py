@@ -217,7 +217,7 @@ def _judge_modes(result: ScriptResult) -> None:
 
 def _no_secrets(subject: Subject) -> str:
     """9: no build secret is in a layer, the history, the config, an attestation or the build log."""
-    if not subject.inputs.secrets:
+    if not subject.inputs.places:
         return "the build had no secrets"
     try:
         if isinstance(subject.content, AssembledImage):

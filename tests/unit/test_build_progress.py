@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from builder.engine.buildx import WITHOUT_CACHE
 from builder.errors import BuildError, UsageError
 from builder.image.build import BuildSettings, BuiltImage, build
 from builder.image.inputs import ImageInputs
@@ -250,3 +251,24 @@ def test_logs_that_cannot_be_written(rendered: RenderedImage, tmp_path: Path) ->
     with pytest.raises(UsageError, match="logs") as raised:
         build(rendered, Recording(lines=[]), settings(tmp_path), tmp_path, on_step=lambda _: None)
     assert "--log-dir" in raised.value.hint
+
+
+LOST = failed(COPY, "failed to stat active key during commit: snapshot ha2x does not exist: not found")
+
+
+@both_forms
+def test_second_attempt_counts(rendered: RenderedImage, tmp_path: Path, printed: Printer) -> None:
+    """Broken: a build that is repeated without the cache shows no progress, or the first attempt's error."""
+    lines = [*printed([begun(COPY), LOST]), WITHOUT_CACHE]
+    _, news = built(rendered, tmp_path, Recording(lines=[*lines, *printed(GOOD)]))
+    assert news.count("copy uv") == 2
+    words = complaint(rendered, tmp_path, [*lines, *printed(BAD)])
+    assert words.startswith("3.12-slim: install 1 packages failed: exit code: 2")
+    assert "cache" not in words
+
+
+def test_damaged_cache_is_named(rendered: RenderedImage, tmp_path: Path) -> None:
+    """Broken: a fault of the engine's own cache looks like one of the build, and nobody knows the remedy."""
+    lines = single([begun(COPY), LOST])
+    words = complaint(rendered, tmp_path, [*lines, WITHOUT_CACHE, *lines])
+    assert "the engine's own cache is damaged: repeat with --no-cache" in words

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
+from packaging.requirements import Requirement
 
-from builder.errors import BuilderError
+from builder.errors import BuilderError, LockError
 from builder.lock.model import BuildSystem, Selection
 from builder.lock.select import select
 from tests import locks
@@ -145,3 +148,147 @@ def test_broken_pyproject_is_named(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(BuilderError, match=r"pyproject\.toml") as raised:
         select(lock, debian())
     assert raised.value.exit_code == 2
+
+
+PASSWORD = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "hatchling\n--index-url https://evil.invalid/simple",
+        "hatchling\n",
+        "tool @ https://index.invalid/tool-1-py3-none-any.whl\n--index-url=https://evil.invalid",
+        "hatchling; python_version > '3\n--index-url https://evil.invalid\n'",
+        "hatchling; python_version > '3\u2028'",
+        "hatch\x00ling",
+        "--index-url https://evil.invalid",
+        "-r other.txt",
+        "./local",
+        "",
+        "hatchling # comment",
+    ],
+)
+@pytest.mark.parametrize("key", ["requires", "build-constraint-dependencies"])
+def test_requirement_that_is_none(tmp_path: Path, requirement: str, key: str) -> None:
+    """Broken: a requirement with a line break becomes an option of uv, such as another index."""
+    texts = {"requires": ["hatchling"], "build-constraint-dependencies": [], key: [requirement]}
+    text = tomli_w.dumps(
+        {
+            "build-system": {"requires": texts["requires"], "build-backend": "hatchling.build"},
+            "tool": {"uv": {"build-constraint-dependencies": texts["build-constraint-dependencies"]}},
+        }
+    )
+    with pytest.raises(LockError, match=f"{key}: .* is not a requirement"):
+        selection(tmp_path, local("app", "."), pyproject=text)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        ("hatchling >= 1.27 ; python_version>'3'", "hatchling >= 1.27 ; python_version>'3'"),
+        ("t[x]@https://jane:hunter2@index.invalid/t.whl", "t[x]@ https://index.invalid/t.whl"),
+        ("t @ git+https://jane@index.invalid/t.git ; extra=='x'", 't@ git+https://index.invalid/t.git ; extra == "x"'),
+        ("t @ git+ssh://git@index.invalid/t.git", "t@ git+ssh://git@index.invalid/t.git"),
+        ("t @ https://index.invalid/t.whl#sha256=ab", "t@ https://index.invalid/t.whl#sha256=ab"),
+    ],
+)
+def test_requirement_as_it_is_in_the_image(tmp_path: Path, requirement: str, expected: str) -> None:
+    """Broken: the password of a build requirement is in the image, or the requirement is another one there."""
+    text = tomli_w.dumps({"build-system": {"requires": [requirement], "build-backend": "hatchling.build"}})
+    (system,) = selection(tmp_path, local("app", "."), pyproject=text).build_systems
+    (found,) = system.requires
+    assert Requirement(found) == Requirement(expected)
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("backend", ["a b", "a\nb", "a;b", "", "a:", ":a", "a..b", "--help"])
+def test_backend_that_is_none(tmp_path: Path, backend: str) -> None:
+    """Broken: the name of a build backend becomes an option, or more than one line."""
+    text = tomli_w.dumps({"build-system": {"requires": ["hatchling"], "build-backend": backend}})
+    with pytest.raises(LockError, match=r"build-backend .* is not the name"):
+        selection(tmp_path, local("app", "."), pyproject=text)
+
+
+SECRET_URLS = [
+    f"https://index.invalid/simple?token={PASSWORD}",
+    f"https://index.invalid/simple?{PASSWORD}",
+    f"https://index.invalid/simple#private_token={PASSWORD}",
+    f"https://index.invalid/{PASSWORD}/simple",  # a variable has it
+    f"https://index.invalid/{PASSWORD.replace('-', '%2d')}/simple",
+    "https://index.invalid/glpat-x1x2x3x4x5x6/simple",
+    "https://dl.index.invalid/aBcD1234efGH5678/acme/python/simple",
+    "https://index.invalid/simple\n",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"index": [{"url": ""}]},
+        {"index-url": ""},
+        {"extra-index-url": [""]},
+    ],
+)
+def test_token_in_the_address_of_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, setting: dict[str, Any]
+) -> None:
+    """Broken: a token in the path or query of an index is in the build context and the image."""
+    monkeypatch.setenv("INDEX_TOKEN", PASSWORD)
+    text = tomli_w.dumps({"tool": {"uv": setting}}).replace('""', json.dumps(url))
+    with pytest.raises(LockError, match=r"pyproject\.toml: (index|extra).*the URL of .*index\.invalid has") as raised:
+        selection(tmp_path, pure("one"), pyproject=text)
+    assert PASSWORD not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS[:-2])
+@pytest.mark.parametrize("place", ["index", "wheel", "vcs", "requires", "build setting"])
+def test_token_in_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, place: str) -> None:
+    """Broken: a token in an address of the lock or of the project is in the build context and the image."""
+    monkeypatch.setenv("INDEX_TOKEN", PASSWORD)
+    if url.endswith(f"?{PASSWORD}") and place != "index":
+        url = f"https://index.invalid/simple?sig={PASSWORD}"
+    one, pyproject = pure("one"), ""
+    if place == "index":
+        one["index"] = url
+    elif place == "wheel":
+        one["wheels"][0]["url"] = url
+    elif place == "vcs":
+        one = {"name": "one", "vcs": {"type": "git", "url": url, "commit-id": "ab" * 20}}
+    elif place == "requires":
+        pyproject = tomli_w.dumps({"build-system": {"requires": [f"t @ {url}"], "build-backend": "t"}})
+    else:
+        one = {"name": "one", "version": "1.0", "sdist": locks.sdist("one", "1.0")}
+        pyproject = tomli_w.dumps({"tool": {"uv": {"config-settings": {"from": f"x {url}"}}}})
+    with pytest.raises(LockError, match="which would be in the image"):
+        selection(tmp_path, local("app", "."), one, pyproject=pyproject)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://pkgs.index.invalid/acme/6f9619ff-8b86-d011-b42d-00cf4fc964ff/_packaging/Feed/pypi/simple",
+        "https://gitlab.index.invalid/api/v4/projects/12345678/packages/pypi/simple",
+        "https://index.invalid/artifactory/api/pypi/pypi-virtual-releases-2024/simple",
+        "https://index.invalid/repository/MyCompanyRepository2024/simple/",
+        "https://index.invalid/acme/python/simple",
+        "http://localhost:8080/root/pypi/+simple/",
+    ],
+)
+def test_ordinary_index(tmp_path: Path, url: str) -> None:
+    """Broken: the address of an ordinary index is taken for one with a token."""
+    found = selection(tmp_path, pure("one", index=url), pyproject=f'[tool.uv]\nindex-url = "{url}"\n')
+    assert found.uv_settings == {"index-url": url}
+    assert found.packages[0].index == url
+
+
+def test_secret_among_build_settings(tmp_path: Path) -> None:
+    """Broken: a secret that a build gets by a setting of uv is in the image's label and context."""
+    sdist = {"name": "one", "version": "1.0", "sdist": locks.sdist("one", "1.0")}
+    settings = {"extra-build-variables": {"one": {"LICENSE_TOKEN": "x"}}}
+    with pytest.raises(LockError, match=r"extra-build-variables\.one\.LICENSE_TOKEN looks like a secret"):
+        selection(tmp_path, sdist, pyproject=tomli_w.dumps({"tool": {"uv": settings}}))
+    plain = {"extra-build-variables": {"one": {"FLAGS": "-I https://jane:hunter2@a.invalid/x"}}}
+    found = selection(tmp_path, sdist, pyproject=tomli_w.dumps({"tool": {"uv": plain}}))
+    assert found.uv_settings["extra-build-variables"] == {"one": {"FLAGS": "-I https://a.invalid/x"}}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Mapping
 
 import pytest
 
 from builder.errors import BuildError
+from builder.layer.artifact import Artifacts
 from builder.layer.inspect import LayerInspector
 from builder.layer.plan import Layer
 from tests.layers import chosen, file, folder, link, tar_of
@@ -36,17 +39,25 @@ def record(name: str, files: Mapping[str, bytes]) -> Entry:
     return file(f"{SITE}/{own}", "".join([*lines, f"{own},,\r\n"]).encode())
 
 
-def inspect(*entries: Entry, marks: Mapping[bytes, str] = MARKS) -> None:
+def wheel(*contents: bytes) -> Artifacts:
+    """What is known of the package's wheel: the files in it."""
+    key = str(LAYER.packages[0].source["hashes"])
+    return Artifacts(_known={key: frozenset(map(hash_of, contents))})
+
+
+def inspect(*entries: Entry, marks: Mapping[bytes, str] = MARKS, artifacts: Artifacts | None = None) -> None:
     """Inspect a layer with these entries, read as a stream."""
-    inspector = LayerInspector(cell="3.12-slim", marks=marks, raise_if_stopped=lambda: None)
+    inspector = LayerInspector(
+        cell="3.12-slim", marks=marks, artifacts=artifacts or wheel(), raise_if_stopped=lambda: None
+    )
     with tarfile.open(fileobj=io.BytesIO(tar_of(*entries)), mode="r|") as tar:
         inspector.inspect(LAYER, tar)
 
 
-def fault(*entries: Entry) -> str:
+def fault(*entries: Entry, artifacts: Artifacts | None = None) -> str:
     """The error of the layer; it names cell and layer."""
     with pytest.raises(BuildError) as raised:
-        inspect(*entries)
+        inspect(*entries, artifacts=artifacts)
     assert raised.value.what.startswith("3.12-slim: layer wheels: one: ")
     return raised.value.what
 
@@ -93,13 +104,36 @@ def test_secret_outside_of_uvs_folder() -> None:
 def test_secret_that_a_wheel_contains() -> None:
     """Broken: a package with a CA bundle of its own cannot be installed behind a company's proxy."""
     bundle = b"-- a public bundle, with " + SECRET
-    inspect(file(f"{SITE}/one/cacert.pem", bundle), record("one", {"one/cacert.pem": bundle}))
+    inspect(file(f"{SITE}/one/cacert.pem", bundle), record("one", {"one/cacert.pem": bundle}), artifacts=wheel(bundle))
     # Its copy in the cache is the same file.
     inspect(
         file("opt/uv/cache/archive-v0/x/one/cacert.pem", bundle),
         file(f"{SITE}/one/cacert.pem", bundle),
         record("one", {"one/cacert.pem": bundle}),
+        artifacts=wheel(b"another", bundle),
     )
+
+
+def test_record_does_not_make_a_secret_public() -> None:
+    """Broken: a secret gets into images if a RECORD, which the build of a package can write, lists its file."""
+    leak = b"leaked: " + SECRET
+    entries = [file(f"{SITE}/one/notes.txt", leak), record("one", {"one/notes.txt": leak})]
+    assert "is in /opt/uv/venv/lib" in fault(*entries)
+    assert "is in /opt/uv/venv/lib" in fault(*entries, artifacts=wheel(leak + b"\n"))
+
+
+def test_wheel_of_another_package_does_not_make_a_secret_public() -> None:
+    """Broken: a RECORD with the name of no locked package makes its files public."""
+    leak = b"leaked: " + SECRET
+    entries = [file(f"{SITE}/two/notes.txt", leak), record("two", {"two/notes.txt": leak})]
+    assert "is in /opt/uv/venv/lib" in fault(*entries, artifacts=wheel(leak))
+
+
+def test_secret_in_a_compressed_file() -> None:
+    """Broken: a secret goes unnoticed in a log or a manual that a package compresses."""
+    assert "is in /usr/share/log.gz" in fault(file("usr/share/log.gz", gzip.compress(b"x" * 3000 + SECRET)))
+    large = gzip.compress(os.urandom(3 * CHUNK) + SECRET)
+    assert "is in /opt/uv/a" in fault(file("opt/uv/a", large))
 
 
 def test_other_file_with_the_secret_of_a_wheel() -> None:
@@ -109,6 +143,7 @@ def test_other_file_with_the_secret_of_a_wheel() -> None:
         file(f"{SITE}/one/cacert.pem", bundle),
         record("one", {"one/cacert.pem": bundle}),
         file("opt/uv/cache/leak", b"leaked: " + SECRET),
+        artifacts=wheel(bundle),
     )
     assert "is in /opt/uv/cache/leak" in said
 
@@ -191,7 +226,7 @@ def test_stop_ends_the_inspection() -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
-    inspector = LayerInspector(cell="3.12-slim", marks={}, raise_if_stopped=stop)
+    inspector = LayerInspector(cell="3.12-slim", marks={}, artifacts=Artifacts(), raise_if_stopped=stop)
     tar = tarfile.open(fileobj=io.BytesIO(tar_of(file("a"), file("b"))), mode="r|")  # noqa: SIM115
     with tar, pytest.raises(KeyboardInterrupt):
         inspector.inspect(LAYER, tar)

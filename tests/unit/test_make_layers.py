@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -380,3 +381,18 @@ def test_main_makes_a_layer_of_all_that_changed(
         with tarfile.open(tmp_path / "output" / f"{key}.tar") as tar:
             assert [Path(each).name for each in tar.getnames()] == ["uv", name]
     assert capsys.readouterr().out == "builder: first\nbuilder: second\n"
+
+
+def test_public_certificates(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: where a company's bundle has a certificate that only the base's pip still trusts, no image passes."""
+    bundle = write(tmp_path / "bundle.pem", b"of the base")
+    write(tmp_path / "ensurepip" / "__init__.py")
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("pip/_vendor/certifi/cacert.pem", "of pip")
+    write(tmp_path / "ensurepip" / "_bundled" / "pip-24.0-py3-none-any.whl", wheel.getvalue())
+    monkeypatch.setattr(program, "CA_BUNDLE", str(bundle))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ensurepip", raising=False)
+    program.write_public_certificates(str(tmp_path / "public.pem"))
+    assert (tmp_path / "public.pem").read_bytes() == b"of the base\nof pip"

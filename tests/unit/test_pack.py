@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from builder.errors import BuildError
+from builder.layer.artifact import Artifacts
 from builder.layer.inspect import LayerInspector
 from builder.layer.pack import pack
 from builder.layer.plan import Layer
@@ -46,7 +47,9 @@ class Stream(io.RawIOBase):
 def packed(folder: Path, source: Any, compression: Literal["gzip", "zstd"] = "gzip") -> tuple[LayerStore, StoredLayer]:
     """Pack a tar into a new store."""
     store = LayerStore(folder=folder)
-    inspector = LayerInspector(cell="3.12-slim", marks={SECRET: "the password"}, raise_if_stopped=lambda: None)
+    inspector = LayerInspector(
+        cell="3.12-slim", marks={SECRET: "the password"}, artifacts=Artifacts(), raise_if_stopped=lambda: None
+    )
     return store, pack(LAYER, source, store, compression, inspector)
 
 

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "2101d3baa5fde8371536fc4ce8713fbbb3c71a20050ae5de4273964c833ae880",
-    "3.11-alpine": "dfa3a09ea2598f9f14fc73d8d792acff69781784cf8b242bd9497a259deab390",
-    "3.13-bookworm-slim": "27b6c9a97bcccbd74de8dc795ee8d75b4155d4f5b7085138a71aa6c01238ad01",
-    "3.13-alpine": "2b19dc58c4baa258986bb000e015c5797dab5b7dfbdb757da6245267495b7026",
+    "3.11-bookworm-slim": "3a8fa12f603faac63bc48bf1f3dc3deaed1e708cd6cf48f0b2cefeb8ba383267",
+    "3.11-alpine": "5fd0eb167d1fe01423cae3ee6654e68502de8e4ab5d0bbaabb00260fef1a7a02",
+    "3.13-bookworm-slim": "7ea47e3971c8efeea9aca6b6390d3148d90e51e6510282695ae098ebd0d9dc5f",
+    "3.13-alpine": "48fb0df69c4781ad74c50f67ad984aa809abf694987fbbed296accfe0d35c38a",
 }
 
 

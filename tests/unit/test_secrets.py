@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from pathlib import Path
+from urllib.parse import quote
 
 import certifi
 import pytest
 
 from builder.errors import UsageError
 from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
-from builder.request import read_build_secrets
+from builder.request import PROXY_ARGS, proxy_logins, read_build_secrets
 
 
 def der(name: str, size: int = 900) -> bytes:
@@ -92,6 +94,44 @@ def test_password_is_found_plain_and_encoded(tmp_path: Path) -> None:
     assert "index.invalid" in find_mark(marks, b"x " + base64.b64encode(b"hunter2") + b" y")
     assert "index.invalid" in find_mark(marks, b"Authorization: Basic " + base64.b64encode(b"jane:hunter2"))
     assert find_mark(marks, b"abc jane joe index.invalid") == ""
+
+
+HARD = "p@ss/w\u00f6rd&<\"1'$"
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        HARD.encode(),
+        HARD.encode("latin-1"),
+        quote(HARD, safe="").encode(),
+        quote(HARD, safe="").lower().encode(),
+        json.dumps({"env": f"URL=https://jane:{HARD}@index.invalid"}).encode(),
+        json.dumps(HARD, ensure_ascii=False).encode(),
+        base64.b64encode(HARD.encode()),
+        *(base64.b64encode(f"{user}:{HARD}\n".encode()) for user in ("jane", "joes", "joean")),
+        base64.urlsafe_b64encode(f"{{'auth': '{HARD}'}}".encode()),
+    ],
+)
+def test_password_is_found_in_every_form(tmp_path: Path, leak: bytes) -> None:
+    """Broken: a password in an image goes unnoticed because it is quoted, escaped or encoded."""
+    escaped = HARD.replace("\\", "\\\\").replace('"', '\\"')
+    path = netrc(tmp_path, f'machine index.invalid login jane password "{escaped}"\n')
+    found = find_mark(secret_marks(path), b"before " + leak + b" after")
+    assert found == "the password for index.invalid of NETRC"
+    assert find_mark(secret_marks(path), b"before after" + bytes(1000)) == ""
+
+
+def test_password_of_a_proxy_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: the password of a proxy, which the build gets, is in an image and goes unnoticed."""
+    (tmp_path / "config.json").write_text('{"proxies": {"default": {"httpProxy": "http://joe:config-0@p.invalid:1"}}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for name in PROXY_ARGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://jane:hunter2@proxy.invalid:1")
+    marks = secret_marks({}, (), proxy_logins())
+    assert find_mark(marks, b"proxy=http://jane:hunter2@") == "the password for HTTPS_PROXY"
+    assert find_mark(marks, b"joe:config-0@") == "the password for proxies.default.httpProxy in Docker's config file"
 
 
 def test_broken_netrc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
