@@ -193,6 +193,8 @@ class ProcessGroup:
             if process.poll() is None:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
+            if process.stderr:
+                process.stderr.close()
             with self._lock:
                 self._running.discard(process)
 

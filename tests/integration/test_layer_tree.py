@@ -182,6 +182,8 @@ def differences(trees: tuple[Tree, Tree]) -> list[str]:
 def stable(path: str, what: dict[str, Any] | None) -> dict[str, Any] | None:
     """What a file is, without what differs in any two builds."""
     timed = path.startswith("/opt/uv/cache/") and path.endswith((".http", ".rev", ".msgpack"))
+    # uv notes when the file of the base's own pip came to this machine.
+    timed = timed or re.search(r"/pip-[^/]+\.dist-info/(uv_cache\.json|RECORD)$", path) is not None
     # Of packages that write the same file, uv installs several at a time: it links the one that came first or last.
     clash = path.endswith(("/space/shared.txt", "/tool.py"))
     left_out = {*({"text", "hash"} if timed else ()), *({"same file"} if clash else ())}
