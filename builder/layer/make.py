@@ -152,6 +152,7 @@ class LayerFactory:
             secrets=self.settings.secrets,
             build_args=self.settings.proxy_arguments,
             no_cache=self.settings.no_cache,
+            packages=rendered.plan.cell.packages if any(layer.kind == "system" for layer in layers) else (),
         )
         log = new_log(self.settings.log_of(rendered))
         with log.open("w", encoding="utf-8") as file:

@@ -26,7 +26,8 @@ RECIPE_FOLDER = "/run/builder"
 class MakeRequest:
     """Steps to run on a base image, in `folder`. `base` and `uv` are pinned; `secrets` are files by id.
 
-    `build_args` are the names of proxy variables, whose values are in the environment.
+    `build_args` are the names of proxy variables, whose values are in the environment. `packages` are those that the
+    steps install with the base's package manager.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class MakeRequest:
     secrets: Mapping[str, Path]
     build_args: Sequence[str]
     no_cache: bool
+    packages: Sequence[str] = ()
 
 
 class Maker(Protocol):

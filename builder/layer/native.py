@@ -12,7 +12,7 @@ from typing import Final
 
 from builder.contract import SECRETS
 from builder.engine.progress import ProgressWriter
-from builder.errors import EngineError, RegistryError
+from builder.errors import EngineError, RegistryError, listed
 from builder.image.render import RECIPE_NAME
 from builder.layer.base import BaseImage, fetch_image
 from builder.layer.blobs import Blobs, BlobSource
@@ -23,7 +23,7 @@ from builder.oci.reference import Digest
 from builder.oci.registry import Registries
 from builder.process import ProcessGroup
 from builder.rootfs.confine import find_confinement
-from builder.rootfs.folders import RootFolders
+from builder.rootfs.folders import ProgramError, RootFolders
 from builder.rootfs.task import Program, Task
 
 _OUTPUT: Final = "/builder-layers"
@@ -51,6 +51,12 @@ class NativeMaker:
         if request.platform != Platform.of_this_machine():
             hint = "name a BuildKit that does with --builder"
             raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
+        if request.packages and not self.roots.confinement.abilities.ids:
+            raise EngineError(
+                f"an ordinary user cannot install {listed(request.packages)}: files would get other owners",
+                hint="install newuidmap (Debian: uidmap) and give yourself ids in /etc/subuid and /etc/subgid, "
+                "be root, or name a BuildKit with --builder",
+            )
         progress = ProgressWriter(on_line=on_line)
         progress.begin("unpack base and uv")
         base, uv = (
@@ -68,8 +74,12 @@ class NativeMaker:
             )
             task = Task(target=str(scratch / "root"), source=str(base_root), program=program, report="")
             Path(task.target).mkdir()
-            progress.begin(RECIPE_NAME)
-            code = self.roots.do(task, scratch, on_line=progress.print)
+            progress.begin(f"{RECIPE_NAME} in {request.base.familiar}")
+            try:
+                code = self.roots.do(task, scratch, on_line=progress.print)
+            except ProgramError as error:
+                progress.fail(str(error))
+                return 1
             if code:
                 progress.fail(f"exit code: {code}")
             return code
