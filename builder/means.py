@@ -54,4 +54,4 @@ def choose_means(
 
 def native_engine(maker: NativeMaker) -> NativeEngine:
     """The engine that runs images as the maker runs its steps."""
-    return NativeEngine(open_roots=lambda: maker.roots)
+    return NativeEngine(open_roots=lambda: maker.roots, processes=maker.processes)
