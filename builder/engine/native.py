@@ -17,6 +17,7 @@ from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
 from builder.engine.protocol import ContainerExit, NotPossibleError
 from builder.errors import EngineError
+from builder.matrix.model import Platform
 from builder.oci.loopback import Content
 from builder.oci.manifest import ImageConfig
 from builder.oci.reference import Digest, ImageRef
@@ -46,6 +47,7 @@ class NativeEngine:
 
     open_roots: Callable[[], RootFolders]
     processes: ProcessGroup
+    platform: Platform
     _images: dict[str, Content] = field(default_factory=dict)
     _unpacked: dict[Digest, _Unpacked] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,6 +85,8 @@ class NativeEngine:
 
     def _unpack(self, image: str) -> _Unpacked:
         """Unpack an image. The base's layers, which have no key, are unpacked once for all images."""
+        if self.platform != Platform.of_this_machine():
+            raise EngineError(f"this machine cannot run images for {self.platform}", hint=_BUILDKIT_ONLY)
         content = self._find(image)
         body = content.manifest.body
         layers = [Digest.from_str(layer.digest) for layer in body.layers]

@@ -31,6 +31,28 @@ _RESOLVER: Final = ("/etc/resolv.conf", "/etc/hosts")
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageFolders:
+    """Images of registries, unpacked."""
+
+    registries: Registries
+    store: LayerStore
+    roots: RootFolders
+
+    @contextmanager
+    def unpacked(self, image: BaseImage) -> Iterator[Path]:
+        """Yield the root file system of an image, which nothing may change."""
+        origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
+        blobs = Blobs(store=self.store, registries=self.registries, origins=origins)
+
+        def fetch(digest: Digest) -> Path:
+            blobs.open(digest).close()
+            return self.store.path(digest)
+
+        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as root:
+            yield root
+
+
+@dataclass(frozen=True, kw_only=True)
 class NativeMaker:
     """See `Maker`. Images are unpacked below `folder`; `stop` of the processes ends the steps."""
 
@@ -62,7 +84,8 @@ class NativeMaker:
         base, uv = (
             fetch_image(ref, request.platform, self.registries, self.store) for ref in (request.base, request.uv)
         )
-        with self.unpacked(base) as base_root, self.unpacked(uv) as uv_root, self.roots.scratch() as scratch:
+        images = ImageFolders(registries=self.registries, store=self.store, roots=self.roots)
+        with images.unpacked(base) as base_root, images.unpacked(uv) as uv_root, self.roots.scratch() as scratch:
             program = Program(
                 # -B: what the program itself imports must not leave bytecode in the base's library.
                 argv=("python3", "-B", f"{RECIPE_FOLDER}/{RECIPE_NAME}", RECIPE_FOLDER, _OUTPUT),
@@ -83,19 +106,6 @@ class NativeMaker:
             if code:
                 progress.fail(f"exit code: {code}")
             return code
-
-    @contextmanager
-    def unpacked(self, image: BaseImage) -> Iterator[Path]:
-        """Yield the root file system of an image, which nothing may change."""
-        origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
-        blobs = Blobs(store=self.store, registries=self.registries, origins=origins)
-
-        def fetch(digest: Digest) -> Path:
-            blobs.open(digest).close()
-            return self.store.path(digest)
-
-        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as root:
-            yield root
 
 
 def _environment(base: BaseImage, request: MakeRequest) -> dict[str, str]:

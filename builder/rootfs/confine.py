@@ -47,7 +47,9 @@ class Confinement:
     @property
     def kind(self) -> str:
         """What the owners of unpacked files depend on: root's, or those of a user namespace with many or one id."""
-        return "root" if not self.prefix else "ids" if self.abilities.ids else "user"
+        if not self.abilities.ids:
+            return "user"
+        return "ids" if self.prefix else "root"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -59,6 +61,10 @@ class Confinement:
     def argv(self, task: Path) -> tuple[str, ...]:
         """The command line that does the task in a file."""
         return _argv(self.prefix, task)
+
+
+# For what unpacks images and runs nothing of them.
+FILES_ONLY: Final = Confinement(prefix=(), abilities=Abilities(chroot=False, isolation=False, ids=False))
 
 
 def _argv(prefix: Sequence[str], task: Path) -> tuple[str, ...]:

@@ -76,7 +76,9 @@ class RootFolders:
         fresh.mkdir()
         with self.scratch() as scratch:
             paths = tuple((str(layer), "") for layer in layers)
-            self.do(Task(target=str(fresh), layers=paths, keep=True, report=""), scratch, on_line=lambda _: None)
+            owners = self.confinement.abilities.ids
+            task = Task(target=str(fresh), layers=paths, keep=True, owners=owners, report="")
+            self.do(task, scratch, on_line=lambda _: None)
         fresh.rename(place)
 
     @contextlib.contextmanager
