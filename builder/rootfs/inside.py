@@ -98,6 +98,9 @@ def _make(task: Task) -> int:
             is_mounted = isolated and _mount_copy(Path(task.source), target)
             if not is_mounted:
                 clone_tree(Path(task.source), root)
+        if isolated and not is_mounted:
+            kernel.bind(root, root)  # so that all that is mounted in it can be unmounted at once
+            is_mounted = True
         for layer, at in task.layers:
             _unpack(Path(layer), root, at, owners=task.owners)
         code = _run(root, task.program, isolated=isolated) if task.program else 0
