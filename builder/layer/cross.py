@@ -167,8 +167,8 @@ def _environment(scratch: Path, own: str, uv_root: Path, request: MakeRequest) -
     """The variables of the steps; nothing else of this process's environment than proxies and where things are."""
     programs = scratch / "bin"
     programs.mkdir()
-    for name, target in {"python3": own, "uv": uv_root / "uv", "uvx": uv_root / "uvx"}.items():
-        if not Path(target).is_file():
+    for name, target in {"python3": Path(own), "uv": uv_root / "uv", "uvx": uv_root / "uvx"}.items():
+        if not target.is_file():
             raise RegistryError(f"{request.uv.familiar} has no /{name}", hint="correct uv-image in the matrix")
         (programs / name).symlink_to(target)
     kept = {name: os.environ[name] for name in ("HOME", "LANG", *request.build_args) if name in os.environ}

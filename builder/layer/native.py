@@ -71,7 +71,7 @@ class NativeMaker:
     def make(self, request: MakeRequest, output: Path, *, on_line: Callable[[str], None]) -> int:
         """See `Maker.make`."""
         if request.platform != Platform.of_this_machine():
-            hint = "name a BuildKit that does with --builder"
+            hint = "use --maker cross if all packages have wheels, or name a BuildKit that does with --builder"
             raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
         if request.packages and not self.roots.confinement.abilities.ids:
             raise EngineError(

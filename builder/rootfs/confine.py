@@ -25,7 +25,8 @@ _START: Final = (
 _HINT: Final = (
     "run it as root with the capabilities that Docker gives containers (CHROOT among them), allow user namespaces "
     "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
-    "kernel.apparmor_restrict_unprivileged_userns), or name a BuildKit with --builder"
+    "kernel.apparmor_restrict_unprivileged_userns), use --maker cross if all packages have wheels, "
+    "or name a BuildKit with --builder"
 )
 
 

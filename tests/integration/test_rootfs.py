@@ -22,7 +22,7 @@ import zstandard
 
 from builder.errors import BuildError, EngineError, InterruptedRun, RegistryError
 from builder.layer.base import fetch_image
-from builder.layer.native import NativeMaker
+from builder.layer.native import ImageFolders
 from builder.layer.store import LayerStore
 from builder.matrix.model import Platform
 from builder.oci.manifest import digest_of
@@ -51,23 +51,23 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def maker(tmp_path_factory: pytest.TempPathFactory) -> NativeMaker:
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageFolders:
     """What unpacks images of the sandbox's registry."""
     if os.geteuid():
         pytest.skip("root tries the ways of others too")
-    folder = tmp_path_factory.mktemp("maker")
+    folder = tmp_path_factory.mktemp("images")
     registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
-    store = LayerStore(folder=folder / "layers")
-    return NativeMaker(registries=registries, store=store, folder=folder / "roots", processes=ProcessGroup())
+    roots = RootFolders(folder=folder / "roots", confinement=WAYS["namespaces"], processes=ProcessGroup())
+    return ImageFolders(registries=registries, store=LayerStore(folder=folder / "layers"), roots=roots)
 
 
 @pytest.fixture(scope="module")
-def base(maker: NativeMaker) -> Iterator[Path]:
+def base(images: ImageFolders) -> Iterator[Path]:
     """A Debian image, unpacked."""
     ref = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
-    pinned = ref.with_digest(maker.registries.resolve(ref))
-    image = fetch_image(pinned, Platform.of_this_machine(), maker.registries, maker.store)
-    with maker.unpacked(image) as root:
+    pinned = ref.with_digest(images.registries.resolve(ref))
+    image = fetch_image(pinned, Platform.of_this_machine(), images.registries, images.store)
+    with images.unpacked(image) as root:
         yield root
 
 
