@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,18 @@ from builder.engine.buildx_engine import find_engine
 from builder.engine.docker import DockerEngine
 from builder.engine.native import NativeEngine
 from builder.engine.protocol import Engine
-from builder.errors import UsageError
+from builder.errors import EngineError, UsageError
 from builder.layer.buildkit import BuildKitMaker
+from builder.layer.cross import CrossMaker
 from builder.layer.maker import Maker
 from builder.layer.native import NativeMaker
 from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
 from builder.oci.registry import Registries
+from builder.process import ProcessGroup
+from builder.rootfs.confine import find_confinement
 
-MakerName = Literal["auto", "buildkit", "native"]
+MakerName = Literal["auto", "buildkit", "native", "cross"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,29 +34,58 @@ class Means:
     engine: Engine
 
 
-def choose_means(
-    name: MakerName, buildx: Buildx, registries: Registries, store: LayerStore, roots: Path, *, publishes: bool
-) -> Means:
+@dataclass(frozen=True, kw_only=True)
+class Here:
+    """What makers on this machine need: registries, the local store, and a folder for unpacked images."""
+
+    registries: Registries
+    store: LayerStore
+    folder: Path
+    processes: ProcessGroup
+
+    @cached_property
+    def native(self) -> NativeMaker:
+        """The maker that runs the base image's programs."""
+        return NativeMaker(
+            registries=self.registries, store=self.store, folder=self.folder, processes=self.processes
+        )  # fmt: skip
+
+    @property
+    def cross(self) -> CrossMaker:
+        """The maker that runs nothing of the base image."""
+        return CrossMaker(
+            registries=self.registries, store=self.store, folder=self.folder, processes=self.processes
+        )  # fmt: skip
+
+
+def choose_means(name: MakerName, buildx: Buildx, here: Here, platform: Platform, *, publishes: bool) -> Means:
     """Choose by what answers on this machine: for `auto` BuildKit, and nothing but this machine if there is none.
 
-    An image that is not published stays in an engine, so that there must be one. `roots` is the folder for unpacked
-    images. Raises EngineError if a named builder does not answer.
+    An image that is not published stays in an engine, so that there must be one. Raises EngineError if a named builder
+    does not answer, UsageError if it is named for another maker.
     """
-    buildkit = BuildKitMaker(buildx=buildx, mirrors=registries.mirrors)
-    native = NativeMaker(registries=registries, store=store, folder=roots, processes=buildx.processes)
+    buildkit = BuildKitMaker(buildx=buildx, mirrors=here.registries.mirrors)
     docker = DockerEngine(buildx=buildx)  # if it does not run, its own check tells what is wrong
-    if not publishes:
-        return Means(maker=native if name == "native" else buildkit, engine=docker)
-    if name == "native":
+    own = NativeEngine(open_roots=lambda: here.native.roots, processes=here.processes, platform=platform)
+    if name in {"native", "cross"}:
         if buildx.builder:
-            raise UsageError("--maker native with --builder", hint="omit one of the two")
-        return Means(maker=native, engine=docker if docker.is_running() else native_engine(native))
+            raise UsageError(f"--maker {name} with --builder", hint="omit one of the two")
+        maker = here.cross if name == "cross" else here.native
+        return Means(maker=maker, engine=docker if not publishes or docker.is_running() else own)
+    if not publishes:
+        return Means(maker=buildkit, engine=docker)
     engine = find_engine(buildx)
     if engine is None and name == "auto":
-        return Means(maker=native, engine=native_engine(native))
+        return Means(maker=_best(here, platform), engine=own)
     return Means(maker=buildkit, engine=engine or docker)
 
 
-def native_engine(maker: NativeMaker) -> NativeEngine:
-    """The engine that runs images as the maker runs its steps."""
-    return NativeEngine(open_roots=lambda: maker.roots)
+def _best(here: Here, platform: Platform) -> Maker:
+    """The native maker, or the one that runs nothing where the base image's programs cannot be run."""
+    if platform != Platform.of_this_machine():
+        return here.cross
+    try:
+        find_confinement()
+    except EngineError:
+        return here.cross
+    return here.native

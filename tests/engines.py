@@ -31,6 +31,7 @@ class Recording:
     exit_code: int = 0
     requests: list[BuildRequest] = field(default_factory=list)
     contexts: list[dict[str, bytes]] = field(default_factory=list)
+    limits: tuple[str, ...] = ()
 
     def build(self, request: BuildRequest, *, on_line: Callable[[str], None]) -> int:
         """Record the request, and replay the output."""

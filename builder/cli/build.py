@@ -32,7 +32,7 @@ from builder.layer.store import LayerStore
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
-from builder.means import MakerName, choose_means
+from builder.means import Here, MakerName, choose_means
 from builder.oci.registry import Registries
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
@@ -202,11 +202,11 @@ class BuildOptions:
 )
 @click.option(
     "--maker",
-    type=click.Choice(["auto", "buildkit", "native"]),
+    type=click.Choice(["auto", "buildkit", "native", "cross"]),
     default="auto",
     show_default=True,
     envvar="BUILDER_MAKER",
-    help="What makes the layers: BuildKit, or this machine without an engine; also $BUILDER_MAKER.",
+    help="What makes the layers: BuildKit, or this machine (docs/makers.md); also $BUILDER_MAKER.",
 )
 @click.option(
     "--progress",
@@ -285,8 +285,12 @@ def _build(
     with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
 
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
-            store, roots = LayerStore(folder=layer_folder()), root_folder()
-            means = choose_means(options.maker, buildx, registries, store, roots, publishes=options.push)
+            here = Here(
+                registries=registries, store=LayerStore(folder=layer_folder()), folder=root_folder(),
+                processes=buildx.processes,
+            )  # fmt: skip
+            platform = cells[0].plan.cell.platform
+            means = choose_means(options.maker, buildx, here, platform, publishes=options.push)
             context = RunContext(
                 engine=means.engine,
                 settings=settings,

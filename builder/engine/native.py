@@ -17,10 +17,12 @@ from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
 from builder.engine.protocol import ContainerExit, NotPossibleError
 from builder.errors import EngineError
+from builder.matrix.model import Platform
 from builder.oci.loopback import Content
 from builder.oci.manifest import ImageConfig
 from builder.oci.reference import Digest, ImageRef
 from builder.parse import parse_or_raise
+from builder.process import ProcessGroup
 from builder.rootfs.folders import RootFolders
 from builder.rootfs.task import Program, Task
 
@@ -29,20 +31,25 @@ _BUILDKIT_ONLY: Final = "name a BuildKit with --builder, or start a Docker engin
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Image:
-    """An image that was unpacked: its root file system, its config, and the digest of its manifest."""
+class _Unpacked:
+    """The root file system of an image, and its config."""
 
     root: Path
     config: ImageConfig
-    digest: Digest
 
 
 @dataclass(kw_only=True)
 class NativeEngine:
-    """See `Engine`. Images are kept until the run ends; `open_roots` raises EngineError if none can be run here."""
+    """See `Engine`. Images are kept until the run ends, and unpacked when they are to be run.
+
+    `open_roots` raises EngineError if no program of an image can be run here.
+    """
 
     open_roots: Callable[[], RootFolders]
-    _images: dict[str, _Image] = field(default_factory=dict)
+    processes: ProcessGroup
+    platform: Platform
+    _images: dict[str, Content] = field(default_factory=dict)
+    _unpacked: dict[Digest, _Unpacked] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -62,9 +69,7 @@ class NativeEngine:
         return self._roots.confinement.limits
 
     def check(self) -> None:
-        """See `Engine.check`."""
-        with self._lock:
-            _ = self._roots, self._folders
+        """See `Engine.check`. Whether images can be run is seen when one is: a run may verify none."""
 
     def check_attestations(self) -> None:
         """See `Engine.check_attestations`. Only BuildKit makes them."""
@@ -75,29 +80,29 @@ class NativeEngine:
         raise EngineError("without an engine, no Dockerfile is built", hint=_BUILDKIT_ONLY)
 
     def load(self, content: Content, tag: ImageRef, platform: str) -> None:
-        """See `Engine.load`. The base's layers, which have no key, are unpacked once for all images."""
+        """See `Engine.load`."""
+        self._images[str(tag)] = content
+
+    def _unpack(self, image: str) -> _Unpacked:
+        """Unpack an image. The base's layers, which have no key, are unpacked once for all images."""
+        if self.platform != Platform.of_this_machine():
+            raise EngineError(f"this machine cannot run images for {self.platform}", hint=_BUILDKIT_ONLY)
+        content = self._find(image)
         body = content.manifest.body
-        own = [layer for layer in body.layers if LAYER_KEY in (layer.annotations or {})]
-        first = body.layers.index(own[0]) if own else len(body.layers)
         layers = [Digest.from_str(layer.digest) for layer in body.layers]
+        first = next((n for n, layer in enumerate(body.layers) if LAYER_KEY in (layer.annotations or {})), len(layers))
 
         def fetch(digest: Digest) -> Path:
             with content.open_blob(digest) as blob:
                 return Path(blob.name)
 
-        config = b""
-        if body.config:
-            with content.open_blob(Digest.from_str(body.config.digest)) as blob:
-                config = blob.read()
         above = tuple((str(fetch(layer)), "") for layer in layers[first:])
         folder = self._enter()
         with self._roots.kept(layers[:first], fetch) as base:
             task = Task(target=str(folder / "image"), source=str(base), layers=above, keep=True, report="")
             Path(task.target).mkdir()
             self._roots.do(task, folder, on_line=lambda _: None)
-        parsed = parse_or_raise(ImageConfig, config, EngineError(f"{tag} has a malformed config"))
-        root = Path(task.target, "root")
-        self._images[str(tag)] = _Image(root=root, config=parsed, digest=content.manifest.digest)
+        return _Unpacked(root=Path(task.target, "root"), config=_config(content, image))
 
     def _enter(self) -> Path:
         with self._lock:
@@ -109,13 +114,13 @@ class NativeEngine:
 
     def find_image_id(self, image: str) -> str:
         """See `Engine.find_image_id`."""
-        return str(self._find(image).digest)
+        return str(self._find(image).manifest.digest)
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`. What was unpacked is not packed again."""
         raise EngineError(f"without an engine, {image} cannot be saved", hint=_BUILDKIT_ONLY)
 
-    def _find(self, image: str) -> _Image:
+    def _find(self, image: str) -> Content:
         if image not in self._images:
             hint = "start a Docker engine, which keeps images between runs"
             raise EngineError(f"image {image} was not built in this run", hint=hint)
@@ -124,6 +129,8 @@ class NativeEngine:
     @contextlib.contextmanager
     def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
         """See `Engine.volume`. A tar, which each run unpacks: it gets the volume unchanged."""
+        if (digest := self._find(image).manifest.digest) not in self._unpacked:
+            self._unpacked[digest] = self._unpack(image)
         with tempfile.NamedTemporaryFile(prefix="builder-") as file:
             shutil.copyfileobj(content, file, 1 << 20)
             file.flush()
@@ -133,7 +140,7 @@ class NativeEngine:
         self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
     ) -> ContainerExit:
         """See `Engine.run`. Raises NotPossibleError for a user whose id this machine does not allow."""
-        found = self._find(image)
+        found = self._unpacked[self._find(image).manifest.digest]
         section = found.config.config
         if user and not self._roots.confinement.abilities.ids:
             raise NotPossibleError(f"no program runs as user {user}: {self.limits[-1]}")
@@ -161,8 +168,16 @@ class NativeEngine:
 
     def stop(self) -> None:
         """See `Engine.stop`."""
-        self._roots.processes.stop()
+        self.processes.stop()
 
     def raise_if_stopped(self) -> None:
         """See `Engine.raise_if_stopped`."""
-        self._roots.processes.raise_if_stopped()
+        self.processes.raise_if_stopped()
+
+
+def _config(content: Content, image: str) -> ImageConfig:
+    fault = EngineError(f"{image} has no valid config")
+    if content.manifest.body.config is None:
+        raise fault
+    with content.open_blob(Digest.from_str(content.manifest.body.config.digest)) as blob:
+        return parse_or_raise(ImageConfig, blob.read(), fault)

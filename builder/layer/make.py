@@ -157,6 +157,9 @@ class LayerFactory:
             secrets=self.settings.secrets,
             build_args=self.settings.proxy_arguments,
             no_cache=self.settings.no_cache,
+            uv_platform=rendered.plan.cell.uv_platform,
+            packages=rendered.plan.cell.packages if any(layer.kind == "system" for layer in layers) else (),
+            sources=[package.name for layer in layers if layer.kind == "source" for package in layer.packages],
         )
         log = new_log(self.settings.log_of(rendered))
         with log.open("w", encoding="utf-8") as file:

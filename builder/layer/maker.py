@@ -26,7 +26,9 @@ RECIPE_FOLDER = "/run/builder"
 class MakeRequest:
     """Steps to run on a base image, in `folder`. `base` and `uv` are pinned; `secrets` are files by id.
 
-    `build_args` are the names of proxy variables, whose values are in the environment.
+    `build_args` are the names of proxy variables, whose values are in the environment. `packages` are those that the
+    steps install with the base's package manager, `sources` those that they build from source. `uv_platform` is uv's
+    name for what wheels have to fit.
     """
 
     folder: Path
@@ -36,6 +38,9 @@ class MakeRequest:
     secrets: Mapping[str, Path]
     build_args: Sequence[str]
     no_cache: bool
+    uv_platform: str
+    packages: Sequence[str] = ()
+    sources: Sequence[str] = ()
 
 
 class Maker(Protocol):

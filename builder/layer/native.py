@@ -12,7 +12,7 @@ from typing import Final
 
 from builder.contract import SECRETS
 from builder.engine.progress import ProgressWriter
-from builder.errors import EngineError, RegistryError
+from builder.errors import EngineError, RegistryError, listed
 from builder.image.render import RECIPE_NAME
 from builder.layer.base import BaseImage, fetch_image
 from builder.layer.blobs import Blobs, BlobSource
@@ -23,11 +23,33 @@ from builder.oci.reference import Digest
 from builder.oci.registry import Registries
 from builder.process import ProcessGroup
 from builder.rootfs.confine import find_confinement
-from builder.rootfs.folders import RootFolders
+from builder.rootfs.folders import ProgramError, RootFolders
 from builder.rootfs.task import Program, Task
 
 _OUTPUT: Final = "/builder-layers"
 _RESOLVER: Final = ("/etc/resolv.conf", "/etc/hosts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolders:
+    """Images of registries, unpacked."""
+
+    registries: Registries
+    store: LayerStore
+    roots: RootFolders
+
+    @contextmanager
+    def unpacked(self, image: BaseImage) -> Iterator[Path]:
+        """Yield the root file system of an image, which nothing may change."""
+        origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
+        blobs = Blobs(store=self.store, registries=self.registries, origins=origins)
+
+        def fetch(digest: Digest) -> Path:
+            blobs.open(digest).close()
+            return self.store.path(digest)
+
+        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as root:
+            yield root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +71,21 @@ class NativeMaker:
     def make(self, request: MakeRequest, output: Path, *, on_line: Callable[[str], None]) -> int:
         """See `Maker.make`."""
         if request.platform != Platform.of_this_machine():
-            hint = "name a BuildKit that does with --builder"
+            hint = "use --maker cross if all packages have wheels, or name a BuildKit that does with --builder"
             raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
+        if request.packages and not self.roots.confinement.abilities.ids:
+            raise EngineError(
+                f"an ordinary user cannot install {listed(request.packages)}: files would get other owners",
+                hint="install newuidmap (Debian: uidmap) and give yourself ids in /etc/subuid and /etc/subgid, "
+                "be root, or name a BuildKit with --builder",
+            )
         progress = ProgressWriter(on_line=on_line)
         progress.begin("unpack base and uv")
         base, uv = (
             fetch_image(ref, request.platform, self.registries, self.store) for ref in (request.base, request.uv)
         )
-        with self.unpacked(base) as base_root, self.unpacked(uv) as uv_root, self.roots.scratch() as scratch:
+        images = ImageFolders(registries=self.registries, store=self.store, roots=self.roots)
+        with images.unpacked(base) as base_root, images.unpacked(uv) as uv_root, self.roots.scratch() as scratch:
             program = Program(
                 # -B: what the program itself imports must not leave bytecode in the base's library.
                 argv=("python3", "-B", f"{RECIPE_FOLDER}/{RECIPE_NAME}", RECIPE_FOLDER, _OUTPUT),
@@ -68,24 +97,15 @@ class NativeMaker:
             )
             task = Task(target=str(scratch / "root"), source=str(base_root), program=program, report="")
             Path(task.target).mkdir()
-            progress.begin(RECIPE_NAME)
-            code = self.roots.do(task, scratch, on_line=progress.print)
+            progress.begin(f"{RECIPE_NAME} in {request.base.familiar}")
+            try:
+                code = self.roots.do(task, scratch, on_line=progress.print)
+            except ProgramError as error:
+                progress.fail(str(error))
+                return 1
             if code:
                 progress.fail(f"exit code: {code}")
             return code
-
-    @contextmanager
-    def unpacked(self, image: BaseImage) -> Iterator[Path]:
-        """Yield the root file system of an image, which nothing may change."""
-        origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
-        blobs = Blobs(store=self.store, registries=self.registries, origins=origins)
-
-        def fetch(digest: Digest) -> Path:
-            blobs.open(digest).close()
-            return self.store.path(digest)
-
-        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as root:
-            yield root
 
 
 def _environment(base: BaseImage, request: MakeRequest) -> dict[str, str]:

@@ -12,6 +12,7 @@ from builder.errors import UsageError, listed
 from builder.matrix.schema import Install
 from builder.oci.reference import ImageRef, Mirrors
 
+_GLIBC_MINORS: Final = (17, 28, *range(31, 41))  # for which uv has a name
 _ARCHITECTURES: Final[Mapping[str, str]] = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -64,6 +65,15 @@ class Cell:
     def name(self) -> str:
         """`<python>-<base>`, which is also the moving tag."""
         return f"{self.python}-{self.base}"
+
+    @property
+    def uv_platform(self) -> str:
+        """What its wheels have to fit, as uv's `--python-platform` names it: with the newest glibc that uv knows."""
+        machine = self.platform.machine
+        if self.family == "alpine":
+            return f"{machine}-unknown-linux-musl"
+        minor = int(self.libc.split(".")[1])
+        return f"{machine}-manylinux_2_{max(known for known in _GLIBC_MINORS if known <= max(minor, 17))}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ _START: Final = (
 _HINT: Final = (
     "run it as root with the capabilities that Docker gives containers (CHROOT among them), allow user namespaces "
     "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
-    "kernel.apparmor_restrict_unprivileged_userns), or name a BuildKit with --builder"
+    "kernel.apparmor_restrict_unprivileged_userns), use --maker cross if all packages have wheels, "
+    "or name a BuildKit with --builder"
 )
 
 
@@ -47,7 +48,9 @@ class Confinement:
     @property
     def kind(self) -> str:
         """What the owners of unpacked files depend on: root's, or those of a user namespace with many or one id."""
-        return "root" if not self.prefix else "ids" if self.abilities.ids else "user"
+        if not self.abilities.ids:
+            return "user"
+        return "ids" if self.prefix else "root"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -59,6 +62,10 @@ class Confinement:
     def argv(self, task: Path) -> tuple[str, ...]:
         """The command line that does the task in a file."""
         return _argv(self.prefix, task)
+
+
+# For what unpacks images and runs nothing of them.
+FILES_ONLY: Final = Confinement(prefix=(), abilities=Abilities(chroot=False, isolation=False, ids=False))
 
 
 def _argv(prefix: Sequence[str], task: Path) -> tuple[str, ...]:

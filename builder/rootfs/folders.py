@@ -40,6 +40,10 @@ class _Answer(Document):
     fault: Literal["", "layer", "program", "full", "system"] = ""
 
 
+class ProgramError(BuildError):
+    """A program could not be started in a root file system; `str()` says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RootFolders:
     """The root file systems below a folder. Processes can share it."""
@@ -72,7 +76,9 @@ class RootFolders:
         fresh.mkdir()
         with self.scratch() as scratch:
             paths = tuple((str(layer), "") for layer in layers)
-            self.do(Task(target=str(fresh), layers=paths, keep=True, report=""), scratch, on_line=lambda _: None)
+            owners = self.confinement.abilities.ids
+            task = Task(target=str(fresh), layers=paths, keep=True, owners=owners, report="")
+            self.do(task, scratch, on_line=lambda _: None)
         fresh.rename(place)
 
     @contextlib.contextmanager
@@ -102,7 +108,7 @@ class RootFolders:
         """Do a task, with its files in the scratch folder; return the program's exit code.
 
         Each line that the program prints goes to `on_line`. Raises RegistryError for a layer that cannot be unpacked,
-        BuildError if the program cannot be started or the disk is full, and InterruptedRun.
+        ProgramError if the program cannot be started, BuildError if the disk is full, and InterruptedRun.
         """
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             task = replace(task, report=str(Path(folder, "report")))
@@ -127,7 +133,7 @@ class RootFolders:
         if fault == "layer":
             return RegistryError(f"an image cannot be unpacked: {reason}", hint="use another image, or build it anew")
         if fault == "program":
-            return BuildError(reason)
+            return ProgramError(reason)
         if fault == "full":
             hint = "free space there, or name another folder with BUILDER_CACHE_DIR"
             return BuildError(f"no space left on device: {self.folder}", hint=hint)

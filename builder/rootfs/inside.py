@@ -98,8 +98,11 @@ def _make(task: Task) -> int:
             is_mounted = isolated and _mount_copy(Path(task.source), target)
             if not is_mounted:
                 clone_tree(Path(task.source), root)
+        if isolated and not is_mounted:
+            kernel.bind(root, root)  # so that all that is mounted in it can be unmounted at once
+            is_mounted = True
         for layer, at in task.layers:
-            _unpack(Path(layer), root, at)
+            _unpack(Path(layer), root, at, owners=task.owners)
         code = _run(root, task.program, isolated=isolated) if task.program else 0
         is_done = True
     finally:
@@ -108,10 +111,10 @@ def _make(task: Task) -> int:
     return code
 
 
-def _unpack(layer: Path, root: Path, at: str) -> None:
+def _unpack(layer: Path, root: Path, at: str, *, owners: bool) -> None:
     try:
         with layer.open("rb") as blob:
-            unpack_blob(blob, root, at)
+            unpack_blob(blob, root, at, owners=owners)
     except UnpackError as error:
         raise UnpackError(f"layer {layer.name[:12]}: {error}") from error
 

@@ -34,7 +34,7 @@ class Program:
 class Task:
     """Make a root file system in the folder `target`, of a copy of `source` and of layers, the lowest first.
 
-    A layer is a file, and the path that it is unpacked at.
+    A layer is a file, and the path that it is unpacked at. Without `owners`, all files belong to this user.
 
     Then run the program in it. Without `keep`, remove the folder. `report` is the file for the answer.
     """
@@ -46,6 +46,7 @@ class Task:
     layers: tuple[tuple[str, str], ...] = ()
     program: Program | None = None
     keep: bool = False
+    owners: bool = True
 
     def to_table(self) -> dict[str, Any]:
         """As JSON."""

@@ -35,10 +35,11 @@ class UnpackError(Exception):
     """A layer that cannot be unpacked; `str()` says why."""
 
 
-def unpack_blob(blob: IO[bytes], folder: Path, at: str = "") -> None:
+def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = True) -> None:
     """Unpack a layer over what is in the folder: a tar, compressed or not, from a file that can seek.
 
-    `at` is a path in the root file system that its paths are below.
+    `at` is a path in the root file system that its paths are below. Without `owners`, all files belong to this user; so
+    they do where this user is not root, or has one id.
 
     Raises UnpackError if the layer is malformed or has a path that leads out, OSError if it cannot be written.
     """
@@ -47,7 +48,7 @@ def unpack_blob(blob: IO[bytes], folder: Path, at: str = "") -> None:
     with RootTree(folder) as tree, unpacked(blob, compression) as plain:
         try:
             with tarfile.open(fileobj=plain, mode="r|", bufsize=_CHUNK) as tar:
-                _Unpacking(tree, tar, path_parts(at)).run()
+                _Unpacking(tree, tar, path_parts(at), owners=owners).run()
         except _TAR_ERRORS as error:
             raise UnpackError(f"it is not a valid tar: {error}") from error
 
@@ -55,14 +56,13 @@ def unpack_blob(blob: IO[bytes], folder: Path, at: str = "") -> None:
 class _Unpacking:
     """One layer that is being unpacked; `_written` are its paths so far, with the folders that they are in."""
 
-    def __init__(self, tree: RootTree, tar: tarfile.TarFile, at: Parts) -> None:
+    def __init__(self, tree: RootTree, tar: tarfile.TarFile, at: Parts, *, owners: bool) -> None:
         self._tree = tree
         self._tar = tar
         self._at = at
         self._written: set[Parts] = set()
         self._folders: dict[Parts, float] = {}
-        # An ordinary user's files have one owner, whatever the image says.
-        self._owns_all = os.geteuid() == 0 and maps_all_ids()
+        self._owns_all = owners and os.geteuid() == 0 and maps_all_ids()
 
     def run(self) -> None:
         while entry := self._tar.next():

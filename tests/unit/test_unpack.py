@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -73,7 +74,7 @@ class Place:
 
 def _content(path: Path) -> str:
     if path.is_symlink():
-        return f"-> {os.readlink(path)}"
+        return f"-> {path.readlink()}"
     return "/" if path.is_dir() else path.read_text()
 
 
@@ -231,8 +232,6 @@ def test_nothing_outside_is_touched(tmp_path_factory: pytest.TempPathFactory, la
     """Broken: some combination of links, paths and whiteouts leads out of the folder."""
     place = Place(tmp_path_factory.mktemp("place"))
     for entries in layers:
-        try:
+        with contextlib.suppress(UnpackError):
             place.unpack(*entries)
-        except UnpackError:
-            pass
         place.check_outside()

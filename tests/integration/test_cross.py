@@ -1,0 +1,154 @@
+"""Images for another architecture: made of wheels, without running anything of the base image."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from builder.layer.base import fetch_image
+from builder.layer.blobs import Blobs, BlobSource
+from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
+from builder.oci.compression import compression_of, unpacked
+from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
+from builder.oci.reference import Digest, ImageRef, Mirrors
+from builder.oci.registry import Registries
+from tests.integration.conftest import docker, images_of, own_name
+from tests.integration.registries import Registry, an_open_registry
+from tests.integration.shelf import Project, open_shelf
+from tests.integration.test_layer_tree import own_environment
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["an_open_registry"]
+
+OTHER = "arm64" if Platform.of_this_machine().architecture == "amd64" else "amd64"
+MACHINES = {"arm64": 183, "amd64": 62}  # e_machine of elf(5)
+MAGIC = (3571).to_bytes(2, "little") + b"\r\n"  # of bytecode of CPython 3.13
+PYPROJECT = """\
+[project]
+name = "crossed"
+version = "1"
+requires-python = ">=3.13"
+dependencies = ["charset-normalizer==3.4.0"]
+
+[tool.uv]
+package = false
+"""
+
+
+@pytest.fixture(scope="module")
+def base(open_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base image for the other architecture, with the files of one for this: nothing of it is run."""
+    ref = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
+    registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
+    store = LayerStore(folder=tmp_path_factory.mktemp("store"))
+    image = fetch_image(ref.with_digest(registries.resolve(ref)), Platform.of_this_machine(), registries, store)
+    origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
+    blobs = Blobs(store=store, registries=registries, origins=origins)
+    target = open_registry.ref("crossed/python:3.13-slim-bookworm")
+    for layer in image.layers:
+        digest = Digest.from_str(layer.digest)
+        registries.put_blob(target, digest, lambda digest=digest: blobs.open(digest))  # type: ignore[misc]
+    config = encode_json({**image.config, "architecture": OTHER})
+    registries.put_blob(target, digest_of(config), lambda: io.BytesIO(config))
+    table = {**image.manifest.table, "config": {**image.manifest.table["config"], **descriptor(config)}}
+    manifest = Manifest.of(table)
+    registries.put_manifest(target.with_digest(manifest.digest).without_tag(), manifest)
+    entry = {"mediaType": manifest.media_type, **descriptor(manifest.content)}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{**entry, "platform": {"os": "linux", "architecture": OTHER}}],
+    }
+    registries.put_manifest(target, Manifest.of(index))
+    return f"{target.registry}/{target.repository}:{{python}}-slim-bookworm"
+
+
+@pytest.fixture
+def project(base: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+    """A project whose image is for the other architecture; it has a wheel with machine code and a program."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    made = Project(folder=folder, repository=f"crossed.example/{own_name(request)}", env=own_environment(tmp_path))
+    made.one_cell(base=base)
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=folder, check=True)
+    yield made
+    for tag in images_of(made.repository):
+        docker("image", "rm", "--force", f"{made.repository}:{tag}")
+
+
+def build(project: Project, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Build for the other architecture."""
+    options = ("--no-verify", "--json", "--maker", "cross", "--platform", f"linux/{OTHER}")
+    return project.builder("build", *options, env=env)
+
+
+def files_of(project: Project) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    """What is below /opt/uv in the layers that were made."""
+    found = {}
+    for path in (Path(project.env["BUILDER_CACHE_DIR"]) / "layers" / "blobs").iterdir():
+        with path.open("rb") as blob:
+            kind = compression_of(blob.read(4))
+            blob.seek(0)
+            if kind:
+                with unpacked(blob, kind) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+                    for entry in tar:
+                        if entry.name.startswith("opt/uv/"):
+                            content = tar.extractfile(entry) if entry.isreg() else None
+                            found[entry.name.removeprefix("opt/uv/")] = (entry, content.read() if content else b"")
+    return found
+
+
+def test_image_for_another_architecture(project: Project) -> None:
+    """Broken: an image for arm64 has this machine's code, paths or bytecode."""
+    done = build(project)
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert cell["platform"] == f"linux/{OTHER}"
+    assert docker("image", "inspect", "--format", "{{.Architecture}}", cell["tags"][0]) == OTHER
+    files = files_of(project)
+    libraries = {name: content for name, (_, content) in files.items() if name.endswith(".so") and content}
+    assert libraries
+    assert {int.from_bytes(content[18:20], "little") for content in libraries.values()} == {MACHINES[OTHER]}
+    assert files["venv/bin/normalizer"][1].startswith(b"#!/opt/uv/venv/bin/python\n")
+    assert files["venv/bin/python"][0].linkname == "/usr/local/bin/python3"
+    assert b"home = /usr/local/bin\n" in files["venv/pyvenv.cfg"][1]
+    site = "venv/lib/python3.13/site-packages/charset_normalizer"
+    bytecode = files[f"{site}/__pycache__/api.cpython-313.pyc"][1]
+    source, content = files[f"{site}/api.py"]
+    assert (bytecode[:4], bytecode[8:12]) == (MAGIC, int(source.mtime).to_bytes(4, "little"))
+    assert bytecode[12:16] == len(content or files[source.linkname.removeprefix("opt/uv/")][1]).to_bytes(4, "little")
+    assert f"/opt/uv/{site}/api.py".encode() in bytecode
+    assert {(entry.uid, entry.gid) for entry, _ in files.values()} == {(0, 0)}
+
+
+def test_what_would_be_built_is_refused(project: Project, tmp_path: Path) -> None:
+    """Broken: an sdist is built for this machine, and gets into an image of another."""
+    shelf_folder = tmp_path / "shelf"
+    shelf_folder.mkdir()
+    (project.folder / "uv.lock").unlink()
+    with open_shelf(shelf_folder) as shelf:
+        project.packages(shelf.sdist("sourced"))
+        done = build(project)
+    assert done.returncode == 1, done.stdout
+    assert "sourced has no wheel and would be built for this machine" in done.stderr
+
+
+def test_no_python_for_bytecode(project: Project) -> None:
+    """Broken: without a CPython of the image's minor version the error does not say how to give one."""
+    env = {"UV_PYTHON_DOWNLOADS": "never", "PATH": "/usr/bin:/bin"}
+    done = build(dataclasses.replace(project, env={**project.env, **env}))
+    assert done.returncode == 3, done.stdout
+    assert "no CPython 3.13 on this machine" in done.stderr
+    assert "put a python3.13 on PATH" in done.stderr
