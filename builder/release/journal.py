@@ -77,7 +77,7 @@ class _PromotionEntry(Document):
     at: AwareDatetime
     complete: bool
     moves: tuple[_MoveEntry, ...]
-    by: str = ""
+    by: Annotated[str, StringConstraints(max_length=1000)] = ""
 
 
 def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:
