@@ -8,8 +8,11 @@ READY := $(if $(TOOLS),.venv/ready)
 IMAGE := builder-cli
 # Tests that `make test` runs at the same time: more than two cores have work for, because many of them wait.
 WORKERS := 4
+# How long `make soak` goes on, and the seed that it repeats; without one, it chooses one and prints it.
+MINUTES := 5
+SEED :=
 
-.PHONY: help demo test test-unit lint wheel image release facts bench golden pins sandbox-up sandbox-down clean
+.PHONY: help demo test test-unit lint wheel image release facts bench soak golden pins sandbox-up sandbox-down clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +42,9 @@ image: wheel            ## build the image with the command line, for the GitLab
 
 release: $(READY)       ## prepare a release in dist/ without publishing: make release VERSION=1.2.3
 	TOOLS=$(TOOLS) SANDBOX=$(SANDBOX) .ci/release "$(VERSION)" $(IMAGE)
+
+soak: .venv/ready       ## kill and disturb promotions, rollbacks, builds and pruning for minutes: make soak MINUTES=5 SEED=1
+	SOAK=$$(($(MINUTES) * 60)) SEED=$(SEED) $(SANDBOX) .venv/bin/pytest -q tests/integration/test_soak.py
 
 bench: .venv/ready      ## measure sizes and times, side by side
 	$(SANDBOX) .venv/bin/python -m bench

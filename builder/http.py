@@ -175,7 +175,7 @@ class LimitedAdapter(BaseAdapter):
         """Send the request; raise RefusedError if the answer is too long or takes too long."""
         response = self._inner.send(request, stream=True, **kwargs)
         if stream:
-            response.raw.read = self._counted(response.raw.read)
+            response.raw.read = self._counted(response.raw.read)  # type: ignore[method-assign]
         else:
             timeout = kwargs.get("timeout")
             seconds = timeout if isinstance(timeout, (int, float)) else TIMEOUT[1]

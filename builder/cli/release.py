@@ -80,9 +80,9 @@ def rollback_command(
     Needs only the registry with the images: it reads no lock and asks for no base image.
     """
     journal_tag, registries = read_journal_tag(repository, matrix, branch)
-    moves = fetch_rollback(journal_tag, registries)
+    latest, moves = fetch_rollback(journal_tag, registries)
     publisher = DryRunPublisher() if dry_run else RegistryPublisher(registries=registries, compression="gzip")
-    done = Publication(results=(), promotion=publisher.move(journal_tag, moves))
+    done = Publication(results=(), promotion=publisher.move(journal_tag, moves, latest=latest))
     if dry_run:
         report_dry_run(done, journal_tag.without_tag(), as_json=as_json, pushed=True)
     else:

@@ -332,5 +332,5 @@ def _connect(raise_if_stopped: Callable[[], None]) -> docker.DockerClient:
         options = kwargs_from_env()
     else:
         context = _context()
-        options = {"base_url": _host(), "tls": (context and context.TLSConfig) or False}
+        options = {"base_url": _host(), "tls": (context and context.TLSConfig) or False}  # type: ignore[typeddict-item]
     return _Client(_LimitedAPI(raise_if_stopped, timeout=_TIMEOUT, version="auto", **options))

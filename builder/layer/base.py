@@ -5,14 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from pydantic import Field
 
 from builder.errors import RegistryError
 from builder.layer.store import LayerStore
 from builder.matrix.model import Platform
-from builder.oci.manifest import Descriptor, Manifest
+from builder.oci.manifest import Descriptor, DigestText, HistoryEntry, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
+from builder.parse import Document, parse_or_raise
+
+_OTHER: Final = "choose another image in the matrix, or another registry"
+
+
+class _Section(Document):
+    """The part of a config that applies to containers, as far as builder reads or changes it."""
+
+    env: tuple[str, ...] | None = Field(None, alias="Env")
+    labels: dict[str, str] | None = Field(None, alias="Labels")
+
+
+class _RootFs(Document):
+    """The layers of an image, each by the digest of its plain tar."""
+
+    diff_ids: tuple[DigestText, ...]
+
+
+class _Config(Document):
+    """An image config (config.md of the OCI image specification), as far as builder reads or changes it."""
+
+    rootfs: _RootFs
+    config: _Section | None = None
+    history: tuple[HistoryEntry, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +92,12 @@ def fetch_image(ref: ImageRef, platform: Platform, registries: Registries, store
         raise RegistryError(f"{ref} is not an image: its manifest has no config")
     digest = Digest.from_str(manifest.body.config.digest)
     config = store.read(digest) or store.write(registries.fetch_blob(located, digest))
+    fault = RegistryError(f"{ref.familiar} is not an image that can be built on", hint=_OTHER)
+    parsed = parse_or_raise(_Config, config, fault)
+    if len(parsed.rootfs.diff_ids) != len(manifest.body.layers):
+        raise RegistryError(f"{fault.what}: its config and its manifest have different layers", hint=_OTHER)
+    if not all(layer.media_type for layer in manifest.body.layers):
+        raise RegistryError(f"{fault.what}: a layer has no media type", hint=_OTHER)
     return BaseImage(ref=located, manifest=manifest, config_bytes=config)
 
 

@@ -10,7 +10,7 @@ from typing import IO, Final
 
 from builder.errors import RegistryError
 from builder.layer.store import LayerStore
-from builder.oci.compression import compression_of, unpacked
+from builder.oci.compression import DAMAGED, compression_of, unpacked
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 
@@ -63,4 +63,9 @@ class Blobs:
         with self.open(digest) as blob:
             compression = compression_of(blob.read(4))
             blob.seek(0)
-            yield unpacked(blob, compression)
+            try:
+                yield unpacked(blob, compression)
+            except DAMAGED as error:
+                raise RegistryError(
+                    f"the layer {digest} cannot be unpacked: {error}", hint="report it to whoever made the image"
+                ) from error

@@ -6,6 +6,7 @@ index that does not answer is no error.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -37,7 +38,7 @@ def fetch_sizes(packages: Iterable[SelectedPackage], store: LayerStore, stopped:
         except requests.RequestException:
             return 0
         length = answer.headers.get("Content-Length", "")
-        return int(length) if answer.ok and length.isascii() and length.isdecimal() else 0
+        return int(length) if answer.ok and re.fullmatch("[0-9]{1,15}", length) else 0
 
     for package, size in zip(unknown, http.map_concurrently(fetch, unknown, stopped), strict=True):
         if size:

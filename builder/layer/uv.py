@@ -12,6 +12,7 @@ from builder.layer.blobs import Blobs
 from builder.oci.reference import Digest
 
 _NAMES: Final = ("uv", "uvx")
+_LATEST: Final = 1 << 33  # seconds since 1970, in octal digits of a tar
 
 
 def write_uv(image: BaseImage, blobs: Blobs, path: Path) -> None:
@@ -25,6 +26,11 @@ def write_uv(image: BaseImage, blobs: Blobs, path: Path) -> None:
             raise RegistryError(f"{image.ref.familiar} has no /uv and /uvx", hint="correct uv-image in the matrix")
 
 
+def _time(entry: tarfile.TarInfo) -> int:
+    """The entry's time in whole seconds; 0 if it has none that makes sense."""
+    return int(entry.mtime) if 0 <= entry.mtime < _LATEST else 0
+
+
 def _copy(plain: IO[bytes], out: tarfile.TarFile, written: set[str]) -> set[str]:
     copied = set()
     with tarfile.open(fileobj=plain, mode="r|") as tar:
@@ -32,7 +38,7 @@ def _copy(plain: IO[bytes], out: tarfile.TarFile, written: set[str]) -> set[str]
             name = entry.name.removeprefix("./").removeprefix("/")
             if name in _NAMES and name not in written and entry.isreg():
                 copy = tarfile.TarInfo(f"usr/local/bin/{name}")
-                copy.size, copy.mtime, copy.mode = entry.size, int(entry.mtime), 0o755
+                copy.size, copy.mtime, copy.mode = entry.size, _time(entry), 0o755
                 out.addfile(copy, tar.extractfile(entry))
                 copied.add(name)
     return copied

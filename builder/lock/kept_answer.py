@@ -37,7 +37,7 @@ class KeptAnswer:
         """The answer with these headers, received now."""
         etag, last_modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
         control = headers.get("Cache-Control", "")
-        if match := re.search(r"max-age=(\d+)", control):
+        if match := re.search(r"max-age=([0-9]{1,9})(?![0-9])", control):
             seconds = int(match[1])
         else:
             seconds = 0 if etag or last_modified or control else _SECONDS_WITHOUT_VALIDATOR

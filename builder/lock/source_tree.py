@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import tarfile
@@ -11,16 +12,16 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import requests
-import tomli
+from typing import IO, Any, Final
 
 from builder import http
 from builder.lock.model import SelectedPackage
-from builder.parse import MalformedError, parse_value
+from builder.parse import MalformedError, load_toml, parse_value
 
 _LARGEST: Final = 20_000_000  # bytes; a larger sdist is not fetched only to look at it
+_SECONDS: Final = 60.0  # for an sdist
+_MOST_UNPACKED: Final = 512 << 20  # bytes; more is a bomb
+_LARGEST_PYPROJECT: Final = 1 << 20  # bytes
 _TIMEOUT: Final = (3.0, 10.0)  # seconds to connect, and between two bytes: it is only for a hint
 _COMPILED: Final = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".rs")
 _COMPILING: Final = ("mesonpy", "scikit_build_core", "skbuild", "maturin", "setuptools_rust")
@@ -41,7 +42,8 @@ class SourceTree:
         """Judge by the names of the files and the text of the pyproject.toml; empty if there is none."""
         build_system = _build_system(pyproject)
         backend = str(build_system.get("build-backend", ""))
-        requires = [str(each) for each in build_system.get("requires", [])]
+        declared = build_system.get("requires")
+        requires = [str(each) for each in declared] if isinstance(declared, list) else []
         is_rust = backend.startswith(_RUST) or any(each.startswith(_RUST) for each in requires)
         has_sources = any(name.endswith(_COMPILED) for name in names)
         compiles = backend.startswith(_COMPILING) or (has_sources and not backend.startswith(_PURE))
@@ -50,8 +52,8 @@ class SourceTree:
 
 def _build_system(pyproject: str) -> Mapping[str, Any]:
     try:
-        table = tomli.loads(pyproject).get("build-system", {})
-    except tomli.TOMLDecodeError:
+        table = load_toml(pyproject).get("build-system", {})
+    except MalformedError:
         return {}
     return table if isinstance(table, dict) else {}
 
@@ -65,8 +67,9 @@ def fetch_source_trees(packages: Sequence[SelectedPackage], cache: Path | None) 
         kept = cache / f"{next(iter(package.source['hashes'].values()))}.json" if cache else None
         if kept and (tree := _kept(kept)):
             return tree
-        with contextlib.suppress(requests.RequestException, OSError, ValueError, KeyError, tarfile.TarError):
-            response = session.get(package.source["url"], timeout=_TIMEOUT)
+        # It is only for a hint: an sdist may be anything, and the libraries raise many kinds of errors.
+        with contextlib.suppress(Exception):
+            response = session.request("GET", package.source["url"], timeout=_TIMEOUT, limit=_LARGEST, seconds=_SECONDS)
             response.raise_for_status()
             tree = _tree(package.filename, response.content)
             if kept:
@@ -92,12 +95,35 @@ def _tree(filename: str, content: bytes) -> SourceTree:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
             path = _pyproject(names)
-            return SourceTree.from_members(names, archive.read(path).decode() if path else "")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive_:
-        names = archive_.getnames()
-        path = _pyproject(names)
-        file = archive_.extractfile(path) if path else None
-        return SourceTree.from_members(names, file.read().decode() if file else "")
+            return SourceTree.from_members(names, _text(archive.open(path)) if path else "")
+    names, pyproject = [], ""
+    with gzip.open(io.BytesIO(content)) as plain, tarfile.open(fileobj=_Limited(plain), mode="r|") as tar:  # type: ignore[call-overload] # reads only
+        for entry in tar:
+            names.append(entry.name)
+            if _pyproject([entry.name]) and (file := tar.extractfile(entry)):
+                pyproject = _text(file)
+    return SourceTree.from_members(names, pyproject)
+
+
+class _Limited:
+    """A stream that ends with an error when it has more than half a gigabyte."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+        self._left = _MOST_UNPACKED
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        piece = self._file.read(size)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise ValueError("it unpacks to too much")
+        return piece
+
+
+def _text(file: IO[bytes]) -> str:
+    with file:
+        return file.read(_LARGEST_PYPROJECT).decode()
 
 
 def _pyproject(names: Iterable[str]) -> str | None:

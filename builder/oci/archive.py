@@ -15,27 +15,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
 
-import zstandard
-from isal import igzip, isal_zlib
 from pydantic import Field
 
 from builder.contract import INDEX_TYPES
 from builder.errors import EngineError
 from builder.oci.attestation import SUBJECT, Attestation
-from builder.oci.compression import Compressed, compression_of, unpacked
+from builder.oci.compression import DAMAGED, Compressed, compression_of, unpacked
 from builder.oci.manifest import Descriptor, HistoryEntry, ImageConfig, Manifest, ManifestBody
 from builder.parse import Document, MalformedError, parse_or_raise, parse_value
 
 _UNREADABLE: Final = EngineError("the engine saved an archive that is not an image", hint="update the engine")
 _MOST_INDEXES: Final = 8  # nested in each other; BuildKit writes two
-
-_LAYER_ERRORS: Final[tuple[type[Exception], ...]] = (
-    tarfile.TarError,
-    igzip.BadGzipFile,
-    isal_zlib.IsalError,  # type: ignore[assignment]  # isal's stubs declare an instance
-    zstandard.ZstdError,
-    EOFError,
-)
 
 
 class _DockerEntry(Document):
@@ -214,7 +204,7 @@ def _layer_errors(layer: ArchiveLayer) -> Iterator[None]:
     """Turn what the tar and compression libraries raise into EngineError."""
     try:
         yield
-    except _LAYER_ERRORS as error:
+    except DAMAGED as error:
         raise EngineError(f"layer {layer.digest} cannot be unpacked: {error}", hint=_UNREADABLE.hint) from error
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import tarfile
+import zlib
 from collections.abc import Mapping
 from typing import IO, Final, Literal
 
 import zstandard
-from isal import igzip
+from isal import igzip, isal_zlib
 
 Compressed = Literal["gzip", "zstd"]
 _MAGICS: Final[Mapping[Compressed, bytes]] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+
+# What the libraries raise for a damaged blob, or for a damaged tar in it.
+DAMAGED: Final[tuple[type[Exception], ...]] = (
+    tarfile.TarError,
+    igzip.BadGzipFile,
+    isal_zlib.IsalError,  # type: ignore[assignment]  # isal's stubs declare an instance
+    zlib.error,
+    zstandard.ZstdError,
+    EOFError,
+)
 
 
 def compression_of(start: bytes) -> Compressed | None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
@@ -18,6 +18,8 @@ from builder.contract import INDEX_TYPES, MANIFEST_TYPES
 from builder.errors import RegistryError
 from builder.oci.reference import Digest, is_digest
 from builder.parse import Document, parse_or_raise
+
+LARGEST_BLOB: Final = 64 << 30  # bytes; registries take less
 
 
 def _digest_text(text: str) -> str:
@@ -40,7 +42,7 @@ class Descriptor(Document):
     """A reference from a manifest or index to other content (descriptor.md); `size` is in bytes."""
 
     digest: DigestText
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=LARGEST_BLOB)
     media_type: str = Field("", alias="mediaType")
     annotations: dict[str, str] | None = None
     platform: PlatformBody | None = None

@@ -23,6 +23,7 @@ from builder.oci.transport import ANSWER_BYTES, Target, Transport, Upload, check
 from builder.parse import Document, parse_or_raise
 
 _MOST_PAGES: Final = 1000  # of tags, with a thousand or less on each
+_MOST_TAGS: Final = 1_000_000
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -216,7 +217,7 @@ class Registries:
             tags += parse_or_raise(_TagList, response.content, fault).tags or ()
             if "next" in response.links:
                 pages.append(self._transport.join_url(response.url, response.links["next"]["url"], target))
-            if len(pages) != len(set(pages)) or len(pages) > _MOST_PAGES:
+            if len(pages) != len(set(pages)) or len(pages) > _MOST_PAGES or len(tags) > _MOST_TAGS:
                 raise RegistryError(f"{fault.what}: its pages link to each other without an end")
         return tuple(sorted(tags))
 

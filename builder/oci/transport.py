@@ -25,6 +25,7 @@ Action = Literal["pull", "push", "delete"]
 _HUB_HOST: Final = "registry-1.docker.io"
 _TEMPORARY: Final = {429, 500, 502, 503, 504}
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
+_LONGEST_TEXT: Final = 1000  # characters of an error that are shown
 _LONGEST_PAUSE: Final = 60.0  # seconds, even if Retry-After asks for more
 _REPORT: Final = "try again later, or report it to whoever runs the registry"
 _ELSEWHERE: Final = "the password of a registry is for that registry only; report it to whoever runs the registry"
@@ -331,7 +332,8 @@ def _registry_errors(response: requests.Response) -> str:
     except MalformedError:
         return ""
     texts = [f"{error.message or error.code} {error.detail or ''}".strip() for error in errors]
-    return f" ({'; '.join(texts)})" if texts else ""
+    text = "; ".join(texts)
+    return f" ({text if len(text) <= _LONGEST_TEXT else f'{text[:_LONGEST_TEXT]}…'})" if texts else ""
 
 
 def media_type_of(response: requests.Response) -> str:

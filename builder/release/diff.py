@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
 import tarfile
-import zlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import zstandard
+from typing import IO
 
 from builder.errors import RegistryError, UsageError
 from builder.image.inputs import ImageInputs, package_changes
 from builder.image.render import RenderedImage
+from builder.oci.compression import DAMAGED, compression_of, unpacked
 from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef, is_tag
 from builder.oci.registry import Registries
@@ -135,23 +133,23 @@ def _changed(old: str, new: str) -> tuple[str, ...]:
 def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Registries) -> dict[str, str]:
     """Fetch the system packages from the topmost layer with a package database, which replaces those below."""
     for layer in reversed(manifest.body.layers):
-        content = registries.fetch_blob(ref, Digest.from_str(layer.digest), size=layer.size)
-        try:
-            databases = _databases(content, layer.media_type)
-        except (OSError, EOFError, zlib.error, tarfile.TarError, zstandard.ZstdError) as error:
-            raise RegistryError(f"layer {layer.digest} of {ref.familiar} cannot be unpacked: {error}") from error
+        with tempfile.TemporaryFile() as file:
+            registries.download_blob(ref, Digest.from_str(layer.digest), file, size=layer.size)
+            try:
+                databases = _databases(file)
+            except DAMAGED as error:
+                raise RegistryError(f"layer {layer.digest} of {ref.familiar} cannot be unpacked: {error}") from error
         for name, text in databases:
             pattern = _DEBIAN if "dpkg" in name else _ALPINE
             return {match["name"]: match["version"] for match in pattern.finditer(text)}
     return {}
 
 
-def _databases(content: bytes, media_type: str) -> list[tuple[str, str]]:
-    raw = io.BytesIO(content)
-    plain = (
-        zstandard.ZstdDecompressor().stream_reader(raw) if media_type.endswith("zstd") else gzip.GzipFile(fileobj=raw)
-    )
-    with tarfile.open(fileobj=plain, mode="r|") as tar:
+def _databases(blob: IO[bytes]) -> list[tuple[str, str]]:
+    blob.seek(0)
+    compression = compression_of(blob.read(4))
+    blob.seek(0)
+    with tarfile.open(fileobj=unpacked(blob, compression), mode="r|") as tar:
         return [
             (entry.name, file.read(FILE_BYTES).decode(errors="replace"))
             for entry in tar

@@ -31,12 +31,18 @@ GENERATIONS: Final = 20  # promotions that the journal keeps
 class Move:
     """A move of a tag from the digest `old` to the digest `new`.
 
-    `old` is None if the tag did not exist before, `new` in a dry run for an image that is not built yet.
+    `old` is None if the tag did not exist before, `new` in a dry run for an image that is not built yet. If they are
+    the same, the tag stays, and nobody else may move it.
     """
 
     tag: str
     old: Digest | None
     new: Digest | None
+
+    @property
+    def stays(self) -> bool:
+        """Whether the tag already names what it should."""
+        return self.new is not None and self.old == self.new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,7 @@ class _PromotionEntry(Document):
     at: AwareDatetime
     complete: bool
     moves: tuple[_MoveEntry, ...]
-    by: str = ""
+    by: Annotated[str, StringConstraints(max_length=1000)] = ""
 
 
 def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:

@@ -15,9 +15,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, StringConstraints
 
 from builder.contract import LEASE_LABEL, LEASE_TAG
 from builder.errors import PublishError, RegistryError
@@ -29,14 +29,15 @@ from builder.release.note import fetch_note, put_note
 DURATION: Final = timedelta(seconds=30)
 _LONGEST_WAIT: Final = 180.0  # seconds, for those who hold it before
 _SETTLE: Final = 0.5  # seconds between writing the lease and reading it back, at least
+_LONGEST_NAME: Final = 1000  # characters
 _POLL_PERIOD: Final = 0.5  # seconds
 
 
 class _LeaseNote(Document):
     """The lease as it is in the registry."""
 
-    id: str
-    holder: str
+    id: Annotated[str, StringConstraints(max_length=_LONGEST_NAME)]
+    holder: Annotated[str, StringConstraints(max_length=_LONGEST_NAME)]
     until: AwareDatetime
 
 
@@ -44,7 +45,10 @@ class Lease:
     """The lease while it is held; see `held`. `holder` names the run to users."""
 
     def __init__(self, repository: ImageRef, registries: Registries) -> None:
-        self.holder = os.environ.get("CI_JOB_URL") or f"process {os.getpid()} on {platform.node() or 'some machine'}"
+        self.holder = (
+            os.environ.get("CI_JOB_URL", "")[:_LONGEST_NAME]
+            or f"process {os.getpid()} on {platform.node() or 'some machine'}"
+        )
         self._tag = repository.with_tag(LEASE_TAG)
         self._registries = registries
         self._id = uuid.uuid4().hex

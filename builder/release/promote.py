@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from builder.errors import BuilderError, PublishError, RegistryError
+from builder.errors import BuilderError, PublishError, RegistryError, listed
 from builder.image.render import RenderedImage
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
@@ -29,27 +29,40 @@ Promotable = PublishedImage | RegisteredImage
 
 
 def plan_moves(images: Iterable[Promotable | PlannedImage], states: Iterable[RegistryState]) -> tuple[Move, ...]:
-    """Plan the moves of each image's moving tags to it; `states` has what the tags name now."""
+    """Plan the moves of each image's moving tags to it, also of those that stay; none if all do.
+
+    `states` has what the tags name now.
+    """
     now = {name: digest for state in states for name, digest in state.moving.items()}
-    return tuple(
+    moves = tuple(
         Move(tag=str(tag.tag), old=now[str(tag.tag)], new=image.digest)
         for image in images
         for tag in image.rendered.moving_tags
-        if image.digest is None or now[str(tag.tag)] != image.digest
     )
+    return () if all(move.stays for move in moves) else moves
 
 
-def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries, lease: Lease) -> Promotion:
+def promote(
+    journal_tag: ImageRef,
+    moves: Sequence[Move],
+    registries: Registries,
+    lease: Lease,
+    *,
+    latest: Promotion | None = None,
+) -> Promotion:
     """Make the moves, all or none, in the journal's repository, whose lease the run holds.
 
-    Raises PublishError if somebody else moved a tag in the meantime (then nothing is moved), or if a move fails (then
-    the earlier moves are undone, and the message lists what each tag names).
+    With `latest`, that must still be the latest promotion. Raises PublishError if somebody else moved a tag in the
+    meantime (then nothing is moved), or if a move fails (then the earlier moves are undone, and the message lists what
+    each tag names).
     """
     repository = replace(journal_tag, tag=None)
     journal = fetch_settled_journal(journal_tag, registries)
+    if latest is not None and [latest] != journal[:1]:
+        raise _overtaken(repository, journal)
     todo = _fetch_remaining(repository, moves, journal, registries)
-    now = datetime.now(timezone.utc)
-    entry = Promotion(at=now, moves=_since_last_complete(todo, journal), complete=False, by=lease.holder)
+    merged = _fetch_moves_since_last_complete(repository, todo, journal, registries)
+    entry = Promotion(at=datetime.now(timezone.utc), moves=merged, complete=False, by=lease.holder)
     past = [promotion for promotion in journal if promotion.complete]
     put_journal(journal_tag, [entry, *past], registries)
     done: list[Move] = []
@@ -60,14 +73,22 @@ def promote(journal_tag: ImageRef, moves: Sequence[Move], registries: Registries
             _make(repository, move, registries)
     except BuilderError as error:
         raise _undo(repository, done, todo, error, registries) from error
-    finished = replace(entry, complete=True)
+    finished = replace(entry, moves=tuple(move for move in merged if not move.stays), complete=True)
     with contextlib.suppress(RegistryError):  # the tags are moved, and whoever reads the journal sees that
-        put_journal(journal_tag, [finished, *past], registries)
+        put_journal(journal_tag, [finished, *past] if finished.moves else past, registries)
     return finished
 
 
-def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move, ...]:
-    """Fetch the journal, and return the moves that undo the latest promotion.
+def _overtaken(repository: ImageRef, journal: Sequence[Promotion]) -> PublishError:
+    who = _told(journal[0]) if journal else ""
+    return PublishError(
+        f"somebody else moved tags of {repository.familiar} meanwhile{who}; this run moved none",
+        hint="run again: the next run starts from the current tags",
+    )
+
+
+def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Promotion, tuple[Move, ...]]:
+    """Fetch the journal, and return the latest promotion and the moves that undo it.
 
     Raises PublishError if there is no promotion to undo.
     """
@@ -80,12 +101,17 @@ def fetch_rollback(journal_tag: ImageRef, registries: Registries) -> tuple[Move,
     back = [move for move in back if now[move.tag] != move.new]
     if not journal[0].complete:
         # The promotion was interrupted: the tags that it did not reach stay.
-        back = [move for move in back if now[move.tag] == move.old]
+        strange = [f"{move.tag} names {now[move.tag] or 'nothing'}" for move in back if now[move.tag] != move.old]
+        if strange:
+            raise PublishError(
+                f"the latest promotion of {repository.familiar} was interrupted, and did not move {listed(strange)}",
+                hint="nothing was moved; run `builder promote`, which moves all tags",
+            )
     if not back:
         raise PublishError(
             f"the tags of {repository} are already those from before its latest promotion", hint="nothing was moved"
         )
-    return tuple(back)
+    return journal[0], tuple(back)
 
 
 def _fetch_remaining(
@@ -116,16 +142,28 @@ def _mover(tag: str, digest: Digest | None, journal: Sequence[Promotion]) -> str
     latest = journal[0] if journal else None
     if latest is None or not any(move.tag == tag and move.new == digest for move in latest.moves):
         return ""
-    return f" (promoted at {latest.at:%H:%M:%S} UTC{' by ' if latest.by else ''}{latest.by})"
+    return _told(latest)
 
 
-def _since_last_complete(todo: Sequence[Move], journal: Sequence[Promotion]) -> tuple[Move, ...]:
-    """The moves relative to the last complete promotion, which a rollback returns to after an interrupted one."""
-    before = {move.tag: move.old for move in journal[0].moves} if journal and not journal[0].complete else {}
-    moves = {move.tag: replace(move, old=before.get(move.tag, move.old)) for move in todo}
-    if journal and not journal[0].complete:
-        moves = {move.tag: move for move in journal[0].moves} | moves
-    return tuple(moves.values())
+def _told(promotion: Promotion) -> str:
+    return f" (promoted at {promotion.at:%H:%M:%S} UTC{' by ' if promotion.by else ''}{promotion.by})"
+
+
+def _fetch_moves_since_last_complete(
+    repository: ImageRef, todo: Sequence[Move], journal: Sequence[Promotion], registries: Registries
+) -> tuple[Move, ...]:
+    """The moves relative to the last complete promotion, which a rollback returns to after an interrupted one.
+
+    Those of an interrupted promotion that are not made again stand as they are in the registry.
+    """
+    interrupted = journal[0].moves if journal and not journal[0].complete else ()
+    before = {move.tag: move.old for move in interrupted}
+    moves = [replace(move, old=before.get(move.tag, move.old)) for move in todo]
+    for tag in before.keys() - {move.tag for move in todo}:
+        now = registries.fetch_digest(repository.with_tag(tag))
+        if now not in {None, before[tag]}:
+            moves.append(Move(tag=tag, old=before[tag], new=now))
+    return tuple(sorted(moves, key=lambda move: move.tag))
 
 
 def _make(repository: ImageRef, move: Move, registries: Registries) -> None:

@@ -28,8 +28,8 @@ class Publisher(Protocol):
     def push(self, image: Publishable, content: Content) -> PublishedImage | PlannedImage:
         """Upload an image, its immutable tag, and the layers that other images may use."""
 
-    def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
-        """Move tags, all or none, and record it in the journal."""
+    def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:
+        """Move tags, all or none, and record it in the journal; with `latest`, only if that is the latest promotion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,10 @@ class RegistryPublisher:
             put_layers(content, self.repositories, self.registries)
         return published
 
-    def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:
+    def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:
         """See `Publisher.move`. Ctrl-C takes effect afterwards: the moves take a second or two."""
         with held(journal_tag, self.registries) as lease, uninterrupted():
-            return promote(journal_tag, moves, self.registries, lease)
+            return promote(journal_tag, moves, self.registries, lease, latest=latest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,7 @@ class DryRunPublisher:
         """See `Publisher.push`."""
         return PlannedImage(rendered=image.rendered)
 
-    def move(self, journal_tag: ImageRef, moves: Sequence[Move]) -> Promotion:  # noqa: ARG002
+    def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:  # noqa: ARG002
         """See `Publisher.move`."""
-        return Promotion(at=datetime.now(timezone.utc), moves=tuple(moves), complete=False)
+        real = tuple(move for move in moves if not move.stays)
+        return Promotion(at=datetime.now(timezone.utc), moves=real, complete=False)

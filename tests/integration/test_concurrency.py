@@ -24,6 +24,7 @@ from builder.release.journal import Move, fetch_journal, journal_of
 from builder.release.lease import held
 from builder.release.promote import fetch_rollback, promote
 from builder.release.prune import Retention, delete_unused, fetch_candidates
+from tests.commandline import builder
 from tests.integration.conftest import own_name
 from tests.integration.faults import Answer, Call, Exchange, FaultProxy, HangUp, between
 from tests.integration.nightly import put_foreign, standing
@@ -124,6 +125,67 @@ def test_two_promotions_at_once(case: Case) -> None:
     assert {move.tag: str(move.new) for move in entry.moves} == case.sets[won + 1]
 
 
+def test_promotions_of_different_tags_at_once(case: Case) -> None:
+    """Broken: two promotions at once, each of one tag, leave the tags on parts of two sets that nobody promoted."""
+    old = case.sets[0]
+    case.sets[1] = {TAGS[0]: case.sets[1][TAGS[0]], TAGS[1]: old[TAGS[1]]}
+    case.sets[2] = {TAGS[0]: old[TAGS[0]], TAGS[1]: case.sets[2][TAGS[1]]}
+    barrier = threading.Barrier(2, timeout=60)
+
+    def meet(_: Exchange) -> None:
+        barrier.wait()
+
+    case.proxy.on("GET", "/manifests/builder-lease$", Call(meet), times=2)
+    processes = [case.start(0, 1), case.start(0, 2)]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 4], said
+    won = [process.returncode for process in processes].index(0)
+    assert case.standing() == case.sets[won + 1]
+    (entry,) = fetch_journal(journal_of(case.repository, ""), case.registries)
+    assert len(entry.moves) == 1
+
+
+def test_promotion_between_reading_and_rolling_back(case: Case) -> None:
+    """Broken: a rollback undoes one promotion while another one moves other tags, and leaves parts of both."""
+    old, one = case.sets[0], case.sets[1]
+    case.sets[1] = {TAGS[0]: one[TAGS[0]], TAGS[1]: old[TAGS[1]]}
+    assert case.promote(0, 1)[0] == 0
+    case.sets[2] = {TAGS[0]: one[TAGS[0]], TAGS[1]: case.sets[2][TAGS[1]]}
+
+    def promote_too(_: Exchange) -> None:
+        case.proxy.forget()
+        assert case.promote(1, 2)[0] == 0
+
+    case.proxy.on("GET", "/manifests/builder-lease$", Call(promote_too))
+    done = builder("rollback", "--repository", str(case.repository))
+    assert done.exit_code == 4
+    assert "somebody else moved tags" in done.stderr
+    assert case.standing() == case.sets[2]
+
+
+def test_promotion_after_one_that_was_killed(case: Case) -> None:
+    """Broken: the journal says that a killed promotion moved a tag which it did not reach."""
+    process = case.start(0, 1)
+
+    def kill(_: Exchange) -> HangUp:
+        process.kill()
+        return HangUp()
+
+    case.proxy.on("PUT", MOVING, Call(kill), nth=2)
+    process.communicate(timeout=60)
+    first, second = (
+        tag for tag, digest in sorted(case.standing().items(), key=lambda each: each[1] == case.sets[0][each[0]])
+    )
+    case.sets[1] = {first: case.sets[1][first], second: case.sets[0][second]}
+    case.sets[2] = {first: case.sets[2][first], second: case.sets[0][second]}
+    assert case.standing() == case.sets[1]
+    assert case.promote(1, 2)[0] == 0
+    (entry,) = fetch_journal(journal_of(case.repository, ""), case.registries)
+    assert {move.tag: (str(move.old), str(move.new)) for move in entry.moves} == {
+        first: (case.sets[0][first], case.sets[2][first])
+    }
+
+
 def test_undo_leaves_what_others_moved(case: Case) -> None:
     """Broken: undoing a promotion overwrites a tag that somebody else moved, and says that no tag has changed."""
     other = case.sets[2][TAGS[0]]
@@ -166,7 +228,7 @@ def test_killed_before_the_journal_was_written(case: Case, monkeypatch: pytest.M
     assert case.promote(1, 2)[0] == 0
     journal = journal_of(case.repository, "")
     assert [entry.complete for entry in fetch_journal(journal, case.registries)] == [True, True]
-    assert {move.tag: str(move.new) for move in fetch_rollback(journal, case.registries)} == case.sets[1]
+    assert {move.tag: str(move.new) for move in fetch_rollback(journal, case.registries)[1]} == case.sets[1]
 
 
 @pytest.fixture
