@@ -1,6 +1,6 @@
 """Requests, and the files and environment variables that they refer to.
 
-Apart from `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables that affect
+Apart from `folders`, `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables that affect
 what is built.
 """
 
@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from builder.contract import CA_SECRET, LAYERS_NAME, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import UsageError, listed
+from builder.folders import cache_folder
 from builder.layer.find import LayerRepositories
 from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
 from builder.lock.freshness import check_locked, outdated_reason
@@ -198,16 +199,6 @@ def layer_repositories(matrix: Matrix) -> LayerRepositories | None:
     return LayerRepositories(images=images, layers=ImageRef.from_str(named), branch=matrix.branch)
 
 
-def layer_folder() -> Path:
-    """Where layers are kept between runs."""
-    return cache_folder() / "layers"
-
-
-def root_folder() -> Path:
-    """Where images are unpacked without an engine."""
-    return cache_folder() / "roots"
-
-
 def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
     """The repository to push to; raise UsageError, which names the purpose, if none is set."""
     return _require_repository(matrix, purpose)
@@ -274,29 +265,6 @@ def check_provenance(provenance: Provenance | None) -> None:
                 f"{name} has a password, which --provenance=max would publish",
                 hint="use --provenance=min, which omits build arguments",
             )
-
-
-def cache_folder() -> Path:
-    """Where builder keeps what later runs can use; deleting it costs only time."""
-    if os.environ.get("BUILDER_CACHE_DIR"):
-        return Path(os.environ["BUILDER_CACHE_DIR"])
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "builder"
-
-
-def default_log_folder() -> Path:
-    """Where build logs are kept unless --log-dir says otherwise."""
-    return cache_folder() / "logs"
-
-
-def sdist_folder() -> Path:
-    """Where it is noted what sdists are made of."""
-    return cache_folder() / "sdists"
-
-
-def record_folder() -> Path:
-    """Where it is noted which images were verified."""
-    return cache_folder() / "verified"
 
 
 def _check_netrc(path: Path) -> None:

@@ -21,6 +21,7 @@ from builder.cli.report import read_noted_project, report, report_dry_run
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
+from builder.folders import default_log_folder, layer_folder, record_folder, root_folder, sdist_folder
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.layer.artifact import Artifacts
@@ -41,18 +42,13 @@ from builder.request import (
     Request,
     check_provenance,
     credential_hosts,
-    default_log_folder,
-    layer_folder,
     layer_repositories,
     open_registries,
     proxy_arguments,
     proxy_logins,
     published_repository,
     read_build_secrets,
-    record_folder,
     require_repository,
-    root_folder,
-    sdist_folder,
 )
 from builder.run import (
     CellResult,

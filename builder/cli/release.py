@@ -14,6 +14,7 @@ from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
+from builder.folders import default_log_folder, record_folder
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.layer.buildkit import BuildKitMaker
@@ -27,12 +28,10 @@ from builder.release.state import RegistryState, fetch_states
 from builder.request import (
     Project,
     Request,
-    default_log_folder,
     layer_repositories,
     open_registries,
     read_journal_tag,
     read_project,
-    record_folder,
     require_repository,
 )
 from builder.run import Publication, plan_images, promote_registered, push_verified

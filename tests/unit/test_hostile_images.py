@@ -105,7 +105,11 @@ def _uv_tar(**pax: str) -> bytes:
     return gzip.compress(packed.getvalue())
 
 
-@pytest.mark.parametrize("layer", [b"", b"no tar", gzip.compress(b"x" * 600), _uv_tar()[:-12], b"\x28\xb5\x2f\xfd-"])
+@pytest.mark.parametrize(
+    "layer",
+    [b"", b"no tar", gzip.compress(b"x" * 600), _uv_tar()[:-12], b"\x28\xb5\x2f\xfd-"],
+    ids=["empty", "text", "text in gzip", "truncated", "zstd"],
+)
 def test_damaged_layer_with_uv(tmp_path: Path, layer: bytes) -> None:
     """Broken: a damaged layer of the uv image ends the build with a traceback."""
     image, store = fetched(tmp_path, CONFIG, layer)

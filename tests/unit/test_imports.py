@@ -12,7 +12,7 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "redaction", "stopwatch"),
+    ("errors", "contract", "folders", "redaction", "stopwatch"),
     ("parse", "process", "http"),
     ("oci",),
     ("rootfs",),
