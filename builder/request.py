@@ -1,7 +1,7 @@
 """Requests, and the files and environment variables that they refer to.
 
-Apart from `folders`, `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables that affect
-what is built.
+Apart from `folders`, `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables
+that affect what is built.
 """
 
 from __future__ import annotations
