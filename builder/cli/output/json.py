@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from builder.gitlab.adopt.adopt import Adoption
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.redaction import redact
@@ -15,6 +14,9 @@ from builder.release.state import Explanation
 from builder.run import CellResult, Publication
 from builder.verify.record import EngineImage
 from builder.verify.runner import Check
+
+if TYPE_CHECKING:  # only `ci adopt` has any, and to import it takes time
+    from builder.gitlab.adopt.adopt import Adoption
 
 
 def diff_json(found: Difference) -> dict[str, Any]:
