@@ -206,7 +206,6 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         packages=packages,
         artifacts=context.layered.factory.artifacts,
         log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
-        selection={package.name: package.version for package in packages},
     )
     with result.watch.measure("verify"):
         verified = verify(

@@ -12,6 +12,7 @@ from typing import IO, NoReturn
 from builder.engine.buildx import BuildRequest
 from builder.engine.protocol import ContainerExit
 from builder.oci.loopback import Content
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
 from tests import archives
 
@@ -67,6 +68,14 @@ class Recording:
         _unused()
 
     def find_image_id(self, image: str) -> str:
+        """Not used."""
+        _unused()
+
+    def find_image_config(self, image: str) -> ConfigSection:
+        """Not used."""
+        _unused()
+
+    def read_file(self, image: str, path: str) -> bytes | None:
         """Not used."""
         _unused()
 

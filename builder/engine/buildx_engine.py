@@ -28,6 +28,7 @@ from builder.errors import CommandError, EngineError
 from builder.oci.archive import ImageArchive
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
 
 _EXIT_CODE: Final = re.compile(r"did not complete successfully: exit code: (?P<code>\d+)")
@@ -103,6 +104,17 @@ class BuildxEngine:
         """See `Engine.find_image_id`."""
         with ImageArchive(self._find(image).path) as archive:
             return str(archive.entry["digest"])
+
+    def find_image_config(self, image: str) -> ConfigSection:
+        """See `Engine.find_image_config`."""
+        with ImageArchive(self._find(image).path) as archive:
+            return archive.config.config or ConfigSection()
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """See `Engine.read_file`."""
+        with ImageArchive(self._find(image).path) as archive:
+            found = (dict(archive.files(layer)).get(path.lstrip("/")) for layer in reversed(archive.layers))
+            return next((content for content in found if content is not None), None)
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
+import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -27,8 +30,9 @@ from builder.errors import BuilderError, EngineError
 from builder.http import LimitedAdapter, RefusedError
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content, serve
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
-from builder.parse import Document, fields_or_raise
+from builder.parse import Document, fields_or_raise, parse_or_raise
 
 _FULL: Final = "no space left on device"
 _SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
@@ -41,6 +45,7 @@ class _Image(Document):
     """The answer to `GET /images/{name}/json` (Docker Engine API)."""
 
     id: str = Field(alias="Id")
+    config: ConfigSection | None = Field(None, alias="Config")
 
 
 class _Info(Document):
@@ -148,6 +153,13 @@ class DockerEngine:
 
     def find_image_id(self, image: str) -> str:
         """See `Engine.find_image_id`."""
+        return self._inspect(image).id
+
+    def find_image_config(self, image: str) -> ConfigSection:
+        """See `Engine.find_image_config`."""
+        return self._inspect(image).config or ConfigSection()
+
+    def _inspect(self, image: str) -> _Image:
         try:
             with self._engine_errors():
                 answer = self._client.api.inspect_image(image)  # type: ignore[no-untyped-call]
@@ -155,7 +167,23 @@ class DockerEngine:
             raise EngineError(
                 f"no image {image} in the engine", hint="build it, or pull it with docker pull"
             ) from error
-        return fields_or_raise(_Image, answer, _malformed()).id
+        return parse_or_raise(_Image, json.dumps(answer), _malformed())
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """See `Engine.read_file`. From a container that never runs."""
+        with self._engine_errors():
+            container = self._client.containers.create(image, ["true"], network_mode="none", labels=_labels(image))
+            try:
+                stream, _ = container.get_archive(path)
+                packed = b"".join(stream)
+            except docker.errors.NotFound:
+                return None
+            finally:
+                container.remove(force=True, v=True)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            entry = tar.next()
+            content = tar.extractfile(entry) if entry and entry.isreg() else None
+            return content.read() if content else None
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""

@@ -19,7 +19,7 @@ from builder.engine.protocol import ContainerExit, NotPossibleError
 from builder.errors import EngineError
 from builder.matrix.model import Platform
 from builder.oci.loopback import Content
-from builder.oci.manifest import ImageConfig
+from builder.oci.manifest import ConfigSection, ImageConfig
 from builder.oci.reference import Digest, ImageRef
 from builder.parse import parse_or_raise
 from builder.process import ProcessGroup
@@ -115,6 +115,14 @@ class NativeEngine:
     def find_image_id(self, image: str) -> str:
         """See `Engine.find_image_id`."""
         return str(self._find(image).manifest.digest)
+
+    def find_image_config(self, image: str) -> ConfigSection:
+        """See `Engine.find_image_config`."""
+        return self._find(image).config.config or ConfigSection()
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """See `Engine.read_file`. Images are those of this run alone, and what is in them is known."""
+        raise EngineError(f"without an engine, {image} is not read", hint=_BUILDKIT_ONLY)
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`. What was unpacked is not packed again."""
