@@ -151,6 +151,8 @@ def _run_inside(subject: Subject, names: Collection[str]) -> tuple[Check, ...]:
         checks = run_inside(subject, names, volume)
     limits = subject.engine.limits  # what the container had that it should not have
     return tuple(
-        replace(check, evidence="; ".join([check.evidence, *limits])) if check.verdict != "skipped" else check
+        check.model_copy(update={"evidence": "; ".join([check.evidence, *limits])})
+        if check.verdict != "skipped"
+        else check
         for check in checks
     )
