@@ -54,6 +54,7 @@ JOURNAL_LABEL: Final = f"{LABELS}.journal"
 LEASE_LABEL: Final = f"{LABELS}.lease"
 PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601
 KEY_LENGTH: Final = 12
+UNVERIFIED: Final = "unverified"  # what the tag of an image ends with that has not passed its checks yet
 
 # Labels of the containers and volumes of a verification, by which the leftovers of a killed run can be found.
 VERIFY_LABEL: Final = LABELS

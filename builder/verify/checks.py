@@ -41,6 +41,6 @@ def _search_saved(subject: Subject, saved: Path | None) -> str:
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
         path = saved or Path(scratch, "image.tar")
         if saved is None:
-            subject.engine.save(subject.image, path)
+            subject.engine.save(subject.facts.image, path)
         with ImageArchive(path) as archive:
             return search_image(archive, subject.inputs, subject.engine.raise_if_stopped)

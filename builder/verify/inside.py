@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -43,48 +43,55 @@ class Results(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """The image that is verified, in the engine; `content` is the image as it was assembled, or saved to an archive.
+class Facts:
+    """What is known of an image outside of it: its reference, its id, what its config sets, and what is in its files.
 
-    `vouched` is what is known of its files. A `thorough` verification compiles all bytecode again, which nobody needs
-    who has just made the image.
+    `variables` are those that it was planned with; None if nobody knows. A `thorough` verification compiles all
+    bytecode again, which nobody needs who has just made the image.
     """
 
-    engine: Engine
     image: str
     id: str
     config: ConfigSection
     checkout: Checkout | None
-    inputs: BuildInputs
     vouched: Vouched
-    content: AssembledImage | Path | None
+    variables: Mapping[str, str] | None = None
     thorough: bool = False
 
 
-def expectation(subject: Subject, names: Collection[str]) -> Expectation:
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The image that is verified, in the engine; `content` is the image as it was assembled, or saved to an archive."""
+
+    engine: Engine
+    facts: Facts
+    inputs: BuildInputs
+    content: AssembledImage | Path | None
+
+
+def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
     """What the script is to expect of the image, with the checks of these names."""
-    labels = subject.config.labels or {}
-    variables = dict(pair.split("=", 1) for pair in subject.config.variables or () if "=" in pair)
-    planned = subject.content.rendered.plan.environment if isinstance(subject.content, AssembledImage) else VARIABLES
-    allowed = {name: [value] for name, value in planned.items()}
-    if planned is VARIABLES:
+    labels = facts.config.labels or {}
+    variables = dict(pair.split("=", 1) for pair in facts.config.variables or () if "=" in pair)
+    allowed = {name: [value] for name, value in (facts.variables or VARIABLES).items()}
+    if facts.variables is None:
         allowed["UV_LINK_MODE"] = list(LINK_MODES)
-    checkout = subject.checkout
+    checkout = facts.checkout
     return Expectation(
-        image=subject.image,
-        id=subject.id,
+        image=facts.image,
+        id=facts.id,
         variables=allowed,
         foreign=FOREIGN_VARIABLES,
         uv=labels.get(f"{LABELS}.uv", ""),
         python=variables.get("PYTHON_VERSION", ""),
-        packages=dict(subject.vouched.packages),
-        trees=subject.vouched.trees,
-        complete=subject.vouched.is_complete,
-        unvouched=subject.vouched.faults,
+        packages=dict(facts.vouched.packages),
+        trees=facts.vouched.trees,
+        complete=facts.vouched.is_complete,
+        unvouched=facts.vouched.faults,
         sync=_sync(checkout),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
-        thorough=subject.thorough,
+        thorough=facts.thorough,
         checks=[name for name in INSIDE if name in names],
     )
 
@@ -103,7 +110,13 @@ def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[C
     results = "/tmp/builder-results.json"  # noqa: S108 - a path in the container
     script = f"sh {BUILDS}/{SCRIPT} {results}\necho\necho {mark}\ncat {results}"
     exited = subject.engine.run(
-        subject.image, script, volume=volume, target=BUILDS, workdir=f"{BUILDS}/{PROJECT}", user=None, seconds=SECONDS
+        subject.facts.image,
+        script,
+        volume=volume,
+        target=BUILDS,
+        workdir=f"{BUILDS}/{PROJECT}",
+        user=None,
+        seconds=SECONDS,
     )
     return tuple(_read(subject, [name for name in INSIDE if name in names], exited, mark))
 
@@ -116,7 +129,7 @@ def _read(subject: Subject, names: Collection[str], exited: ContainerExit, mark:
         found = {}
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     tail = " / ".join(lines[-4:]) or f"exit code {exited.exit_code}"
-    entry_point = shlex.join(subject.config.entry_point or ())
+    entry_point = shlex.join(subject.facts.config.entry_point or ())
     reason = f"ENTRYPOINT {entry_point} runs no job: {tail}" if entry_point else f"the image runs no checks: {tail}"
     if found and len(found) < len(names):
         reason = f"not run: {' / '.join(check.evidence for check in found.values())}: {tail}"

@@ -17,14 +17,14 @@ from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage
 from builder.layer.store import LayerStore
-from builder.oci.manifest import digest_of
+from builder.oci.manifest import ConfigSection, digest_of
 from builder.oci.reference import Digest
 from builder.verify.checkout import Checkout, checkout_tar
 from builder.verify.checks import CHECKS, NO_SECRETS, no_secrets
-from builder.verify.inside import SCRIPT, Check, Subject, expectation, run_inside
+from builder.verify.inside import SCRIPT, Check, Facts, Subject, expectation, run_inside
 from builder.verify.script import verify_script
 from builder.verify.search import BuildInputs
-from builder.verify.vouch import Vouched, vouched_by_layers, vouched_by_lock
+from builder.verify.vouch import vouched_by_layers, vouched_by_lock
 
 Built = BuiltImage | AssembledImage
 
@@ -49,7 +49,7 @@ class VerifiedImage:
     @property
     def content(self) -> AssembledImage | Path:
         """The image as it was assembled, or the archive in which the engine saved it."""
-        return _content(self.built)
+        return content_of(self.built)
 
 
 class FailedVerification(VerifyError):  # noqa: N818 - a verdict
@@ -74,25 +74,26 @@ def verify(
     on_check: Callable[[str], None] = lambda _: None,
 ) -> VerifiedImage:
     """Run every check on a built image; raise FailedVerification if one fails."""
-    assembled = built if isinstance(built, AssembledImage) else None
     image = str(built.rendered.immutable_tag)
-    subject = Subject(
-        engine=engine, image=image, id=engine.find_image_id(image), config=engine.find_image_config(image),
-        checkout=checkout, inputs=inputs, vouched=_vouched(built.rendered, assembled, engine), content=_content(built),
-    )  # fmt: skip
+    found, config = engine.find_image_id(image), engine.find_image_config(image)
+    facts = facts_of(built, image, found, config, checkout)
+    if isinstance(built, AssembledImage) and found not in {str(built.digest), str(digest_of(built.config_bytes))}:
+        foreign = (f"the engine has {found} under the tag, not the image that was assembled",)
+        facts = replace(facts, vouched=replace(facts.vouched, faults=foreign))
+    subject = Subject(engine=engine, facts=facts, inputs=inputs, content=content_of(built))
     checks = run_checks(subject, on_check=on_check)
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)
 
 
-def _vouched(rendered: RenderedImage, assembled: AssembledImage | None, engine: Engine) -> Vouched:
-    """What is known of an image that was just made; the engine must have that very image."""
-    vouched = vouched_by_layers(rendered, assembled)
-    found = engine.find_image_id(str(rendered.immutable_tag))
-    if assembled is None or found in {str(assembled.digest), str(digest_of(assembled.config_bytes))}:
-        return vouched
-    return replace(vouched, faults=(f"the engine has {found} under the tag, not the image that was assembled",))
+def facts_of(built: Built, image: str, identity: str, config: ConfigSection, checkout: Checkout) -> Facts:
+    """What is known of an image that was just made: what its layers had in them when they were inspected."""
+    assembled = built if isinstance(built, AssembledImage) else None
+    return Facts(
+        image=image, id=identity, config=config, checkout=checkout,
+        vouched=vouched_by_layers(built.rendered, assembled), variables=built.rendered.plan.environment,
+    )  # fmt: skip
 
 
 def subject_of(
@@ -110,14 +111,16 @@ def subject_of(
         hint = "name an image that `builder build` built"
         raise VerifyError(f"{image} was not built by builder: it has no {SELECTION}", hint=hint)
     lock = checkout.lock if checkout else None
-    return Subject(
-        engine=engine, image=image, id=identity, config=engine.find_image_config(image), checkout=checkout,
-        inputs=inputs, vouched=vouched_by_lock(recorded.decode(errors="replace"), f"{image}: {SELECTION}", lock, store),
-        content=None, thorough=not store.has_image(Digest.from_str(identity)),
+    facts = Facts(
+        image=image, id=identity, config=engine.find_image_config(image), checkout=checkout,
+        vouched=vouched_by_lock(recorded.decode(errors="replace"), f"{image}: {SELECTION}", lock, store),
+        thorough=not store.has_image(Digest.from_str(identity)),
     )  # fmt: skip
+    return Subject(engine=engine, facts=facts, inputs=inputs, content=None)
 
 
-def _content(built: Built) -> AssembledImage | Path:
+def content_of(built: Built) -> AssembledImage | Path:
+    """The image as it was assembled, or as the engine saved it."""
     return built if isinstance(built, AssembledImage) else built.archive
 
 
@@ -142,11 +145,11 @@ def run_checks(
 
 def _run_inside(subject: Subject, names: Collection[str]) -> tuple[Check, ...]:
     """Run checks in a container of the image."""
-    script = verify_script(expectation(subject, names))
+    script = verify_script(expectation(subject.facts, names))
     files = {SCRIPT: script.encode()}
     with (
-        checkout_tar(subject.checkout, files) as content,
-        subject.engine.volume(subject.image, BUILDS, content) as volume,
+        checkout_tar(subject.facts.checkout, files) as content,
+        subject.engine.volume(subject.facts.image, BUILDS, content) as volume,
     ):
         checks = run_inside(subject, names, volume)
     limits = subject.engine.limits  # what the container had that it should not have

@@ -16,7 +16,7 @@ from typing import Final
 
 from builder.contract import VENV
 from builder.verify.probes.main import LANES, LATER
-from builder.verify.probes.report import junit
+from builder.verify.probes.report import Result, junit
 
 INSIDE: Final = tuple(name for checks in (*LANES, LATER) for name, _ in checks)
 _END: Final = "END-OF-A-FILE-OF-BUILDER"
@@ -60,7 +60,7 @@ class Expectation:
 def verify_script(expected: Expectation) -> str:
     """Return the script's text."""
     files = {path.relative_to(_PACKAGE.parent).as_posix(): path.read_text(encoding="utf-8") for path in _modules()}
-    fault = {"name": "contract", "verdict": "failed", "evidence": _DUMB, "seconds": 0.0}
+    fault: Result = {"name": "contract", "verdict": "failed", "evidence": _DUMB, "seconds": 0.0}
     table = json.dumps(asdict(expected), indent=1, sort_keys=True) + "\n"
     without_python = {"image": expected.image, "id": expected.id, "checks": [fault]}
     return "\n".join(

@@ -13,8 +13,8 @@ from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation
 from builder.run import CellResult, Publication
+from builder.verify.inside import Check
 from builder.verify.record import EngineImage
-from builder.verify.runner import Check
 
 
 def diff_json(found: Difference) -> dict[str, Any]:

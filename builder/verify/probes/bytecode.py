@@ -143,6 +143,6 @@ def means_the_same(path: str) -> bool:
         return True
     try:
         with open(importlib.util.cache_from_source(path), "rb") as file:
-            return marshal.loads(file.read()[16:]) == code
+            return bool(marshal.loads(file.read()[16:]) == code)
     except (OSError, ValueError, EOFError, TypeError):
         return False

@@ -181,10 +181,16 @@ def any_user(expected: Expected, job: Shell) -> str:
     """What jobs do passes for a user who is not root and not in the passwd file."""
     if os.getuid():
         return "all checks ran as uid %d" % os.getuid()
-    other = job.as_user(UNKNOWN_USER)
-    started = other.run("true")
-    if started.code:
-        raise Skipped("not possible here: nothing runs as uid %d: %s" % (UNKNOWN_USER, started.tail))
+    with job.as_user(UNKNOWN_USER) as other:
+        started = other.run("true")
+        if started.code:
+            raise Skipped("not possible here: nothing runs as uid %d: %s" % (UNKNOWN_USER, started.tail))
+        try_as(expected, other)
+    return "sync-frozen, second-environment and uv-pip pass for uid %d" % UNKNOWN_USER
+
+
+def try_as(expected: Expected, other: Shell) -> None:
+    """Do what jobs do; raise Failed if that fails, or if the user may not write."""
     for name, check in (("sync-frozen", sync_frozen), ("second-environment", second_environment), ("uv-pip", uv_pip)):
         try:
             check(expected, other)
@@ -193,7 +199,6 @@ def any_user(expected: Expected, job: Shell) -> str:
     script = "[ -w %s ] && [ -w %s ]" % (CACHE, VENV)
     if other.run(script).code:
         raise Failed("uid %d may not write to %s and %s" % (UNKNOWN_USER, CACHE, VENV))
-    return "sync-frozen, second-environment and uv-pip pass for uid %d" % UNKNOWN_USER
 
 
 def unchanged(command: str) -> str:

@@ -26,7 +26,8 @@ def junit(image: str, results: List[Result]) -> bytes:
             ElementTree.SubElement(case, "skipped")
         else:
             ElementTree.SubElement(case, "system-out").text = evidence
-    return ElementTree.tostring(suites, encoding="utf-8")
+    text: bytes = ElementTree.tostring(suites, encoding="utf-8")
+    return text
 
 
 def xml_text(text: str) -> str:

@@ -5,13 +5,14 @@ The modules of this folder run inside images, with nothing but the image's own P
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 UNKNOWN_USER = 12345  # in no passwd file
 SECONDS = 300  # a script that takes longer fails
@@ -88,9 +89,18 @@ class Shell:
         self.folder = folder
         self.user = user
 
-    def as_user(self, user: int) -> Shell:
-        """The same one as another user, which takes root."""
-        return Shell(self.top, self.folder, user)
+    @contextlib.contextmanager
+    def as_user(self, user: int) -> Iterator[Shell]:
+        """The same one as another user, which takes root, in a copy of the checkout that is open to all users."""
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = os.path.join(scratch, "project")
+            shutil.copytree(self.top, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+            os.chmod(scratch, 0o777)
+            for folder, _, names in os.walk(copy):
+                for path in [folder, *(os.path.join(folder, name) for name in names)]:
+                    if not os.path.islink(path):
+                        os.chmod(path, os.stat(path).st_mode | (0o777 if path == folder else 0o666))
+            yield Shell(copy, self.folder, user)
 
     def run(self, script: str, variables: Optional[Mapping[str, str]] = None) -> Ended:
         """Run a shell script, which ends at the first command that fails."""
