@@ -97,7 +97,7 @@ def test_cell_that_nobody_pushed_is_named(nightly: Nightly, seeds: Seeds) -> Non
 
 
 def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: Seeds) -> None:
-    """Broken: a child pipeline builds existing images, omits a cell, verifies elsewhere, or moves the tags too early."""
+    """Broken: a child pipeline builds existing images, omits a cell, verifies another image, or moves tags too early."""
     keywords = "image: registry.example.com/cli:1\ntags: [docker]\nservices: []\nbefore_script:\n  - set -u\n"
     (nightly.folder / "job.yml").write_text(keywords)
     first = of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml")
@@ -164,6 +164,7 @@ def handed_over(nightly: Nightly) -> str:
 def verify_in_a_job(nightly: Nightly, job: dict[str, Any], image: str) -> None:
     """Run the script of a job on the image, in the checkout, as an unprivileged runner does; read its report."""
     (script,) = job["script"]
+    nightly.folder.chmod(0o777)  # as a runner's checkout
     pull = docker("pull", "--quiet", image)
     try:
         volume = f"{nightly.folder}:/builds/nightly"

@@ -40,8 +40,8 @@ def error(folder: Path, content: str | None) -> BuilderError:
     if content is not None:
         (folder / CELL).mkdir()
         (folder / CELL / "results.json").write_text(content)
+    store = LayerStore(folder=folder / "store")
     with pytest.raises(BuilderError) as raised:
-        store = LayerStore(folder=folder / "store")
         accept([STATE], folder, Registries(Mirrors()), repositories=None, store=store)
     return raised.value
 

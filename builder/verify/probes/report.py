@@ -9,7 +9,7 @@ Result = Dict[str, Union[str, float]]  # name, verdict (passed, failed or skippe
 
 
 def junit(image: str, results: List[Result]) -> bytes:
-    """JUnit XML, in the form of the schema that Jenkins publishes: a suite with a case for each check."""
+    """JUnit XML (junit-4.xsd of Jenkins, which GitLab reads too): one suite, with a case for each check."""
     counts = {verdict: sum(each["verdict"] == verdict for each in results) for verdict in ("failed", "skipped")}
     seconds = "%.3f" % sum(float(each["seconds"]) for each in results)
     totals = {"tests": str(len(results)), "failures": str(counts["failed"]), "errors": "0", "time": seconds}
@@ -20,10 +20,10 @@ def junit(image: str, results: List[Result]) -> bytes:
         attributes = {"name": name, "classname": image, "time": "%.3f" % float(each["seconds"])}
         case = ElementTree.SubElement(suite, "testcase", attributes)
         if each["verdict"] == "failed":
-            failure = ElementTree.SubElement(case, "failure", {"message": evidence.splitlines()[0] if evidence else ""})
-            failure.text = evidence
+            first = evidence.splitlines()[0] if evidence else ""
+            ElementTree.SubElement(case, "failure", {"type": "failed", "message": first}).text = evidence
         elif each["verdict"] == "skipped":
-            ElementTree.SubElement(case, "skipped")
+            ElementTree.SubElement(case, "skipped").text = evidence
         else:
             ElementTree.SubElement(case, "system-out").text = evidence
     text: bytes = ElementTree.tostring(suites, encoding="utf-8")
