@@ -19,6 +19,7 @@ from builder.layer.assemble import AssembledImage
 from builder.layer.build import CellWork, LayeredBuild
 from builder.lock.select import select_all
 from builder.oci.manifest import digest_of
+from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.release.journal import Promotion, journal_of
 from builder.release.promote import PlannedImage, Promotable, plan_moves
@@ -63,6 +64,7 @@ class CellResult:
     log: Path | None = None
     built: Built | None = None
     verified: VerifiedImage | EngineImage | None = None
+    handed_over: ImageRef | None = None  # the tag and digest of an image that a job is to verify
     checks: tuple[Check, ...] = ()
     published: Promotable | PlannedImage | None = None
     error: BuilderError | None = None
@@ -252,9 +254,10 @@ def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
 def _hand_over(result: CellResult, built: Built, checkout: Checkout, publisher: Publisher, folder: Path) -> CellResult:
     with result.watch.measure("send"):
         digest = publisher.push_unverified(built)
-    if digest:
-        hand_over(built, digest, checkout, folder)
-    return replace(result, outcome="handed-over")
+    if digest is None:
+        return result
+    hand_over(built, digest, checkout, folder)
+    return replace(result, handed_over=built.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
 
 
 def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:

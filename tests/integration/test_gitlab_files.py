@@ -97,7 +97,7 @@ def test_cell_that_nobody_pushed_is_named(nightly: Nightly, seeds: Seeds) -> Non
 
 
 def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: Seeds) -> None:
-    """Broken: a child pipeline builds existing images, omits a cell, verifies another image, or moves tags too early."""
+    """Broken: a child pipeline builds existing images, omits one, verifies another image, or moves tags too early."""
     keywords = "image: registry.example.com/cli:1\ntags: [docker]\nservices: []\nbefore_script:\n  - set -u\n"
     (nightly.folder / "job.yml").write_text(keywords)
     first = of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml")

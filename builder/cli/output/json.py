@@ -140,6 +140,8 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
 
 
 def _digest(result: CellResult) -> str | None:
+    if result.handed_over:
+        return str(result.handed_over.digest)
     made = result.published or result.built or (result.verified if isinstance(result.verified, EngineImage) else None)
     return str(made.digest) if made else None
 
