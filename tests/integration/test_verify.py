@@ -60,7 +60,7 @@ DAMAGES = {
     "bytecode is missing": Damage("bytecode", "RUN rm -r /opt/uv/venv/lib/python3*/site-packages/pandas/__pycache__"),
     "bytecode is stale": Damage("bytecode", "RUN echo '# changed' >> /opt/uv/venv/lib/python3.13/site-packages/six.py"),
     "the standard library lost its bytecode": Damage("bytecode", "RUN rm -r /usr/local/lib/python3.13/__pycache__"),
-    "only root may write": Damage("any-user", "RUN chmod -R go-w /opt/uv/cache"),
+    "only root may write": Damage("any-user", "RUN chmod go-w /opt/uv/cache"),
     "a package too many": Damage("installed-set", "RUN cp -r /opt/uv/venv/lib/python3.13/site-packages/six-*.dist-info "
                                  "/opt/uv/venv/lib/python3.13/site-packages/stranger-1.dist-info && "
                                  "sed -i 's/^Name: .*/Name: stranger/' "

@@ -75,10 +75,10 @@ def files(expected: Expected, job: Shell) -> str:
 
 
 def closed_files() -> Iterator[str]:
-    """Yield what other users cannot read, in the environment, the cache and the standard library."""
-    for top in ("/opt/uv", os.path.dirname(os.__file__)):
+    """Yield what other users cannot read in the environment, the cache and the standard library, or not write to."""
+    for top, needed in ((VENV, 0o007), (CACHE, 0o007), (os.path.dirname(os.__file__), 0o005)):
         for folder, _, names in os.walk(top):
-            if os.stat(folder).st_mode & 0o005 != 0o005:
+            if os.stat(folder).st_mode & needed != needed:
                 yield folder
             for name in names:
                 mode = os.lstat(os.path.join(folder, name)).st_mode
