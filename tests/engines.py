@@ -51,11 +51,6 @@ class Recording:
         assert image == self.requests[-1].tag
         archives.oci(path, LAYER)
 
-    @property
-    def limits(self) -> tuple[str, ...]:
-        """None: no container runs."""
-        return ()
-
     def check(self) -> None:
         """Not used."""
         _unused()

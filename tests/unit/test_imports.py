@@ -30,7 +30,7 @@ ORDER = (
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)
 ONLY_IN = {
-    "docker": {"engine.docker"},
+    "docker": {"engine.docker", "engine.docker_client"},
     "subprocess": {"process", "verify.probes"},  # which runs inside images
     "click": {"cli"},
 }
