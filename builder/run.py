@@ -124,7 +124,8 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
 
     Raises InterruptedRun on Ctrl-C, after it has stopped every process.
     """
-    context.engine.check()
+    if context.later is None or context.settings.attested:  # else layers are made and sent, and nothing runs
+        context.engine.check()
     if context.settings.attested:
         context.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:

@@ -83,9 +83,7 @@ class Recording:
         """Not used."""
         _unused()
 
-    def run(
-        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> ContainerExit:
+    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
         """Not used."""
         _unused()
 

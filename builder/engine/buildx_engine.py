@@ -139,9 +139,7 @@ class BuildxEngine:
                 _unpack(saved, Path(scratch, "image"))
             yield scratch
 
-    def run(
-        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> ContainerExit:
+    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
         """See `Engine.run`."""
         with self._find(image).turn, tempfile.TemporaryDirectory(dir=volume) as scratch:
             started = time.monotonic()
@@ -151,7 +149,7 @@ class BuildxEngine:
                 # Unlike a container, a build step ignores the entry point.
                 entry_point = (archive.config.config and archive.config.config.entry_point) or ()
             argv = [*entry_point, "timeout", f"{seconds:.0f}", "sh", "-c", f"cd {shlex.quote(workdir)}\n{script}"]
-            dockerfile.write_text(_dockerfile(argv, target=target, user=user), encoding="utf-8")
+            dockerfile.write_text(_dockerfile(argv, target=target), encoding="utf-8")
             options = ["--platform", self._find(image).platform, "--build-context", f"image={context}"]
             # A step with a cached result would not run.
             options += ["--no-cache", "--output", "type=cacheonly", "--file", str(dockerfile), f"{volume}/context"]
@@ -177,12 +175,10 @@ def _unpack(content: IO[bytes], folder: Path) -> None:
         tar.extractall(folder)  # noqa: S202
 
 
-def _dockerfile(argv: list[str], *, target: str, user: str | None) -> str:
+def _dockerfile(argv: list[str], *, target: str) -> str:
     """A Dockerfile whose only step runs the command without a network. /tmp is a mount too, to keep the cache small."""
     mounts = " ".join(f"--mount=type=bind,source={path},target={path},rw" for path in (target, "/tmp"))  # noqa: S108
-    return "\n".join(
-        ["FROM image", *([f"USER {user}"] if user else []), f"RUN --network=none {mounts} {json.dumps(argv)}", ""]
-    )
+    return f"FROM image\nRUN --network=none {mounts} {json.dumps(argv)}\n"
 
 
 @dataclass(kw_only=True)

@@ -214,7 +214,6 @@ class DockerEngine:
         volume: str,
         target: str,
         workdir: str,
-        user: str | None,
         seconds: float,
     ) -> ContainerExit:
         """See `Engine.run`."""
@@ -225,7 +224,6 @@ class DockerEngine:
                 mounts=[Mount(target=target, source=volume, type="volume")],
                 working_dir=workdir,
                 network_mode="none",
-                user=user,
                 labels=_labels(image),
                 log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG),
             )

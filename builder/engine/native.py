@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
-from builder.engine.protocol import ContainerExit, NotPossibleError
+from builder.engine.protocol import ContainerExit
 from builder.errors import EngineError
 from builder.matrix.model import Platform
 from builder.oci.loopback import Content
@@ -144,21 +144,17 @@ class NativeEngine:
             file.flush()
             yield file.name
 
-    def run(
-        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> ContainerExit:
-        """See `Engine.run`. Raises NotPossibleError for a user whose id this machine does not allow."""
+    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
+        """See `Engine.run`."""
         found = self._unpacked[self._find(image).manifest.digest]
         section = found.config.config
-        if user and not self._roots.confinement.abilities.ids:
-            raise NotPossibleError(f"no program runs as user {user}: {self.limits[-1]}")
         with self._roots.scratch() as scratch:
             output = scratch / "output"
             program = Program(
                 argv=(*((section and section.entry_point) or ()), "sh", "-c", script),
                 environment=found.config.environment,
                 workdir=workdir,
-                user=user or (section and section.user) or "",
+                user=(section and section.user) or "",
                 network=False,
                 seconds=seconds,
                 output=str(output),

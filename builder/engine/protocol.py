@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from builder.engine.buildx import BuildRequest
-from builder.errors import EngineError
 from builder.oci.loopback import Content
 from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
@@ -21,10 +20,6 @@ class ContainerExit:
 
     exit_code: int
     output: str
-
-
-class NotPossibleError(EngineError):
-    """A container needs what this machine does not allow; `str()` says what, and why."""
 
 
 class Engine(Protocol):
@@ -72,7 +67,6 @@ class Engine(Protocol):
         volume: str,
         target: str,
         workdir: str,
-        user: str | None,
         seconds: float,
     ) -> ContainerExit:
         """Run a shell script in a new container, as a CI runner does but without a network; remove the container.

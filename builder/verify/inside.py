@@ -115,7 +115,6 @@ def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[C
         volume=volume,
         target=BUILDS,
         workdir=f"{BUILDS}/{PROJECT}",
-        user=None,
         seconds=SECONDS,
     )
     return tuple(_read(subject, [name for name in INSIDE if name in names], exited, mark))
