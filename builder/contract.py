@@ -4,11 +4,41 @@ from __future__ import annotations
 
 from typing import Final
 
-# Paths in an image. The templates take them from here.
+# Paths in an image. The templates take them from here, and so does the script that checks images.
 VENV: Final = "/opt/uv/venv"
 CACHE: Final = "/opt/uv/cache"
 SELECTION: Final = "/opt/uv/pylock.toml"
 STATUS: Final = "/usr/local/bin/prebuilt-status"
+
+# The variables that an image sets, besides PATH. The matrix may choose another link mode.
+LINK_MODES: Final = ("copy", "hardlink", "symlink", "clone")
+VARIABLES: Final = {
+    "UV_PROJECT_ENVIRONMENT": VENV,
+    "UV_CACHE_DIR": CACHE,
+    "UV_PYTHON": f"{VENV}/bin/python",
+    "UV_PYTHON_DOWNLOADS": "never",
+    "UV_LINK_MODE": LINK_MODES[0],
+    "VIRTUAL_ENV": VENV,
+}
+# Variables that would make Python or uv use other files than those of the image, or do work that is done.
+FOREIGN_VARIABLES: Final = (
+    "LD_PRELOAD",
+    "PIP_PREFIX",
+    "PIP_TARGET",
+    "PIP_USER",
+    "PYTHONHOME",
+    "PYTHONOPTIMIZE",
+    "PYTHONPATH",
+    "PYTHONPLATLIBDIR",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONSTARTUP",
+    "UV_COMPILE_BYTECODE",
+    "UV_CONFIG_FILE",
+    "UV_MANAGED_PYTHON",
+    "UV_NO_CACHE",
+    "UV_NO_OFFLINE",
+    "UV_PYTHON_PREFERENCE",
+)
 
 # Where a runner mounts a job's files, and the folders that verification creates there.
 BUILDS: Final = "/builds"
@@ -24,6 +54,7 @@ JOURNAL_LABEL: Final = f"{LABELS}.journal"
 LEASE_LABEL: Final = f"{LABELS}.lease"
 PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601
 KEY_LENGTH: Final = 12
+UNVERIFIED: Final = "unverified"  # what the tag of an image ends with that has not passed its checks yet
 
 # Labels of the containers and volumes of a verification, by which the leftovers of a killed run can be found.
 VERIFY_LABEL: Final = LABELS
@@ -32,6 +63,7 @@ VERIFIED_IMAGE_LABEL: Final = f"{LABELS}.image"
 # Annotations of a layer in a manifest: its key (see `builder.layer.plan`), and the digest of its tar, uncompressed.
 LAYER_KEY: Final = f"{LABELS}.layer"
 LAYER_DIFF_ID: Final = f"{LABELS}.diff-id"
+LAYER_TREES: Final = f"{LABELS}.trees"  # the digests of the wheels in it, as JSON
 LAYERS_NAME: Final = "layers"  # the repository of layers, below that of the images
 
 JOURNAL_TAG: Final = "builder-journal"

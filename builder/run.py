@@ -19,6 +19,7 @@ from builder.layer.assemble import AssembledImage
 from builder.layer.build import CellWork, LayeredBuild
 from builder.lock.select import select_all
 from builder.oci.manifest import digest_of
+from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.release.journal import Promotion, journal_of
 from builder.release.promote import PlannedImage, Promotable, plan_moves
@@ -27,13 +28,16 @@ from builder.release.state import RegistryState
 from builder.request import Project, today
 from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
+from builder.verify.handover import check_outside, hand_over
+from builder.verify.inside import Check
 from builder.verify.record import EngineImage, find_verified, record_verified
-from builder.verify.runner import Built, Check, FailedVerification, VerifiedImage, verify
+from builder.verify.runner import Built, FailedVerification, VerifiedImage, verify
 from builder.verify.search import BuildInputs
 
 Outcome = Literal[
-    "planned", "up-to-date", "built", "verified", "pushed", "build-failed", "verify-failed", "push-failed"
-]
+    "planned", "up-to-date", "built", "verified", "pushed", "handed-over", "build-failed", "verify-failed",
+    "push-failed",
+]  # fmt: skip
 PromoteMode = Literal["all", "passed", "none"]
 
 
@@ -60,6 +64,7 @@ class CellResult:
     log: Path | None = None
     built: Built | None = None
     verified: VerifiedImage | EngineImage | None = None
+    handed_over: ImageRef | None = None  # the tag and digest of an image that a job is to verify
     checks: tuple[Check, ...] = ()
     published: Promotable | PlannedImage | None = None
     error: BuilderError | None = None
@@ -77,6 +82,7 @@ class Publication:
 class RunContext:
     """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
 
+    With `later`, a folder, images are pushed unverified, and what jobs need that verify them is written there.
     `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
     """
 
@@ -88,6 +94,7 @@ class RunContext:
     on_event: Callable[[ProgressEvent], None]
     publisher: Publisher | None = None
     reuse: bool = True
+    later: Path | None = None
 
 
 Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
@@ -117,7 +124,8 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
 
     Raises InterruptedRun on Ctrl-C, after it has stopped every process.
     """
-    context.engine.check()
+    if context.later is None or context.settings.attested:  # else layers are made and sent, and nothing runs
+        context.engine.check()
     if context.settings.attested:
         context.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -168,7 +176,7 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
 
 
 def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if not context.reuse or context.checkout is None:
+    if not context.reuse or context.checkout is None or context.later:
         return result
     image = find_verified(result.rendered, context.engine, context.records)
     return replace(result, verified=image, outcome="up-to-date") if image else result
@@ -190,7 +198,7 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
             rendered=result.rendered, scratch=scratch, watch=result.watch, on_step=on_step,
             upload=context.publisher.upload if context.publisher else None,
         )  # fmt: skip
-        built = context.layered.build(work, context.engine)
+        built = context.layered.build(work, None if context.later else context.engine)
     return replace(result, built=built, outcome="built")
 
 
@@ -206,8 +214,10 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         packages=packages,
         artifacts=context.layered.factory.artifacts,
         log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
-        selection={package.name: package.version for package in packages},
     )
+    if context.later:
+        checks = check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+        return replace(result, checks=checks)
     with result.watch.measure("verify"):
         verified = verify(
             result.built,
@@ -221,12 +231,14 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
 
 
 def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    for tag in result.rendered.moving_tags:
+    for tag in () if context.later else result.rendered.moving_tags:
         context.engine.tag(str(result.rendered.immutable_tag), str(tag))
     return result
 
 
 def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if context.later and context.checkout and context.publisher and result.built:
+        return _hand_over(result, result.built, context.checkout, context.publisher, context.later)
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar
@@ -238,6 +250,15 @@ def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     with result.watch.measure("send"):
         published = context.publisher.push(result.verified, content)
     return replace(result, published=published, outcome="pushed")
+
+
+def _hand_over(result: CellResult, built: Built, checkout: Checkout, publisher: Publisher, folder: Path) -> CellResult:
+    with result.watch.measure("send"):
+        digest = publisher.push_unverified(built)
+    if digest is None:
+        return result
+    hand_over(built, digest, checkout, folder)
+    return replace(result, handed_over=built.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
 
 
 def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:

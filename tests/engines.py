@@ -12,6 +12,7 @@ from typing import IO, NoReturn
 from builder.engine.buildx import BuildRequest
 from builder.engine.protocol import ContainerExit
 from builder.oci.loopback import Content
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
 from tests import archives
 
@@ -70,13 +71,19 @@ class Recording:
         """Not used."""
         _unused()
 
+    def find_image_config(self, image: str) -> ConfigSection:
+        """Not used."""
+        _unused()
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """Not used."""
+        _unused()
+
     def volume(self, image: str, target: str, content: IO[bytes]) -> contextlib.AbstractContextManager[str]:
         """Not used."""
         _unused()
 
-    def run(
-        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> ContainerExit:
+    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
         """Not used."""
         _unused()
 

@@ -163,6 +163,7 @@ class BuildOptions:
     progress: ProgressMode
     log_dir: Path
     push: bool
+    verify_later: Path | None
     promote: PromoteMode
     dry_run: bool
     provenance: Provenance | None
@@ -219,6 +220,13 @@ class BuildOptions:
     help="Where to keep each cell's log.  [default: ~/.cache/builder/logs]",
 )
 @click.option("--push", is_flag=True, help="Push what the registry lacks, then move the tags that jobs use.")
+@click.option(
+    "--verify-later",
+    type=PATH,
+    metavar="DIR",
+    help="With --push: push under tags that end in -unverified, move none, and write to DIR what jobs need that "
+    "verify the images; `builder promote --results DIR` then moves the tags.",
+)
 @dry_run_option
 @click.option(
     "--promote",
@@ -241,7 +249,9 @@ def build_command(request: Request, /, **flags: Any) -> None:
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
     options = BuildOptions(**flags)
     if options.push and options.no_verify:
-        raise UsageError("--push with --no-verify", hint="builder pushes only verified images; omit one of the two")
+        raise UsageError("--push with --no-verify", hint="omit one of the two; --verify-later verifies in another job")
+    if options.verify_later and (not options.push or options.promote == "passed"):
+        raise UsageError("--verify-later without --push, or with --promote", hint="add --push; nothing is promoted yet")
     if options.maker == "native" and (options.sbom or options.provenance):
         raise UsageError(
             "--maker native with --provenance or --sbom", hint="only BuildKit attests; omit one of the two"
@@ -296,12 +306,14 @@ def _build(
                 publisher=publisher if options.push else None,
                 records=record_folder(),
                 reuse=options.reuse,
+                later=options.verify_later,
             )
             return make_cells(cells, context, jobs=options.jobs)
 
         if not options.push:
             return Publication(results=make(rendered))
-        return build_and_publish(fetch_states(rendered, registries), make, publisher, promote=options.promote)
+        promote: PromoteMode = "none" if options.verify_later else options.promote
+        return build_and_publish(fetch_states(rendered, registries), make, publisher, promote=promote)
 
 
 def layered_build(

@@ -63,7 +63,10 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
 def pipeline_command(
     request: Request, *, keywords: Path | None, building: str, prune: bool, output: Path | None
 ) -> None:
-    """Write a child pipeline: a build job for each cell that the registry lacks, then one that moves the tags."""
+    """Write a child pipeline: jobs to build and verify each cell that the registry lacks, then one that moves the tags.
+
+    The jobs that verify run on the images themselves.
+    """
     table = job_keywords(_text(keywords), str(keywords)) if keywords else {}
     if prune and request.branch:
         raise UsageError("--prune with --branch", hint="`builder prune --branch` deletes what a branch leaves behind")
@@ -128,7 +131,7 @@ def _words(options: str) -> list[str]:
     except ValueError as error:
         raise UsageError(f"--options {options!r} cannot be read: {error}", hint="quote it as in a shell") from error
     for word in words:
-        if word.startswith(("--only", "--push", "--promote", "--json", "--dry-run")):
+        if word.startswith(("--only", "--push", "--verify-later", "--promote", "--json", "--dry-run")):
             raise UsageError(f"--options contains {word}, which builder adds to each job itself", hint="remove it")
     return words
 

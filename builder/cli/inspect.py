@@ -15,6 +15,8 @@ from builder.cli.output.messages import print_note, print_result
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
+from builder.folders import layer_folder
+from builder.layer.store import LayerStore
 from builder.matrix.schema import schema
 from builder.release.diff import compare, fetch_side, planned_side
 from builder.request import (
@@ -28,7 +30,7 @@ from builder.request import (
 )
 from builder.run import plan_images
 from builder.verify.checks import CHECKS
-from builder.verify.runner import failed_checks, run_checks
+from builder.verify.runner import failed_checks, run_checks, subject_of
 from builder.verify.search import BuildInputs
 
 
@@ -51,13 +53,10 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
             raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
     quiet = is_quiet()
     checkout = read_checkout(matrix, lock)
-    engine = DockerEngine()
-    engine.find_image_id(image)
-    checks = run_checks(
-        image, engine, checkout=checkout, only=only,
-        inputs=BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins()),
-        on_check=lambda name: None if quiet else print_note(f"… {name}"),
-    )  # fmt: skip
+    inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins())
+    store = LayerStore(folder=layer_folder())
+    subject = subject_of(image, DockerEngine(), checkout=checkout, inputs=inputs, store=store)
+    checks = run_checks(subject, only=only, on_check=lambda name: None if quiet else print_note(f"… {name}"))
     if as_json:
         click.echo(json.dumps({"image": image, "checks": [documents.check_json(check) for check in checks]}, indent=2))
     else:

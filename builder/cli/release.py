@@ -9,17 +9,20 @@ from pathlib import Path
 import click
 
 from builder.cli.build import layered_build
-from builder.cli.options import branch_option, cell_options, dry_run_option, json_option, matrix_option
+from builder.cli.options import PATH, branch_option, cell_options, dry_run_option, json_option, matrix_option
 from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
-from builder.folders import default_log_folder, record_folder
+from builder.errors import UsageError
+from builder.folders import default_log_folder, layer_folder, record_folder
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.layer.buildkit import BuildKitMaker
+from builder.layer.store import LayerStore
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
+from builder.release.accept import accept
 from builder.release.layers import fetch_unused_layers
 from builder.release.promote import fetch_rollback
 from builder.release.prune import Retention, delete_unused, fetch_candidates
@@ -55,11 +58,25 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
 
 @click.command("promote")
 @cell_options
+@click.option(
+    "--results",
+    type=PATH,
+    metavar="DIR",
+    help="The results of jobs that verified images of `builder build --verify-later DIR`: what passed is pushed.",
+)
 @dry_run_option
 @json_option
-def promote_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
+def promote_command(request: Request, *, results: Path | None, dry_run: bool, as_json: bool) -> None:
     """Move the tags that jobs use to images that the registry already has; build and push nothing."""
+    if results and dry_run:
+        raise UsageError(
+            "--results with --dry-run", hint="results give images their immutable tags; omit one of the two"
+        )
     project, registries, states = _read_states(request, "promote in", DockerEngine())
+    if results:
+        repositories, store = layer_repositories(project.matrix), LayerStore(folder=layer_folder())
+        accept(states, results, registries, repositories=repositories, store=store)
+        states = fetch_states([state.rendered for state in states], registries)
     publisher = _publisher(project, registries, dry_run=dry_run)
     _report(promote_registered(states, publisher), project, dry_run=dry_run, as_json=as_json)
 

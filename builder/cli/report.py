@@ -40,7 +40,7 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     else:
         for result in done.results:
             if result.error is None:
-                click.echo(result.rendered.moving_tags[0].familiar)
+                click.echo((result.handed_over or result.rendered.moving_tags[0]).familiar)
     for line in text.promotion_lines(done) if pushed else ():
         print_note(line)
     errors = [result.error for result in done.results if result.error]

@@ -28,6 +28,7 @@ from builder.errors import CommandError, EngineError
 from builder.oci.archive import ImageArchive
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
 
 _EXIT_CODE: Final = re.compile(r"did not complete successfully: exit code: (?P<code>\d+)")
@@ -104,6 +105,17 @@ class BuildxEngine:
         with ImageArchive(self._find(image).path) as archive:
             return str(archive.entry["digest"])
 
+    def find_image_config(self, image: str) -> ConfigSection:
+        """See `Engine.find_image_config`."""
+        with ImageArchive(self._find(image).path) as archive:
+            return archive.config.config or ConfigSection()
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """See `Engine.read_file`."""
+        with ImageArchive(self._find(image).path) as archive:
+            found = (dict(archive.files(layer)).get(path.lstrip("/")) for layer in reversed(archive.layers))
+            return next((content for content in found if content is not None), None)
+
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""
         shutil.copyfile(self._find(image).path, path)
@@ -127,9 +139,7 @@ class BuildxEngine:
                 _unpack(saved, Path(scratch, "image"))
             yield scratch
 
-    def run(
-        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> ContainerExit:
+    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
         """See `Engine.run`."""
         with self._find(image).turn, tempfile.TemporaryDirectory(dir=volume) as scratch:
             started = time.monotonic()
@@ -139,7 +149,7 @@ class BuildxEngine:
                 # Unlike a container, a build step ignores the entry point.
                 entry_point = (archive.config.config and archive.config.config.entry_point) or ()
             argv = [*entry_point, "timeout", f"{seconds:.0f}", "sh", "-c", f"cd {shlex.quote(workdir)}\n{script}"]
-            dockerfile.write_text(_dockerfile(argv, target=target, user=user), encoding="utf-8")
+            dockerfile.write_text(_dockerfile(argv, target=target), encoding="utf-8")
             options = ["--platform", self._find(image).platform, "--build-context", f"image={context}"]
             # A step with a cached result would not run.
             options += ["--no-cache", "--output", "type=cacheonly", "--file", str(dockerfile), f"{volume}/context"]
@@ -165,12 +175,10 @@ def _unpack(content: IO[bytes], folder: Path) -> None:
         tar.extractall(folder)  # noqa: S202
 
 
-def _dockerfile(argv: list[str], *, target: str, user: str | None) -> str:
+def _dockerfile(argv: list[str], *, target: str) -> str:
     """A Dockerfile whose only step runs the command without a network. /tmp is a mount too, to keep the cache small."""
     mounts = " ".join(f"--mount=type=bind,source={path},target={path},rw" for path in (target, "/tmp"))  # noqa: S108
-    return "\n".join(
-        ["FROM image", *([f"USER {user}"] if user else []), f"RUN --network=none {mounts} {json.dumps(argv)}", ""]
-    )
+    return f"FROM image\nRUN --network=none {mounts} {json.dumps(argv)}\n"
 
 
 @dataclass(kw_only=True)

@@ -1,9 +1,12 @@
-"""The Docker engine: images, containers and builds of one daemon. No other module imports docker."""
+"""The Docker engine: images, containers and builds of one daemon."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
+import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,27 +16,24 @@ from typing import IO, Annotated, Any, Final
 
 import docker
 import requests
-from docker.context import Context, ContextAPI
 from docker.models.containers import Container
 from docker.types import LogConfig, Mount
-from docker.utils import kwargs_from_env
 from pydantic import Field
-from requests.adapters import BaseAdapter
 
 from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
+from builder.engine.docker_client import connect_docker, docker_host
 from builder.engine.protocol import ContainerExit
 from builder.errors import BuilderError, EngineError
-from builder.http import LimitedAdapter, RefusedError
+from builder.http import RefusedError
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content, serve
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
-from builder.parse import Document, fields_or_raise
+from builder.parse import Document, fields_or_raise, parse_or_raise
 
 _FULL: Final = "no space left on device"
 _SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
-_TIMEOUT: Final = 60  # seconds to wait for an answer of the daemon
-_ANSWER_BYTES: Final = 256 << 20  # the largest answer, but for an image, which goes to a file
 _LOG: Final = {"max-size": "32m", "max-file": "1"}  # what is kept of a container's output
 
 
@@ -41,6 +41,7 @@ class _Image(Document):
     """The answer to `GET /images/{name}/json` (Docker Engine API)."""
 
     id: str = Field(alias="Id")
+    config: ConfigSection | None = Field(None, alias="Config")
 
 
 class _Info(Document):
@@ -90,7 +91,7 @@ class DockerEngine:
         status = {pair[0]: pair[1] for pair in answer.driver_status or ()}
         if not status.get("driver-type", "").startswith("io.containerd.snapshotter"):
             raise EngineError(
-                f"the Docker engine at {_host()} cannot store attestations: its image store is not containerd's",
+                f"the Docker engine at {docker_host()} cannot store attestations: its image store is not containerd's",
                 hint='enable it ("features": {"containerd-snapshotter": true} in daemon.json), '
                 "or omit --provenance and --sbom",
             )
@@ -110,7 +111,7 @@ class DockerEngine:
 
     def load(self, content: Content, tag: ImageRef, platform: str) -> None:
         """See `Engine.load`. An engine that does not reach this process's port, as in another machine, gets it all."""
-        if _host().startswith(_SOCKET):
+        if docker_host().startswith(_SOCKET):
             with serve(content) as source:
                 reason = self._pull(source, platform)
                 if not reason:
@@ -133,7 +134,7 @@ class DockerEngine:
             with self._engine_errors():
                 for line in self._client.api.pull(name, tag=digest, platform=platform, stream=True, decode=True):
                     if isinstance(line, dict) and "error" in line:
-                        return f"the Docker engine at {_host()} reports: {line['error']}"
+                        return f"the Docker engine at {docker_host()} reports: {line['error']}"
         except EngineError as error:
             return error.what
         except docker.errors.ImageNotFound as error:
@@ -148,6 +149,13 @@ class DockerEngine:
 
     def find_image_id(self, image: str) -> str:
         """See `Engine.find_image_id`."""
+        return self._inspect(image).id
+
+    def find_image_config(self, image: str) -> ConfigSection:
+        """See `Engine.find_image_config`."""
+        return self._inspect(image).config or ConfigSection()
+
+    def _inspect(self, image: str) -> _Image:
         try:
             with self._engine_errors():
                 answer = self._client.api.inspect_image(image)  # type: ignore[no-untyped-call]
@@ -155,7 +163,23 @@ class DockerEngine:
             raise EngineError(
                 f"no image {image} in the engine", hint="build it, or pull it with docker pull"
             ) from error
-        return fields_or_raise(_Image, answer, _malformed()).id
+        return parse_or_raise(_Image, json.dumps(answer), _malformed())
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """See `Engine.read_file`. From a container that never runs."""
+        with self._engine_errors():
+            container = self._client.containers.create(image, ["true"], network_mode="none", labels=_labels(image))
+            try:
+                stream, _ = container.get_archive(path)
+                packed = b"".join(stream)
+            except docker.errors.NotFound:
+                return None
+            finally:
+                container.remove(force=True, v=True)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            entry = tar.next()
+            content = tar.extractfile(entry) if entry and entry.isreg() else None
+            return content.read() if content else None
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""
@@ -190,7 +214,6 @@ class DockerEngine:
         volume: str,
         target: str,
         workdir: str,
-        user: str | None,
         seconds: float,
     ) -> ContainerExit:
         """See `Engine.run`."""
@@ -201,7 +224,6 @@ class DockerEngine:
                 mounts=[Mount(target=target, source=volume, type="volume")],
                 working_dir=workdir,
                 network_mode="none",
-                user=user,
                 labels=_labels(image),
                 log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG),
             )
@@ -247,7 +269,7 @@ class DockerEngine:
         with self._lock:
             if self._connected is None:
                 with self._engine_errors():
-                    self._connected = _connect(self.raise_if_stopped)
+                    self._connected = connect_docker(self.raise_if_stopped)
             client: docker.DockerClient = self._connected
             return client
 
@@ -265,16 +287,17 @@ class DockerEngine:
         except docker.errors.ImageNotFound:
             raise
         except docker.errors.APIError as error:
-            raise EngineError(f"the Docker engine at {_host()} reports: {error.explanation or error}") from error
+            raise EngineError(f"the Docker engine at {docker_host()} reports: {error.explanation or error}") from error
         except RefusedError as error:
-            raise EngineError(f"the Docker engine at {_host()} sent {error}", hint="check that it is one") from error
+            what = f"the Docker engine at {docker_host()} sent {error}"
+            raise EngineError(what, hint="check that it is one") from error
         except (docker.errors.DockerException, requests.RequestException) as error:
             if "PermissionError" in repr(error) or "Permission denied" in str(error):
                 reason, hint = "denies access to this user", "add the user to the group docker"
             else:
                 reason, hint = "does not answer", "start it, and check it with `docker info`"
             note = "" if os.environ.get("DOCKER_HOST") else " (DOCKER_HOST is not set)"
-            raise EngineError(f"the Docker engine at {_host()}{note} {reason}", hint=hint) from error
+            raise EngineError(f"the Docker engine at {docker_host()}{note} {reason}", hint=hint) from error
         except (BuilderError, OSError):
             raise
         except Exception as error:  # the SDK takes what it gets for what it expects
@@ -287,50 +310,4 @@ def _labels(image: str) -> dict[str, str]:
 
 
 def _malformed() -> EngineError:
-    return EngineError(f"the Docker engine at {_host()} sent a malformed answer", hint="update it")
-
-
-def _context() -> Context | None:
-    try:
-        return ContextAPI.get_current_context()
-    except Exception as error:  # the SDK raises bare Exception
-        raise EngineError(
-            f"Docker's current context cannot be read: {error}", hint="list the contexts with `docker context ls`"
-        ) from error
-
-
-def _host() -> str:
-    if os.environ.get("DOCKER_HOST"):
-        return os.environ["DOCKER_HOST"]
-    context = _context()
-    return str(context.Host) if context else "unix:///var/run/docker.sock"
-
-
-class _LimitedAPI(docker.APIClient):
-    """The engine's API, whose answers have limits, also those that the SDK asks for when it connects."""
-
-    def __init__(self, raise_if_stopped: Callable[[], None], **options: Any) -> None:
-        self._raise_if_stopped = raise_if_stopped
-        super().__init__(**options)
-
-    def get_adapter(self, url: str) -> BaseAdapter:
-        """Return what sends a request to the URL."""
-        adapter = super().get_adapter(url)
-        return LimitedAdapter(adapter, limit=_ANSWER_BYTES, raise_if_stopped=self._raise_if_stopped)
-
-
-class _Client(docker.DockerClient):
-    """The SDK's client, with an API of builder's."""
-
-    def __init__(self, api: _LimitedAPI) -> None:
-        self.api = api
-
-
-def _connect(raise_if_stopped: Callable[[], None]) -> docker.DockerClient:
-    """Connect as the docker command does: DOCKER_HOST first, then the context."""
-    if os.environ.get("DOCKER_HOST"):
-        options = kwargs_from_env()
-    else:
-        context = _context()
-        options = {"base_url": _host(), "tls": (context and context.TLSConfig) or False}  # type: ignore[typeddict-item]
-    return _Client(_LimitedAPI(raise_if_stopped, timeout=_TIMEOUT, version="auto", **options))
+    return EngineError(f"the Docker engine at {docker_host()} sent a malformed answer", hint="update it")

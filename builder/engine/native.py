@@ -15,11 +15,11 @@ from typing import IO, Final
 
 from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
-from builder.engine.protocol import ContainerExit, NotPossibleError
+from builder.engine.protocol import ContainerExit
 from builder.errors import EngineError
 from builder.matrix.model import Platform
 from builder.oci.loopback import Content
-from builder.oci.manifest import ImageConfig
+from builder.oci.manifest import ConfigSection, ImageConfig
 from builder.oci.reference import Digest, ImageRef
 from builder.parse import parse_or_raise
 from builder.process import ProcessGroup
@@ -116,6 +116,14 @@ class NativeEngine:
         """See `Engine.find_image_id`."""
         return str(self._find(image).manifest.digest)
 
+    def find_image_config(self, image: str) -> ConfigSection:
+        """See `Engine.find_image_config`."""
+        return _config(self._find(image), image).config or ConfigSection()
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """See `Engine.read_file`. Images are those of this run alone, and what is in them is known."""
+        raise EngineError(f"without an engine, {image} is not read", hint=_BUILDKIT_ONLY)
+
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`. What was unpacked is not packed again."""
         raise EngineError(f"without an engine, {image} cannot be saved", hint=_BUILDKIT_ONLY)
@@ -136,21 +144,17 @@ class NativeEngine:
             file.flush()
             yield file.name
 
-    def run(
-        self, image: str, script: str, *, volume: str, target: str, workdir: str, user: str | None, seconds: float
-    ) -> ContainerExit:
-        """See `Engine.run`. Raises NotPossibleError for a user whose id this machine does not allow."""
+    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
+        """See `Engine.run`."""
         found = self._unpacked[self._find(image).manifest.digest]
         section = found.config.config
-        if user and not self._roots.confinement.abilities.ids:
-            raise NotPossibleError(f"no program runs as user {user}: {self.limits[-1]}")
         with self._roots.scratch() as scratch:
             output = scratch / "output"
             program = Program(
                 argv=(*((section and section.entry_point) or ()), "sh", "-c", script),
                 environment=found.config.environment,
                 workdir=workdir,
-                user=user or (section and section.user) or "",
+                user=(section and section.user) or "",
                 network=False,
                 seconds=seconds,
                 output=str(output),

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from builder.engine.buildx import BuildRequest
-from builder.errors import EngineError
 from builder.oci.loopback import Content
+from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
 
 
@@ -20,10 +20,6 @@ class ContainerExit:
 
     exit_code: int
     output: str
-
-
-class NotPossibleError(EngineError):
-    """A container needs what this machine does not allow; `str()` says what, and why."""
 
 
 class Engine(Protocol):
@@ -51,6 +47,12 @@ class Engine(Protocol):
     def find_image_id(self, image: str) -> str:
         """Look up the id of an image in the store, `sha256:…`; raise EngineError if it is not there."""
 
+    def find_image_config(self, image: str) -> ConfigSection:
+        """Look up what an image in the store sets for containers; raise EngineError if it is not there."""
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """Read a small file of an image; None if it has no such file."""
+
     def save(self, image: str, path: Path) -> None:
         """Write an image to a tar (see `builder.oci.archive`)."""
 
@@ -65,7 +67,6 @@ class Engine(Protocol):
         volume: str,
         target: str,
         workdir: str,
-        user: str | None,
         seconds: float,
     ) -> ContainerExit:
         """Run a shell script in a new container, as a CI runner does but without a network; remove the container.

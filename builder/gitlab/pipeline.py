@@ -1,17 +1,27 @@
-"""A child pipeline for GitLab: a build job for each missing cell, then a job that moves the tags."""
+"""A child pipeline for GitLab: jobs that build each missing cell, jobs on these images that verify them, a promotion.
+
+A build job pushes an image under a tag that says that it is unverified, and hands the checks over as an artifact. The
+job that verifies it runs on the image itself, on the runner that will use it. What passed gets its immutable tag, and
+the moving tags move, when all have passed.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 import yaml
 
 from builder.errors import UsageError
 from builder.matrix.model import Cell
 from builder.release.state import RegistryState
+from builder.verify.handover import DOTENV_NAME, IMAGE_VARIABLE, RESULTS_NAME, SCRIPT_NAME
+
+FOLDER: Final = "prebuilt-verify"  # in the checkout, for what build jobs hand over
+_OF_RUNNER: Final = {"tags", "interruptible", "retry", "timeout"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +37,14 @@ class Commands:
     prune: bool = False
 
     def build(self, cell: Cell) -> str:
-        """The command that builds and pushes one cell, without moving its tags."""
+        """The command that builds and pushes one cell, without verifying it."""
         only = f"python={cell.python},base={cell.base}"
-        return _command("build", "--push", "--promote", "none", "--only", only, *self.options, *self.build_options)
+        return _command("build", "--push", "--verify-later", FOLDER, "--only", only, *self.options, *self.build_options)
 
-    def promote(self) -> str:
-        """The command that moves the tags of all cells."""
-        return _command("promote", *(word for selector in self.only for word in ("--only", selector)), *self.options)
+    def promote(self, *, verified: bool) -> str:
+        """The command that moves the tags of all cells, those among them that jobs of the pipeline have verified."""
+        only = [word for selector in self.only for word in ("--only", selector)]
+        return _command("promote", *(("--results", FOLDER) if verified else ()), *only, *self.options)
 
     def delete(self) -> list[str]:
         """The command that deletes unused images, if requested."""
@@ -41,24 +52,53 @@ class Commands:
 
 
 def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], commands: Commands) -> str:
-    """A child pipeline: a build job for each cell that the registry lacks, then a job that moves all tags.
+    """A child pipeline: jobs to build and verify each cell that the registry lacks, then one that moves all tags.
 
-    Every job gets the `keywords`: image, tags, services, …. If there is nothing to do, the only job says so.
+    Every job gets the `keywords`: image, tags, services, …; those that verify only the ones that choose the runner. If
+    there is nothing to do, the only job says so.
     """
     missing = [state.rendered.plan.cell for state in states if state.digest is None]
-    jobs: dict[str, Any] = {
-        f"build {cell.name}": {"stage": "build", **keywords, "script": [commands.build(cell)]} for cell in missing
-    }
+    jobs: dict[str, Any] = {f"build {cell.name}": _build_job(cell, keywords, commands) for cell in missing}
+    jobs |= {f"verify {cell.name}": _verify_job(cell, keywords) for cell in missing}
     if any(state.status != "up-to-date" for state in states):
-        last, script = "promote", commands.promote()
+        last, script = "promote", commands.promote(verified=bool(missing))
     else:
         last, script = "nothing to do", f"echo '{len(states)} cells are up to date'"
     jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
     head = f"# Written by `builder ci pipeline` for {len(missing)} of {len(states)} cells; "
     head += "do not edit, run it again instead.\n"
-    stages = {"stages": ["build", "promote"] if missing else ["promote"]}
+    stages = {"stages": ["build", "verify", "promote"] if missing else ["promote"]}
     parts = [stages, *({name: job} for name, job in jobs.items())]
     return head + "\n".join(_dumped(part) for part in parts)
+
+
+def _build_job(cell: Cell, keywords: Mapping[str, Any], commands: Commands) -> dict[str, Any]:
+    folder = f"{FOLDER}/{cell.name}"
+    artifacts = {
+        "paths": [f"{folder}/{SCRIPT_NAME}"],
+        "reports": {"dotenv": f"{folder}/{DOTENV_NAME}"},
+        "expire_in": "1 week",
+    }
+    return {"stage": "build", **keywords, "script": [commands.build(cell)], "artifacts": artifacts}
+
+
+def _verify_job(cell: Cell, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """A job on the image, by its digest: its runner needs no engine for jobs, and the image nothing of builder."""
+    folder = f"{FOLDER}/{cell.name}"
+    results = f"{folder}/{RESULTS_NAME}"
+    return {
+        "stage": "verify",
+        **{name: value for name, value in keywords.items() if name in _OF_RUNNER},
+        "needs": [f"build {cell.name}"],
+        "image": f"${IMAGE_VARIABLE}",
+        "script": [shlex.join(["sh", f"{folder}/{SCRIPT_NAME}", results])],
+        "artifacts": {
+            "when": "always",
+            "paths": [results],
+            "reports": {"junit": str(PurePosixPath(results).with_suffix(".xml"))},
+            "expire_in": "1 week",
+        },
+    }
 
 
 def _command(*words: str) -> str:
@@ -78,7 +118,7 @@ def job_keywords(text: str, source: str) -> dict[str, Any]:
         raise UsageError(
             f"{source} is not a mapping of job keywords", hint="write image: …, tags: […], services: […] as in a job"
         )
-    reserved = sorted(table.keys() & {"script", "stage", "needs", "trigger"})
+    reserved = sorted(table.keys() & {"script", "stage", "needs", "trigger", "artifacts"})
     if reserved:
         raise UsageError(f"{source} has {', '.join(reserved)}, which the pipeline sets itself", hint="remove that")
     return {key: value for key, value in table.items() if value != []}  # GitLab's schema rejects an empty list of tags

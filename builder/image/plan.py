@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from builder.contract import CACHE, CELL_LABEL, LABELS, VENV
+from builder.contract import CELL_LABEL, LABELS, VARIABLES
 from builder.lock.model import Selection
 from builder.matrix.model import Cell, Matrix
 from builder.oci.reference import Digest, ImageRef
@@ -35,14 +35,7 @@ class ImagePlan:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
-        return {
-            "UV_PROJECT_ENVIRONMENT": VENV,
-            "UV_CACHE_DIR": CACHE,
-            "UV_PYTHON": f"{VENV}/bin/python",
-            "UV_PYTHON_DOWNLOADS": "never",
-            "UV_LINK_MODE": self.link_mode,
-            "VIRTUAL_ENV": VENV,
-        }
+        return {**VARIABLES, "UV_LINK_MODE": self.link_mode}
 
     @property
     def labels(self) -> dict[str, str]:

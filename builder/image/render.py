@@ -19,7 +19,7 @@ from typing import Any, Final
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, VENV
+from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, UNVERIFIED, VENV
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
@@ -43,6 +43,11 @@ class RenderedImage:
     def immutable_tag(self) -> ImageRef:
         """The tag that never moves: `<python>-<base>-<first digits of the key>`."""
         return self.plan.repository.with_tag(f"{self.plan.cell.name}-{self.key[:KEY_LENGTH]}")
+
+    @property
+    def unverified_tag(self) -> ImageRef:
+        """The tag under which a job gets the image in order to verify it; no image has it for good."""
+        return self.plan.repository.with_tag(f"{self.immutable_tag.tag}-{UNVERIFIED}")
 
     @property
     def moving_tags(self) -> tuple[ImageRef, ...]:

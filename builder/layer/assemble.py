@@ -32,6 +32,7 @@ from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
 from builder.oci.reference import Digest
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
+_WITH_WHEELS: Final = {"build-systems", "source", "wheels"}
 _OCI_TYPES: Final = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar": LAYER_TYPE,
@@ -40,7 +41,11 @@ _OCI_TYPES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class AssembledImage:
-    """An image that consists of layers; `made` are those that this run made. `size` is that of all layers in bytes."""
+    """An image that consists of layers; `made` are those that this run made.
+
+    `trees` maps the wheels in its cache (`six-1.17.0`) to the digests of their files, in each layer that has them; it
+    is None if a layer does not tell. `size` is that of all layers in bytes.
+    """
 
     rendered: RenderedImage
     plan: LayerPlan
@@ -48,6 +53,7 @@ class AssembledImage:
     config_bytes: bytes
     blobs: Blobs
     made: tuple[Layer, ...]
+    trees: Mapping[str, frozenset[str]] | None = None
 
     @property
     def digest(self) -> Digest:
@@ -93,9 +99,22 @@ def assemble(
             ],
         }
     )
+    blobs.store.add_image(manifest.digest, digest_of(config))
     return AssembledImage(
-        rendered=plan.rendered, plan=plan, manifest=manifest, config_bytes=config, blobs=blobs, made=tuple(made)
-    )
+        rendered=plan.rendered, plan=plan, manifest=manifest, config_bytes=config, blobs=blobs, made=tuple(made),
+        trees=_trees(plan, found),
+    )  # fmt: skip
+
+
+def _trees(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> dict[str, frozenset[str]] | None:
+    trees: dict[str, frozenset[str]] = {}
+    for layer in plan.layers:
+        told = found[layer.key].stored.trees
+        if not told and layer.kind in _WITH_WHEELS:
+            return None  # an older version made it
+        for name, tree in told.items():
+            trees[name] = trees.get(name, frozenset()) | {tree}
+    return trees
 
 
 def _notes(rendered: RenderedImage, created: datetime) -> bytes:

@@ -64,16 +64,20 @@ class LayeredBuild:
     most: int
     publishes: bool
 
-    def build(self, work: CellWork, engine: Engine, lost: frozenset[Digest] = frozenset()) -> AssembledImage:
-        """Assemble an image and load it into the engine under its immutable tag.
+    def build(self, work: CellWork, engine: Engine | None, lost: frozenset[Digest] = frozenset()) -> AssembledImage:
+        """Assemble an image and load it into the engine under its immutable tag; without one, only upload its blobs.
 
         `lost` are digests of blobs that are nowhere; a layer that a registry has lost is made again. Raises BuildError,
         RegistryError or EngineError.
         """
         try:
             image = self.assemble(work, lost)
-            work.on_step("load into the engine")
-            self._load(image, work, engine)
+            if engine:
+                work.on_step("load into the engine")
+                self._load(image, work, engine)
+            elif work.upload:
+                with work.watch.measure("send"):
+                    work.upload(image)
         except LostBlobError as error:
             if error.digest in lost:
                 raise

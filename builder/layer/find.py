@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TYPE
+from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TREES, LAYER_TYPE
 from builder.layer.plan import Layer, LayerPlan
 from builder.layer.store import LayerStore, StoredLayer
-from builder.oci.manifest import Descriptor, Manifest
+from builder.oci.manifest import Descriptor, DigestText, Manifest
 from builder.oci.reference import Digest, ImageRef, is_digest
 from builder.oci.registry import Registries
+from builder.parse import MalformedError, parse_value
 
 _TYPES = {f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd"}
 
@@ -116,7 +117,13 @@ def _parsed(entry: Descriptor) -> StoredLayer | None:
     key, diff_id = annotations.get(LAYER_KEY, ""), annotations.get(LAYER_DIFF_ID, "")
     if not is_digest(diff_id) or entry.media_type not in _TYPES:
         return None
-    return StoredLayer(key=key, digest=entry.digest, size=entry.size, media_type=entry.media_type, diff_id=diff_id)
+    try:
+        trees = parse_value(dict[str, DigestText], annotations.get(LAYER_TREES, "{}"))
+    except MalformedError:
+        return None
+    return StoredLayer(
+        key=key, digest=entry.digest, size=entry.size, media_type=entry.media_type, diff_id=diff_id, trees=trees
+    )
 
 
 def _tag(name: str, branch: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
@@ -19,6 +20,7 @@ from builder.layer.artifact import Artifacts
 from builder.layer.leak import LeakSearch
 from builder.layer.plan import Layer
 from builder.layer.secrets import find_mark, record_hash_of, recorded_hashes
+from builder.tree import tree_digest, wheel_id
 
 _CHUNK: Final = 1 << 20
 _UV: Final = "opt/uv/"
@@ -54,8 +56,8 @@ class LayerInspector:
     artifacts: Artifacts
     raise_if_stopped: Callable[[], None]
 
-    def inspect(self, layer: Layer, tar: tarfile.TarFile) -> None:
-        """Read every entry of a layer's tar."""
+    def inspect(self, layer: Layer, tar: tarfile.TarFile) -> dict[str, str]:
+        """Read every entry of a layer's tar; return the digests of the files of the wheels in it, by `wheel_id`."""
         found = _Findings()
         for entry in tar:
             self.raise_if_stopped()
@@ -66,6 +68,7 @@ class LayerInspector:
             # A file of a locked wheel is as public as the wheel: botocore contains a CA bundle.
             if not self.artifacts.vouch(records, hash_, layer.packages):
                 raise self._fault(layer, hit, hint="the layer was discarded")
+        return _trees(found)
 
     def _inspect_entry(self, layer: Layer, entry: tarfile.TarInfo, tar: tarfile.TarFile, found: _Findings) -> None:
         if secret := find_mark(self.marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
@@ -112,6 +115,20 @@ class LayerInspector:
 
     def _fault(self, layer: Layer, what: str, *, hint: str = "make the layer again with --no-cache") -> BuildError:
         return BuildError(f"{self.cell}: layer {layer.title}: {what}", hint=hint)
+
+
+def _trees(found: _Findings) -> dict[str, str]:
+    """The digests of the wheels that uv unpacked into its cache, after it had compared them with the lock's hashes."""
+    archives: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name in found.names:
+        archive, _, path = name.removeprefix(_ARCHIVES).partition("/")
+        if name.startswith(_ARCHIVES) and path and (hash_ := found.hashes.get(name)):
+            archives[archive][path] = base64.urlsafe_b64decode(hash_.removeprefix("sha256=") + "=").hex()
+    trees = {}
+    for files in archives.values():
+        for folder in {path.partition("/")[0] for path in files if path.partition("/")[0].endswith(".dist-info")}:
+            trees[wheel_id(folder)] = tree_digest(files)
+    return dict(sorted(trees.items()))
 
 
 def _rows(record: bytes) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from builder.layer.store import StoredLayer
 from builder.layer.uv import write_uv
 from builder.oci.reference import Digest
 from builder.stopwatch import Stopwatch
+from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
 _LINKING: Final = {"source", "build-systems"}  # kinds that may need the system packages
@@ -134,6 +135,10 @@ class LayerFactory:
                 stored = pack(layer, tar, work.blobs.store, self.compression, inspects)
             _tar(output, layer).unlink()
             work.blobs.store.add(stored, self.branch)
+            for package in layer.packages:
+                tree = stored.trees.get(wheel_id(package.filename)) if package.is_wheel else None
+                if tree and "sha256" in package.source.get("hashes", {}):
+                    work.blobs.store.add_tree(package.source["hashes"]["sha256"], tree)
             return stored
 
         with ThreadPoolExecutor(_LANES) as pool:

@@ -72,7 +72,7 @@ def pack(
     with store.new_blob() as blob:
         tap = _Tap(source, blob, _compressor(compression))
         with tarfile.open(fileobj=tap, mode="r|", bufsize=_CHUNK) as tar:  # type: ignore[call-overload]  # reads only
-            inspector.inspect(layer, tar)
+            trees = inspector.inspect(layer, tar)
         plain, packed = tap.finish()
         store.keep(Path(blob.name), packed)
     return StoredLayer(
@@ -81,6 +81,7 @@ def pack(
         size=tap.size,
         media_type=f"{LAYER_TYPE}+{compression}",
         diff_id=str(plain),
+        trees=trees,
     )
 
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Final
 
-from builder.contract import LAYER_DIFF_ID, LAYER_KEY
+from pydantic import Field
+
+from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TREES
 from builder.oci.manifest import DigestText, digest_of
-from builder.oci.reference import Digest
+from builder.oci.reference import Digest, is_digest
 from builder.parse import Document, MalformedError, parse_document
 
 _DAYS: Final = 30  # that a blob stays after its last use
@@ -27,13 +30,17 @@ _CHUNK: Final = 1 << 20
 
 
 class StoredLayer(Document):
-    """A layer that was made: its key, the digest and size in bytes of its blob, the digest of its plain tar."""
+    """A layer that was made: its key, the digest and size in bytes of its blob, the digest of its plain tar.
+
+    `trees` maps the wheels in it (`six-1.17.0`) to the digests of their files: see `builder.tree`.
+    """
 
     key: str
     digest: DigestText
     size: int
     media_type: str
     diff_id: DigestText
+    trees: Mapping[str, DigestText] = Field(default_factory=dict)
 
     @property
     def descriptor(self) -> dict[str, object]:
@@ -42,7 +49,11 @@ class StoredLayer(Document):
             "mediaType": self.media_type,
             "digest": self.digest,
             "size": self.size,
-            "annotations": {LAYER_KEY: self.key, LAYER_DIFF_ID: self.diff_id},
+            "annotations": {
+                LAYER_KEY: self.key,
+                LAYER_DIFF_ID: self.diff_id,
+                **({LAYER_TREES: json.dumps(self.trees, separators=(",", ":"))} if self.trees else {}),
+            },
         }
 
 
@@ -131,6 +142,15 @@ class LayerStore:
         with contextlib.suppress(OSError):
             self._write_record(self._order(name), "\n".join(keys))
 
+    def add_image(self, *digests: Digest) -> None:
+        """Note that an image was assembled here: the digests of its manifest and config."""
+        for digest in digests:
+            self._add_number("images", digest.hex, 1)
+
+    def has_image(self, digest: Digest) -> bool:
+        """Whether the image with this digest of its manifest or config was assembled here."""
+        return self._number("images", digest.hex) is not None
+
     def size_of(self, artifact: str) -> int | None:
         """The size in bytes of the artifact with this SHA-256; None if it was not noted."""
         return self._number("sizes", artifact)
@@ -139,6 +159,19 @@ class LayerStore:
         """Note the size of an artifact."""
         if artifact:
             self._add_number("sizes", artifact, size)
+
+    def tree_of(self, artifact: str) -> str | None:
+        """The digest of the files of the wheel with this SHA-256; None if it was not noted."""
+        try:
+            text = _read_used(self.folder / "trees" / artifact).decode("ascii")
+        except (OSError, ValueError):
+            return None
+        return text if is_digest(text) else None
+
+    def add_tree(self, artifact: str, tree: str) -> None:
+        """Note the digest of a wheel's files."""
+        with contextlib.suppress(OSError):
+            self._write_record(self.folder / "trees" / artifact, tree)
 
     def _number(self, kind: str, name: str) -> int | None:
         try:

@@ -19,10 +19,11 @@ _SETTLE: Final = 0.5  # seconds until another machine's tag, put at the same tim
 def put_immutable(ref: ImageRef, key: str, manifest: Manifest, registries: Registries) -> Digest:
     """Put the manifest, with the time, under the tag unless the tag exists; return the digest that the tag names.
 
+    The time is that of `with_time`, if the manifest has none yet.
     If machines put images with the same key at the same time, all return the one with the earliest time. Raises
     PublishError if the tag names an image with another key.
     """
-    own = _with_time(manifest)
+    own = manifest if pushed_at(manifest) else with_time(manifest)
     is_new = registries.fetch_digest(ref) is None
     if is_new:
         _put_if_absent(ref, own, registries)
@@ -50,7 +51,8 @@ def pushed_at(manifest: Manifest) -> datetime | None:
     return time if time.tzinfo else None
 
 
-def _with_time(manifest: Manifest) -> Manifest:
+def with_time(manifest: Manifest) -> Manifest:
+    """The manifest with the time now, when it is pushed: an annotation, by which it has another digest."""
     table: Mapping[str, Any] = manifest.table
     now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
     return Manifest.of({**table, "annotations": {**(table.get("annotations") or {}), PUSHED_ANNOTATION: now}})

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from builder.contract import CELL_LABEL, JOURNAL_TAG, KEY_LABEL, KEY_LENGTH
+from builder.contract import CELL_LABEL, JOURNAL_TAG, KEY_LABEL, KEY_LENGTH, UNVERIFIED
 from builder.oci.manifest import ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
@@ -22,7 +22,8 @@ from builder.release.journal import Promotion, fetch_journal, journal_of
 from builder.release.lease import held
 from builder.release.state import fetch_image_config
 
-_IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})")
+# An image that is not verified yet has another tag; once it is, both name it.
+_IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})(-{UNVERIFIED})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ def _is_retained(manifest: Manifest, config: ImageConfig, retention: Retention) 
 def _is_ours(tag: str, config: ImageConfig) -> bool:
     """Whether the image's labels match its tag, so that builder built it."""
     cell, key = config.labels.get(CELL_LABEL), config.labels.get(KEY_LABEL)
-    return cell is not None and key is not None and tag == f"{cell}-{key[:KEY_LENGTH]}"
+    return cell is not None and key is not None and tag.removesuffix(f"-{UNVERIFIED}") == f"{cell}-{key[:KEY_LENGTH]}"
 
 
 def _fetch_generations(repository: ImageRef, registries: Registries, generations: int) -> set[Digest]:
@@ -163,15 +164,20 @@ def delete_unused(repository: ImageRef, registries: Registries, retention: Reten
     No promotion moves a tag meanwhile: the run holds the lease. Raises RegistryError if the registry does not allow
     deletion, and PublishError if it cannot get the lease, or loses it.
     """
+    gone: set[Digest] = set()
     with held(repository, registries) as lease:
         for candidate in fetch_candidates(repository, registries, retention):
             lease.check()
+            if candidate.digest in gone:  # it had two tags
+                yield candidate
+                continue
             named = _fetch_named(repository, candidate, registries)
             if candidate.digest in named:
                 continue
             # An index is deleted before the manifests that it lists, because some registries refuse the other order.
             for digest in (candidate.digest, *(child for child in candidate.children if child not in named)):
                 registries.delete(candidate.ref.with_digest(digest))
+            gone.add(candidate.digest)
             yield candidate
 
 

@@ -14,7 +14,7 @@ import gzip
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -35,14 +35,15 @@ from builder.contract import (
 )
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage
+from builder.layer.blobs import Blobs, BlobSource
 from builder.layer.find import LayerRepositories
 from builder.layer.plan import Compression
-from builder.layer.store import digest_of_file
+from builder.layer.store import LayerStore, digest_of_file
 from builder.oci.archive import ArchiveLayer, ImageArchive
 from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.immutable import put_immutable
+from builder.release.immutable import put_immutable, with_time
 from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
@@ -91,13 +92,28 @@ def push(image: Publishable, content: Content, registries: Registries, compressi
     machine has pushed an image with the same key in the meantime, that image is used. Raises PublishError if the tag
     names an image with another key, and RegistryError if the registry fails.
     """
-    ref = image.rendered.immutable_tag
+    manifest = _put_content(content, image.rendered.immutable_tag, registries, compression)
+    return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
+
+
+def push_unverified(
+    rendered: RenderedImage, content: Content, registries: Registries, compression: Compression
+) -> Digest:
+    """Upload an image that is still to be verified, under a tag that says so; return the digest.
+
+    It is the digest that the image has under its immutable tag, if it passes. Raises RegistryError.
+    """
+    manifest = with_time(_put_content(content, rendered.unverified_tag, registries, compression))
+    registries.put_manifest(rendered.unverified_tag, manifest)
+    return manifest.digest
+
+
+def _put_content(content: Content, ref: ImageRef, registries: Registries, compression: Compression) -> Manifest:
+    """Upload all of an image but what its tag names; return that."""
     if isinstance(content, AssembledImage):
         put_blobs(content, ref, registries)
-        manifest = content.manifest
-    else:
-        manifest = _push_archive(content, ref, registries, compression)
-    return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
+        return content.manifest
+    return _push_archive(content, ref, registries, compression)
 
 
 def put_blobs(image: AssembledImage, ref: ImageRef, registries: Registries) -> None:
@@ -119,19 +135,40 @@ def put_layers(image: AssembledImage, repositories: LayerRepositories, registrie
     These are the layers that this run made, and those that an earlier one made on this machine without pushing them.
     """
     made = {layer.key for layer in image.made}
-    entries: list[Mapping[str, Any]] = [
-        layer
-        for layer in image.manifest.table["layers"]
-        if LAYER_KEY in (layer.get("annotations") or {}) and layer["digest"] not in image.blobs.origins
-    ]
+    entries = [layer for layer in _layers_with_key(image.manifest) if layer["digest"] not in image.blobs.origins]
+    _put_layer_tags(entries, made, image.blobs, repositories, registries)
+
+
+def put_layers_of(
+    manifest: Manifest, store: LayerStore, repositories: LayerRepositories, registries: Registries
+) -> None:
+    """Give the layers of an image in the registry tags of their own, those that have none."""
+    entries = _layers_with_key(manifest)
+    origins = {each["digest"]: BlobSource(repository=repositories.images, size=each["size"]) for each in entries}
+    blobs = Blobs(store=store, registries=registries, origins=origins)
+    _put_layer_tags(entries, (), blobs, repositories, registries)
+
+
+def _layers_with_key(manifest: Manifest) -> list[Mapping[str, Any]]:
+    return [layer for layer in manifest.table.get("layers", ()) if LAYER_KEY in (layer.get("annotations") or {})]
+
+
+def _put_layer_tags(
+    entries: Sequence[Mapping[str, Any]],
+    made: Collection[str],
+    blobs: Blobs,
+    repositories: LayerRepositories,
+    registries: Registries,
+) -> None:
+    """Tag the layers; of those that were not made just now, the ones without a tag."""
 
     def put(entry: Mapping[str, Any]) -> None:
         key = entry["annotations"][LAYER_KEY]
         tag = repositories.tag(key)
-        if key not in made and registries.fetch_digest(tag):
+        if key not in made and any(map(registries.fetch_digest, repositories.tags(key))):
             return
         digest = Digest.from_str(entry["digest"])
-        registries.put_blob(tag, digest, lambda: image.open_blob(digest), source=repositories.images)
+        registries.put_blob(tag, digest, lambda: blobs.open(digest), source=repositories.images)
         registries.put_manifest(tag, layer_manifest(entry))
 
     if entries:

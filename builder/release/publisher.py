@@ -10,13 +10,14 @@ from typing import Protocol
 from builder.layer.assemble import AssembledImage
 from builder.layer.find import LayerRepositories
 from builder.layer.plan import Compression
-from builder.oci.reference import ImageRef
+from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.process import uninterrupted
 from builder.release.journal import Move, Promotion
 from builder.release.lease import held
 from builder.release.promote import PlannedImage, promote
-from builder.release.publish import Content, Publishable, PublishedImage, push, put_blobs, put_layers
+from builder.release.publish import Content, Publishable, PublishedImage, push, push_unverified, put_blobs, put_layers
+from builder.verify.runner import Built, content_of
 
 
 class Publisher(Protocol):
@@ -27,6 +28,9 @@ class Publisher(Protocol):
 
     def push(self, image: Publishable, content: Content) -> PublishedImage | PlannedImage:
         """Upload an image, its immutable tag, and the layers that other images may use."""
+
+    def push_unverified(self, built: Built) -> Digest | None:
+        """Upload an image for a job that verifies it; return its digest, if it has one already."""
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:
         """Move tags, all or none, and record it in the journal; with `latest`, only if that is the latest promotion."""
@@ -51,6 +55,10 @@ class RegistryPublisher:
             put_layers(content, self.repositories, self.registries)
         return published
 
+    def push_unverified(self, built: Built) -> Digest:
+        """See `Publisher.push_unverified`."""
+        return push_unverified(built.rendered, content_of(built), self.registries, self.compression)
+
     def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:
         """See `Publisher.move`. Ctrl-C takes effect afterwards: the moves take a second or two."""
         with held(journal_tag, self.registries) as lease, uninterrupted():
@@ -67,6 +75,9 @@ class DryRunPublisher:
     def push(self, image: Publishable, content: Content) -> PlannedImage:  # noqa: ARG002
         """See `Publisher.push`."""
         return PlannedImage(rendered=image.rendered)
+
+    def push_unverified(self, built: Built) -> None:
+        """See `Publisher.push_unverified`."""
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:  # noqa: ARG002
         """See `Publisher.move`."""

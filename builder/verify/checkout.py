@@ -9,7 +9,7 @@ import contextlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -55,13 +55,15 @@ class Checkout:
 
 
 @contextlib.contextmanager
-def checkout_tar(checkout: Checkout | None) -> Iterator[IO[bytes]]:
-    """Yield a tar for /builds with the checkout, if any, and the probes; writable by every user, as with a runner."""
+def checkout_tar(checkout: Checkout | None, files: Mapping[str, bytes] | None = None) -> Iterator[IO[bytes]]:
+    """Yield a tar for /builds with the checkout, if any, and other files; writable by every user, as with a runner."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w", dereference=False) as tar:
             _add_folder(tar, PROBES)
-            for probe in sorted((Path(__file__).parent / "probes").glob("*.py")):
-                _add(tar, probe, f"{PROBES}/{probe.name}")
+            for name, text in (files or {}).items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(text), 0o644
+                tar.addfile(entry, io.BytesIO(text))
             _add_folder(tar, PROJECT)
             if checkout:
                 _add_project(tar, checkout)

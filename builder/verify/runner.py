@@ -1,57 +1,32 @@
 """Verifies a built image, which becomes a `VerifiedImage`, with checks that run as a CI runner runs jobs.
 
-Checks run in new containers, with `sh -c`, without a network, with the checkout on a volume below /builds.
+Checks run in a new container, with `sh -c`, without a network, with the checkout on a volume below /builds.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Final, Literal
-
-from pydantic import Field
 
 from builder.contract import BUILDS, SELECTION
-from builder.engine.protocol import Engine, NotPossibleError
+from builder.engine.protocol import Engine
 from builder.errors import VerifyError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage
-from builder.parse import Document, MalformedError, parse_toml
+from builder.layer.store import LayerStore
+from builder.oci.manifest import ConfigSection, digest_of
+from builder.oci.reference import Digest
 from builder.verify.checkout import Checkout, checkout_tar
-from builder.verify.checks import CHECKS, GROUPS, OTHERS, SCRIPTS, Failed
-from builder.verify.job import SECONDS, Subject, run_scripts
+from builder.verify.checks import CHECKS, NO_SECRETS, no_secrets
+from builder.verify.inside import SCRIPT, Check, Facts, Subject, expectation, run_inside
+from builder.verify.script import verify_script
 from builder.verify.search import BuildInputs
+from builder.verify.vouch import vouched_by_layers, vouched_by_lock
 
 Built = BuiltImage | AssembledImage
-Verdict = Literal["passed", "failed", "skipped"]
-
-_LANES: Final = 3  # groups of checks at a time: they compute and wait for the engine by turns
-
-
-class _Package(Document):
-    name: str
-    version: str | None = None
-
-
-class _Selection(Document):
-    """The fields of the image's pylock.toml (PEP 751) that builder reads."""
-
-    packages: list[_Package] = Field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """The result of a check: its verdict, the evidence, and its duration in seconds."""
-
-    name: str
-    verdict: Verdict
-    evidence: str
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +49,7 @@ class VerifiedImage:
     @property
     def content(self) -> AssembledImage | Path:
         """The image as it was assembled, or the archive in which the engine saved it."""
-        return _content(self.built)
+        return content_of(self.built)
 
 
 class FailedVerification(VerifyError):  # noqa: N818 - a verdict
@@ -99,20 +74,53 @@ def verify(
     on_check: Callable[[str], None] = lambda _: None,
 ) -> VerifiedImage:
     """Run every check on a built image; raise FailedVerification if one fails."""
-    checks = run_checks(
-        str(built.rendered.immutable_tag),
-        engine,
-        checkout=checkout,
-        inputs=inputs,
-        content=_content(built),
-        on_check=on_check,
-    )
+    image = str(built.rendered.immutable_tag)
+    found, config = engine.find_image_id(image), engine.find_image_config(image)
+    facts = facts_of(built, image, found, config, checkout)
+    if isinstance(built, AssembledImage) and found not in {str(built.digest), str(digest_of(built.config_bytes))}:
+        foreign = (f"the engine has {found} under the tag, not the image that was assembled",)
+        facts = replace(facts, vouched=replace(facts.vouched, faults=foreign))
+    subject = Subject(engine=engine, facts=facts, inputs=inputs, content=content_of(built))
+    checks = run_checks(subject, on_check=on_check)
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)
 
 
-def _content(built: Built) -> AssembledImage | Path:
+def facts_of(built: Built, image: str, identity: str, config: ConfigSection, checkout: Checkout) -> Facts:
+    """What is known of an image that was just made: what its layers had in them when they were inspected."""
+    assembled = built if isinstance(built, AssembledImage) else None
+    return Facts(
+        image=image, id=identity, config=config, checkout=checkout,
+        vouched=vouched_by_layers(built.rendered, assembled), variables=built.rendered.plan.environment,
+    )  # fmt: skip
+
+
+def subject_of(
+    image: str, engine: Engine, *, checkout: Checkout | None, inputs: BuildInputs, store: LayerStore
+) -> Subject:
+    """An image in the engine's store that somebody else may have made; nothing that it says is believed.
+
+    Bytecode is compiled again unless the image is, by its digest, one that was assembled on this machine.
+    Raises EngineError if there is no such image, VerifyError if builder did not build it, RegistryError if a wheel of
+    the lock, with which its files are compared, cannot be fetched.
+    """
+    identity = engine.find_image_id(image)
+    recorded = engine.read_file(image, SELECTION)
+    if recorded is None:
+        hint = "name an image that `builder build` built"
+        raise VerifyError(f"{image} was not built by builder: it has no {SELECTION}", hint=hint)
+    lock = checkout.lock if checkout else None
+    facts = Facts(
+        image=image, id=identity, config=engine.find_image_config(image), checkout=checkout,
+        vouched=vouched_by_lock(recorded.decode(errors="replace"), f"{image}: {SELECTION}", lock, store),
+        thorough=not store.has_image(Digest.from_str(identity)),
+    )  # fmt: skip
+    return Subject(engine=engine, facts=facts, inputs=inputs, content=None)
+
+
+def content_of(built: Built) -> AssembledImage | Path:
+    """The image as it was assembled, or as the engine saved it."""
     return built if isinstance(built, AssembledImage) else built.archive
 
 
@@ -122,77 +130,32 @@ def failed_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def run_checks(
-    image: str,
-    engine: Engine,
-    *,
-    checkout: Checkout | None,
-    inputs: BuildInputs,
-    content: AssembledImage | Path | None = None,
-    only: Collection[str] = (),
-    on_check: Callable[[str], None] = lambda _: None,
+    subject: Subject, *, only: Collection[str] = (), on_check: Callable[[str], None] = lambda _: None
 ) -> tuple[Check, ...]:
-    """Run the checks, all or only the named ones, on an image in the engine's store, several at a time.
-
-    `content` is the image as it was assembled or saved, if it was. If `inputs` has no selection, that recorded in the
-    image applies; VerifyError is raised if the image has none.
-    """
-    with checkout_tar(checkout) as files, engine.volume(image, BUILDS, files) as volume:
-        selection = inputs.selection if inputs.selection is not None else _read_selection(engine, image, volume)
-        subject = Subject(
-            engine=engine,
-            image=image,
-            volume=volume,
-            checkout=checkout,
-            inputs=inputs,
-            selection=selection,
-            content=content,
-        )
-        groups = [[name for name in group if not only or name in only] for group in GROUPS]
-        with ThreadPoolExecutor(_LANES) as pool:
-            outcomes = pool.map(lambda names: list(_run_group(names, subject, on_check)), filter(None, groups))
-            return tuple(_limited(check, engine.limits) for group in outcomes for check in group)
-
-
-def _limited(check: Check, limits: Sequence[str]) -> Check:
-    """The check, whose evidence says what the container had that it should not have."""
-    is_script = check.name != "no-secrets" and check.verdict != "skipped"
-    return replace(check, evidence="; ".join([check.evidence, *limits])) if is_script else check
-
-
-def _run_group(names: Sequence[str], subject: Subject, on_check: Callable[[str], None]) -> Iterator[Check]:
-    """Run the checks of a group; those that are scripts in one container."""
-    scripts: dict[str, str] = {}
+    """Run the checks, all or only the named ones."""
+    names = [name for name in CHECKS if not only or name in only]
+    inside = [name for name in names if name != NO_SECRETS]
     for name in names:
         on_check(name)
-        if name in OTHERS:
-            started = time.monotonic()
-            yield replace(_check(name, partial(OTHERS[name], subject)), seconds=round(time.monotonic() - started, 3))
-        elif SCRIPTS[name].needs_uv_lock and subject.sync is None:
-            yield Check(name=name, verdict="skipped", evidence="there is no uv.lock to sync with", seconds=0.0)
-        else:
-            scripts[name] = SCRIPTS[name].script(subject)
-    for name, result in run_scripts(subject, scripts).items() if scripts else ():
-        yield replace(_check(name, partial(SCRIPTS[name].evidence, subject, result)), seconds=result.seconds)
+    with ThreadPoolExecutor(1) as pool:
+        outside = [pool.submit(no_secrets, subject)] if NO_SECRETS in names else []
+        checks = _run_inside(subject, inside) if inside else ()
+        return (*checks, *(future.result() for future in outside))
 
 
-def _check(name: str, evidence: Callable[[], str]) -> Check:
-    try:
-        return Check(name=name, verdict="passed", evidence=evidence(), seconds=0.0)
-    except Failed as failure:
-        return Check(name=name, verdict="failed", evidence=str(failure), seconds=0.0)
-    except NotPossibleError as error:
-        return Check(name=name, verdict="skipped", evidence=f"not possible here: {error.what}", seconds=0.0)
-
-
-def _read_selection(engine: Engine, image: str, volume: str) -> Mapping[str, str | None]:
-    exited = engine.run(
-        image, f"cat {SELECTION}", volume=volume, target=BUILDS, workdir="/", user=None, seconds=SECONDS
+def _run_inside(subject: Subject, names: Collection[str]) -> tuple[Check, ...]:
+    """Run checks in a container of the image."""
+    script = verify_script(expectation(subject.facts, names))
+    files = {SCRIPT: script.encode()}
+    with (
+        checkout_tar(subject.facts.checkout, files) as content,
+        subject.engine.volume(subject.facts.image, BUILDS, content) as volume,
+    ):
+        checks = run_inside(subject, names, volume)
+    limits = subject.engine.limits  # what the container had that it should not have
+    return tuple(
+        check.model_copy(update={"evidence": "; ".join([check.evidence, *limits])})
+        if check.verdict != "skipped"
+        else check
+        for check in checks
     )
-    hint = "name an image that `builder build` built"
-    if exited.exit_code:
-        raise VerifyError(f"{image} was not built by builder: it has no {SELECTION}", hint=hint)
-    try:
-        packages = parse_toml(_Selection, exited.output).packages
-    except MalformedError as error:
-        raise VerifyError(f"{image} has a malformed {SELECTION}: {error}", hint=hint) from error
-    return {package.name: package.version for package in packages}

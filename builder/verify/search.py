@@ -28,16 +28,14 @@ _PIPS_BUNDLE: Final = "pip/_vendor/certifi/cacert.pem"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInputs:
-    """What an image was built from: secrets, as files by id, logins of proxies, and the packages of the lock.
+    """What an image was built from: secrets, as files by id, logins of proxies, and the packages of the lock, if known.
 
-    `log` is the build log, which is searched for secrets too. `selection` maps names to versions, None if any will do;
-    it is None if it is not known, and then `packages` is empty.
+    `log` is the build log, which is searched for secrets too.
     """
 
     secrets: Mapping[str, Path]
     proxy_logins: tuple[Login, ...] = ()
     log: str = ""
-    selection: Mapping[str, str | None] | None = None
     packages: tuple[SelectedPackage, ...] = ()
     artifacts: Artifacts = field(default_factory=Artifacts)
 

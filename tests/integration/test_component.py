@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -191,6 +192,7 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     assert names(ran) == [
         "prebuilt-plan",
         "[prebuilt-parallel] -> build 3.13-slim",
+        "[prebuilt-parallel] -> verify 3.13-slim",
         "[prebuilt-parallel] -> promote",
         "test",
     ]
@@ -198,6 +200,10 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     built = ran["[prebuilt-parallel] -> build 3.13-slim"]
     assert "getting ready" in built.output
     assert any("--lock uv.lock --jobs 1" in line.text for line in built.lines)
+    verified = ran["[prebuilt-parallel] -> verify 3.13-slim"]
+    digest = consumer.named("3.13-slim")["3.13-slim"]
+    assert re.fullmatch(rf"{REGISTRY}/{consumer.path}/ci:3\.13-slim-\w+-unverified@{digest}", verified.image)
+    assert "any-user             passed" in verified.output
     assert "0 tags deleted" in ran["[prebuilt-parallel] -> promote"].output
     again = consumer.scheduled()
     assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 import yaml
 
-from tests.integration.conftest import own_name
+from builder.verify.script import INSIDE
+from tests.integration.conftest import docker, own_name
 from tests.integration.nightly import TAGS, Nightly, standing
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.seeds import Seeds, published_once
@@ -93,43 +96,85 @@ def test_cell_that_nobody_pushed_is_named(nightly: Nightly, seeds: Seeds) -> Non
     assert not (nightly.folder / "prebuilt.env").exists()
 
 
-def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly) -> None:
-    """Broken: a child pipeline builds existing images, omits a cell, or moves the tags too early."""
+def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: Seeds) -> None:
+    """Broken: a child pipeline builds existing images, omits one, verifies another image, or moves tags too early."""
     keywords = "image: registry.example.com/cli:1\ntags: [docker]\nservices: []\nbefore_script:\n  - set -u\n"
     (nightly.folder / "job.yml").write_text(keywords)
     first = of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml")
     jobs = read(first)
-    assert list(jobs) == ["stages", "build 3.11-slim", "build 3.13-slim", "promote"]
-    for name in list(jobs)[1:]:
+    builds, checks = ([f"{verb} {tag}" for tag in TAGS] for verb in ("build", "verify"))
+    assert list(jobs) == ["stages", *builds, *checks, "promote"]
+    for name in [*builds, "promote"]:
         assert jobs[name]["image"] == "registry.example.com/cli:1"
+        assert jobs[name]["before_script"] == ["set -u"]
+    for name in checks:
+        assert jobs[name]["image"] == "$PREBUILT_UNVERIFIED"
+        assert "before_script" not in jobs[name]
+    for name in list(jobs)[1:]:
         assert jobs[name]["tags"] == ["docker"]
         assert "services" not in jobs[name]
     assert of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml") == first
 
-    run(nightly, jobs["build 3.13-slim"])
+    seeds.publish(nightly, "--only", "python=3.11", tags=["3.11-slim"])
     second = read(of(nightly, "pipeline"))
-    assert list(second) == ["stages", "build 3.11-slim", "promote"]
+    assert list(second) == ["stages", "build 3.13-slim", "verify 3.13-slim", "promote"]
+    run(nightly, second["build 3.13-slim"])
+    unverified = handed_over(nightly)
     host, _, path = nightly.repository.partition("/")
-    assert set(standing(host, path).values()) == {None}
-    run(nightly, second["build 3.11-slim"])
-    assert list(read(of(nightly, "pipeline"))) == ["stages", "promote"]
+    tag, _, digest = unverified.rpartition("@")
+    name = tag.rpartition(":")[2]
+    immutable = name.removesuffix("-unverified")
+    assert standing(host, path, [name, immutable, "3.13-slim"]) == {name: digest, immutable: None, "3.13-slim": None}
+    assert list(read(of(nightly, "pipeline"))) == list(second)
+
+    not_yet = run(nightly, second["promote"], fails=True)
+    assert (not_yet.returncode, not_yet.stderr.splitlines()[0]) == (
+        4, "builder: 3.13-slim was not verified: there is no prebuilt-verify/3.13-slim/results.json",
+    )  # fmt: skip
+    verify_in_a_job(nightly, second["verify 3.13-slim"], unverified)
     run(nightly, second["promote"])
-    assert all(standing(host, path).values())
+    assert standing(host, path, [immutable, "3.13-slim"]) == {immutable: digest, "3.13-slim": digest}
 
     last = read(of(nightly, "pipeline"))
     assert list(last) == ["stages", "nothing to do"]
     assert last["nothing to do"]["script"] == ["echo '2 cells are up to date'"]
 
 
-def run(nightly: Nightly, job: dict[str, Any]) -> None:
-    """Run a job's script with `builder` on the PATH."""
+def run(nightly: Nightly, job: dict[str, Any], *, fails: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a job's script with `builder` on the PATH; return how its last command ended."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for line in job["script"]:
         done = subprocess.run(
             line, shell=True, cwd=nightly.folder, env={**os.environ, "PATH": path}, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert bool(done.returncode) == fails, done.stderr
+    return done
+
+
+def handed_over(nightly: Nightly) -> str:
+    """The image that a build job hands over, as GitLab reads it: tag and digest."""
+    line = (nightly.folder / "prebuilt-verify" / "3.13-slim" / "image.env").read_text()
+    name = rf"{re.escape(nightly.repository)}:3\.13-slim-\w+-unverified@sha256:\w+"
+    found = re.fullmatch(rf"PREBUILT_UNVERIFIED=({name})\n", line)
+    assert found, line
+    return found[1]
+
+
+def verify_in_a_job(nightly: Nightly, job: dict[str, Any], image: str) -> None:
+    """Run the script of a job on the image, in the checkout, as an unprivileged runner does; read its report."""
+    (script,) = job["script"]
+    nightly.folder.chmod(0o777)  # as a runner's checkout
+    pull = docker("pull", "--quiet", image)
+    try:
+        volume = f"{nightly.folder}:/builds/nightly"
+        docker("run", "--rm", "--volume", volume, "--workdir", "/builds/nightly", image, "sh", "-c", script)
+    finally:
+        docker("image", "rm", "--force", pull)
+    (suite,) = ElementTree.parse(nightly.folder / job["artifacts"]["reports"]["junit"]).getroot()  # noqa: S314
+    assert suite.attrib["name"] == image.partition("-unverified@")[0]
+    assert suite.attrib["failures"] == "0"
+    assert {case.attrib["name"] for case in suite} == set(INSIDE)
 
 
 def test_pipeline_keeps_the_options(nightly: Nightly) -> None:
@@ -138,16 +183,17 @@ def test_pipeline_keeps_the_options(nightly: Nightly) -> None:
     mirror = os.environ.get("BUILDER_MIRRORS", "docker.io=docker.io").split(",")[0]
     options = ("-f", "ci matrix.toml", "--lock", "uv.lock", "--branch", "mr-7", "--mirror", mirror)
     jobs = read(of(nightly, "pipeline", *options, "--only", "python=3.13"))
-    assert list(jobs) == ["stages", "build 3.13-slim", "promote"]
+    assert list(jobs) == ["stages", "build 3.13-slim", "verify 3.13-slim", "promote"]
     words = f"--file 'ci matrix.toml' --lock uv.lock --branch mr-7 --mirror {mirror}"
     assert jobs["build 3.13-slim"]["script"] == [
-        f"builder build --push --promote none --only python=3.13,base=slim {words}"
+        f"builder build --push --verify-later prebuilt-verify --only python=3.13,base=slim {words}"
     ]
-    assert jobs["promote"]["script"] == [f"builder promote --only python=3.13 {words}"]
+    assert jobs["promote"]["script"] == [f"builder promote --results prebuilt-verify --only python=3.13 {words}"]
     jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", "--prune"))
     assert jobs["build 3.11-slim"]["script"][0].endswith("--file 'ci matrix.toml' --builder 'my pods' --jobs 1")
     assert jobs["promote"]["script"] == [
-        "builder promote --file 'ci matrix.toml'", "builder prune --delete --file 'ci matrix.toml'",
+        "builder promote --results prebuilt-verify --file 'ci matrix.toml'",
+        "builder prune --delete --file 'ci matrix.toml'",
     ]  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def _volume(engine: DockerEngine) -> None:
 
 
 def _run(engine: DockerEngine) -> None:
-    engine.run(IMAGE, "true", volume="v", target="/builds", workdir="/", user=None, seconds=5)
+    engine.run(IMAGE, "true", volume="v", target="/builds", workdir="/", seconds=5)
 
 
 REQUESTS: dict[str, Callable[[DockerEngine], object]] = {

@@ -16,7 +16,7 @@ from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage, render
 from builder.oci.reference import Digest
 from builder.run import CellResult, Outcome, Publication
-from builder.verify.runner import Check
+from builder.verify.inside import Check
 from tests.locks import FILES, INDEX, fake_hash, pure, sdist
 from tests.matrices import EXAMPLE
 from tests.plans import plan_of

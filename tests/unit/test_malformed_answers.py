@@ -23,16 +23,18 @@ from builder.errors import BuilderError, EngineError, PublishError, RegistryErro
 from builder.image.build import BuildSettings, build
 from builder.image.inputs import ImageInputs
 from builder.image.render import render
+from builder.layer.store import LayerStore
 from builder.oci import credentials
 from builder.oci.archive import ImageArchive
 from builder.oci.attestation import Attestation
-from builder.oci.manifest import Manifest, descriptor, digest_of
+from builder.oci.manifest import ConfigSection, Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.oci.registry import Registries
 from builder.process import Completed
 from builder.release.diff import fetch_side
 from builder.release.journal import fetch_journal, journal_of
-from builder.verify.runner import run_checks
+from builder.verify.inside import Subject
+from builder.verify.runner import run_checks, subject_of
 from builder.verify.search import BuildInputs
 from tests import archives
 from tests.engines import Recording
@@ -318,10 +320,24 @@ def test_build_progress(building: Callable[[Recording], object], content: bytes)
 
 @dataclass(frozen=True)
 class OddImage:
-    """An engine with an image whose programs print this; see `Engine`."""
+    """An engine with an image that has this selection, and prints this instead of results; see `Engine`."""
 
-    output: str
+    output: str = ""
+    selection: bytes | None = b""
     limits: tuple[str, ...] = ()
+
+    def find_image_id(self, _: str) -> str:
+        """Any."""
+        return "sha256:" + "ab" * 32
+
+    def find_image_config(self, _: str) -> ConfigSection:
+        """One that sets nothing."""
+        return ConfigSection()
+
+    def read_file(self, _: str, path: str) -> bytes | None:
+        """Its selection."""
+        assert path == "/opt/uv/pylock.toml"
+        return self.selection
 
     @contextlib.contextmanager
     def volume(self, *_: object) -> Iterator[str]:
@@ -329,31 +345,32 @@ class OddImage:
         yield "volume"
 
     def run(self, _: str, script: str, **__: object) -> ContainerExit:
-        """Print it, whatever the command; around it the marks of a script that came to its end."""
-        marks = re.search(r'"(?P<mark>[0-9a-f]{16}) begin (?P<name>\S+) ', script)
-        if marks is None:
-            return ContainerExit(exit_code=0, output=self.output)
-        begin, end = (f"{marks['mark']} {word} {marks['name']} 1.0" for word in ("begin", "end"))
-        return ContainerExit(exit_code=0, output=f"{begin}\n{self.output}\n{end} 0\n")
+        """Print it, whatever the command, after the mark that results come after."""
+        (mark,) = re.findall(r"^echo ([0-9a-f]{16})$", script, re.MULTILINE)
+        return ContainerExit(exit_code=0, output=f"a word\n{mark}\n{self.output}")
 
 
-@odd_and("{}", '{"files": 1}', '{"files": 1, "accepted": 1, "uncompilable": 0, "faults": [3]}', '[{"name": "x"}]')
-@pytest.mark.parametrize(
-    ("check", "evidence"),
-    [
-        ("bytecode", "unexpected output of the bytecode probe"),
-        ("installed-set", "unexpected output of uv pip list"),
-        ("second-environment", r"wc -l printed|3 of 4 packages"),
-    ],
-)
-def test_program_in_an_image(check: str, evidence: str, content: bytes) -> None:
-    """Broken: an image in which uv or Python print something else causes a traceback in `builder verify`."""
-    engine: Any = OddImage(content.decode(errors="replace"))
-    selection = dict.fromkeys(("one", "two", "three", "four"))
-    inputs = BuildInputs(secrets={}, selection=selection)
-    (result,) = run_checks("x", engine, checkout=None, inputs=inputs, only=[check])
-    assert result.verdict == "failed"
-    assert re.match(evidence, result.evidence)
+def subject(engine: Any, folder: Path) -> Subject:
+    """The image of an engine."""
+    inputs = BuildInputs(secrets={})
+    return subject_of("x", engine, checkout=None, inputs=inputs, store=LayerStore(folder=folder))
+
+
+@odd_and("{}", '{"image": "x", "id": "x", "checks": [3]}', '{"image": "x", "id": "x", "checks": [{"name": "files"}]}')
+def test_results_of_an_image(tmp_path: Path, content: bytes) -> None:
+    """Broken: an image whose Python prints something else causes a traceback in `builder verify`, or passes."""
+    engine = OddImage(content.decode(errors="replace"))
+    (result,) = run_checks(subject(engine, tmp_path), only=["files"])
+    assert (result.verdict, result.evidence) == ("failed", "the image runs no checks: a word")
+
+
+def test_results_of_other_checks(tmp_path: Path) -> None:
+    """Broken: an image passes a check by results that leave it out."""
+    only_one = '{"name": "contract", "verdict": "passed", "evidence": "fine", "seconds": 0.1}'
+    engine = OddImage(f'{{"image": "x", "id": "x", "checks": [{only_one}]}}')
+    results = run_checks(subject(engine, tmp_path), only=["contract", "files"])
+    assert [(each.name, each.verdict) for each in results] == [("files", "failed"), ("contract", "passed")]
+    assert results[0].evidence.startswith("not run: fine")
 
 
 @pytest.mark.parametrize(
@@ -361,14 +378,20 @@ def test_program_in_an_image(check: str, evidence: str, content: bytes) -> None:
     [
         "<html>", "packages = 3", "packages = [3]", "[[packages]]\nname = 3", "[[packages]]\nversion = '1'",
         "x = " + "[" * 1000 + "]" * 1000, "x = " + "{a=" * 1000 + "1" + "}" * 1000, "\ufffd", "a.b = 1\na = 2",
+        "[[packages]]\nname = 'x'\nwheels = 3", "[[packages]]\nname = 'x'\nwheels = [{hashes = 3}]",
     ],
-    ids=range(9),
+    ids=range(11),
 )  # fmt: skip
-def test_recorded_selection(text: str) -> None:
+def test_recorded_selection(tmp_path: Path, text: str) -> None:
     """Broken: an image with a damaged pylock.toml causes a traceback in `builder verify`."""
-    engine: Any = OddImage(text)
-    with pytest.raises(VerifyError, match=r"x has a malformed /opt/uv/pylock\.toml"):
-        run_checks("x", engine, checkout=None, inputs=BuildInputs(secrets={}))
+    with pytest.raises(VerifyError, match=r"x: /opt/uv/pylock\.toml is malformed"):
+        subject(OddImage(selection=text.encode()), tmp_path)
+
+
+def test_image_without_a_selection(tmp_path: Path) -> None:
+    """Broken: an image of another tool gets failures of all checks instead of one clear error."""
+    with pytest.raises(VerifyError, match="x was not built by builder"):
+        subject(OddImage(selection=None), tmp_path)
 
 
 @dataclass(frozen=True)

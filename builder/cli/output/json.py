@@ -12,8 +12,8 @@ from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation
 from builder.run import CellResult, Publication
+from builder.verify.inside import Check
 from builder.verify.record import EngineImage
-from builder.verify.runner import Check
 
 if TYPE_CHECKING:  # only `ci adopt` has any, and to import it takes time
     from builder.gitlab.adopt.adopt import Adoption
@@ -142,6 +142,8 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
 
 
 def _digest(result: CellResult) -> str | None:
+    if result.handed_over:
+        return str(result.handed_over.digest)
     made = result.published or result.built or (result.verified if isinstance(result.verified, EngineImage) else None)
     return str(made.digest) if made else None
 

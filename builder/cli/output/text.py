@@ -11,7 +11,7 @@ from builder.oci.reference import ImageRef
 from builder.release.diff import Difference
 from builder.release.state import Explanation, Status
 from builder.run import CellResult, Publication
-from builder.verify.runner import Check
+from builder.verify.inside import Check
 
 
 def plan_table(

@@ -1,46 +1,80 @@
-"""Checks whether this Python accepts the bytecode of every .py file of the environment and the standard library.
+"""Checks whether Python accepts the bytecode of every .py file of the environment and the standard library.
 
-Runs inside an image. Prints one JSON object: {"files", "accepted", "uncompilable", "faults": [[path, reason], …]}.
-The rules are those of PEP 552 and of importlib's `_classify_pyc` and `_validate_*_pyc`.
+The rules are those of PEP 552 and of importlib's `_classify_pyc` and `_validate_*_pyc`. A thorough check compiles
+every file again, and compares what the bytecode means: that takes ten times as long.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
+import marshal
 import os
 import struct
+import subprocess
 import sys
-import sysconfig
-from collections.abc import Iterator
+import types
+import warnings
+from typing import Iterator, List, Optional, Tuple
+
+from builder.contract import VENV
+from builder.verify.probes.shell import Expected, Failed, Shell
 
 UNCHECKED, CHECKED = 0b01, 0b11
+# Runs in a process of its own for each processor; where this package is, is the first argument.
+COMPARE = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from builder.verify.probes.bytecode import print_changed
+print_changed()
+"""
 
 
-def roots() -> list[str]:
+def bytecode(expected: Expected, _: Shell) -> str:
+    """Every source file that compiles has bytecode which the interpreter accepts, and which was made from it."""
+    paths = list(sources(roots()))
+    faults: List[Tuple[str, str]] = []
+    uncompilable = 0
+    for path in paths:
+        reason = bytecode_fault(path)
+        if reason is not None and compiles(path):
+            faults.append((path, reason))
+        elif reason is not None:
+            uncompilable += 1
+    if faults:
+        text = "each job would compile %d of %d files, such as %s (%s)"
+        raise Failed(text % (len(faults), len(paths), faults[0][0], faults[0][1]))
+    if expected.thorough:
+        require_meanings(paths)
+    made = ", made from these very sources" if expected.thorough else ""
+    accepted = len(paths) - uncompilable
+    text = "%d of %d files have bytecode%s; %d do not compile with this Python"
+    return text % (accepted, len(paths), made, uncompilable)
+
+
+def roots() -> List[str]:
     """The folders to check: the standard library, and the environment's site-packages."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    base = {sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_prefix}) for name in names[:2]}
-    return sorted(os.path.realpath(path) for path in base | {sysconfig.get_path(name) for name in names[2:]})
+    lib = os.path.join(VENV, "lib")
+    return [os.path.dirname(os.__file__)] + [os.path.join(lib, name, "site-packages") for name in os.listdir(lib)]
 
 
-def sources(folders: list[str]) -> Iterator[str]:
+def sources(folders: List[str]) -> Iterator[str]:
     """Yield every .py file below the folders once."""
     seen = set()
-    for folder in folders:
-        for top, _, names in os.walk(folder):
+    for top in folders:
+        for folder, _, names in os.walk(top):
             for name in names:
-                path = os.path.realpath(os.path.join(top, name))
+                path = os.path.realpath(os.path.join(folder, name))
                 if name.endswith(".py") and path not in seen:
                     seen.add(path)
-                    yield os.path.join(top, name)
+                    yield os.path.join(folder, name)
 
 
-def bytecode_fault(path: str) -> str | None:
+def bytecode_fault(path: str) -> Optional[str]:
     """Return why the interpreter rejects the file's bytecode; None if it accepts it."""
-    cached = importlib.util.cache_from_source(path)
     try:
-        with open(cached, "rb") as file:
+        with open(importlib.util.cache_from_source(path), "rb") as file:
             data = file.read(16)
     except OSError:
         return "no bytecode"
@@ -52,36 +86,63 @@ def bytecode_fault(path: str) -> str | None:
             return None if importlib.util.source_hash(file.read()) == data[8:] else "bytecode of another source"
     if flags:
         return "bytecode with unknown flags"
-    stat = os.stat(path)
-    same = struct.unpack("<II", data[8:]) == (int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
+    status = os.stat(path)
+    same = struct.unpack("<II", data[8:]) == (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
     return None if same else "bytecode of another time"
 
 
 def compiles(path: str) -> bool:
     """Whether this Python can compile the file; test data, templates and code for other versions may not compile."""
+    return compiled(path) is not None
+
+
+def compiled(path: str) -> Optional[types.CodeType]:
+    """What the file means; None if it does not compile."""
     try:
-        with open(path, "rb") as file:
-            compile(file.read(), path, "exec", dont_inherit=True)
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return compile(file.read(), path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, UnicodeError, RecursionError):
+        return None
+
+
+def require_meanings(paths: List[str]) -> None:
+    """Compile all files again, on all processors; raise Failed at bytecode that means something else."""
+    count = len(os.sched_getaffinity(0))
+    top = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
+    argv = [sys.executable, "-I", "-S", "-B", "-c", COMPARE, top]
+    running = [
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(count)
+    ]
+    faults: List[str] = []
+    for number, process in enumerate(running):  # each gets its part at once, before any is waited for
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(paths[number::count]).encode())
+        process.stdin.close()
+        process.stdin = None
+    for process in running:
+        output, errors = process.communicate()
+        if process.returncode:
+            raise Failed("the bytecode cannot be compared: %s" % errors.decode("utf-8", "replace").strip()[-300:])
+        faults += json.loads(output)
+    if faults:
+        raise Failed("the bytecode of %d files was not made from them, such as %s" % (len(faults), min(faults)))
+
+
+def print_changed() -> None:
+    """Print which of the paths on stdin have bytecode that means something else, as JSON."""
+    gc.disable()  # it would look through millions of objects that are soon gone
+    print(json.dumps([path for path in json.load(sys.stdin) if not means_the_same(path)]))
+
+
+def means_the_same(path: str) -> bool:
+    """Whether the file's bytecode is what compiling it gives."""
+    code = compiled(path)
+    if code is None:
+        return True
+    try:
+        with open(importlib.util.cache_from_source(path), "rb") as file:
+            return bool(marshal.loads(file.read()[16:]) == code)
+    except (OSError, ValueError, EOFError, TypeError):
         return False
-    return True
-
-
-def print_findings() -> None:
-    """Print the findings."""
-    files = accepted = uncompilable = 0
-    faults: list[list[str]] = []
-    for path in sources(roots()):
-        files += 1
-        reason = bytecode_fault(path)
-        if reason is None:
-            accepted += 1
-        elif compiles(path):
-            faults.append([path, reason])
-        else:
-            uncompilable += 1
-    print(json.dumps({"files": files, "accepted": accepted, "uncompilable": uncompilable, "faults": faults}))
-
-
-if __name__ == "__main__":
-    print_findings()

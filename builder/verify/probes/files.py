@@ -1,0 +1,297 @@
+"""Every file of the environment and the cache is what its wheel says, nothing is missing, and nothing is too many.
+
+The cache is compared with the digests of wheels that builder knows, or else with the cache's own RECORDs. The
+environment is compared with a fresh one, which uv makes of the cache with links: what is a link there must be that
+very file here, and what uv writes must be what it wrote.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import re
+import stat
+import sys
+import tempfile
+import zipfile
+from typing import Dict, Iterator, List, Optional, Set, Tuple
+
+from builder.contract import CACHE, SELECTION, VENV
+from builder.tree import tree_digest, wheel_id
+from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
+
+BUCKETS = re.compile(r"(archive|builds|environments|flat-index|git|interpreter|sdists|simple|wheels)-v\d+")
+MARKERS = {".lock", ".gitignore", ".git", "CACHEDIR.TAG"}
+SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
+MOST = 3  # faults that are named
+
+
+class Hashes:
+    """SHA-256 hashes of files, each file read once however many links it has."""
+
+    def __init__(self) -> None:
+        self._known: Dict[Tuple[int, int], str] = {}
+
+    def of(self, path: str) -> str:
+        """The hexadecimal hash of a file's content; raise Failed if it cannot be read."""
+        try:
+            status = os.stat(path)
+            key = (status.st_dev, status.st_ino)
+            if key not in self._known:
+                hashed = hashlib.sha256()
+                with open(path, "rb") as file:
+                    for chunk in iter(lambda: file.read(1 << 20), b""):
+                        hashed.update(chunk)
+                self._known[key] = hashed.hexdigest()
+            return self._known[key]
+        except OSError as error:
+            raise Failed("%s cannot be read: %s" % (path, error.strerror)) from None
+
+
+def files(expected: Expected, job: Shell) -> str:
+    """See the module."""
+    if expected.unvouched:
+        raise Failed("; ".join(expected.unvouched[:MOST]))
+    closed = list(closed_files())
+    if closed:
+        raise Failed("closed to other users: %s" % ", ".join(closed[:MOST]))
+    cache = Cache(expected)
+    faults = list(stray_files()) + list(cache.faults()) + list(environment_faults(expected, job, cache))
+    if faults:
+        more = " and %d more" % (len(faults) - MOST) if len(faults) > MOST else ""
+        raise Failed("; ".join(faults[:MOST]) + more)
+    count = len(cache.archives)
+    told = (
+        "%d wheels in the cache" % count
+        if not cache.by_record
+        else (
+            "%d of %d wheels in the cache; the others are as their own RECORDs say" % (count - cache.by_record, count)
+        )
+    )
+    return "environment and cache have the files of %s" % told
+
+
+def closed_files() -> Iterator[str]:
+    """Yield what other users cannot read in the environment, the cache and the standard library, or not write to."""
+    for top, needed in ((VENV, 0o007), (CACHE, 0o007), (os.path.dirname(os.__file__), 0o005)):
+        for folder, _, names in os.walk(top):
+            if os.stat(folder).st_mode & needed != needed:
+                yield folder
+            for name in names:
+                mode = os.lstat(os.path.join(folder, name)).st_mode
+                if not stat.S_ISLNK(mode) and not mode & 0o004:
+                    yield os.path.join(folder, name)
+
+
+def stray_files() -> Iterator[str]:
+    """Yield what is next to the environment and the cache, or in no folder that uv makes."""
+    for name in os.listdir("/opt/uv"):
+        if os.path.join("/opt/uv", name) not in (VENV, CACHE, SELECTION):
+            yield "/opt/uv/%s belongs to nothing" % name
+    for name in os.listdir(CACHE):
+        if name not in MARKERS and not BUCKETS.fullmatch(name):
+            yield "%s/%s belongs to nothing" % (CACHE, name)
+
+
+class Cache:
+    """The unpacked wheels in the cache: `archives` maps their folders to what they are, such as `six-1.17.0`."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.hashes = Hashes()
+        self.archives: Dict[str, str] = {}
+        self.owned: Dict[str, Set[str]] = {}  # hashes by paths below site-packages
+        self.by_record = 0
+
+    def faults(self) -> Iterator[str]:
+        """Compare each wheel."""
+        bundled = bundled_trees()
+        for top in sorted(archive_folders()):
+            found = [name for name in os.listdir(top) if name.endswith(".dist-info")] if os.path.isdir(top) else []
+            if len(found) != 1:
+                yield "%s is no wheel" % top
+                continue
+            name = found[0][: -len(".dist-info")]
+            self.archives[top] = name
+            hashes = {os.path.relpath(path, top): self.hashes.of(path) for path in files_below(top)}
+            for path, hash_ in hashes.items():
+                parts = path.split("/")
+                rest = parts[2:] if parts[0].endswith(".data") else parts
+                self.owned.setdefault("/".join(rest), set()).add(hash_)
+            trees = self.expected.trees.get(wheel_id(name), []) or bundled.get(wheel_id(name), [])
+            if not trees and self.expected.is_complete:
+                yield "%s is a wheel too many" % top
+            elif trees and tree_digest(hashes) not in trees:
+                yield "%s has not the files of its wheel: %s" % (name, self._difference(top, name, hashes))
+            elif not trees:
+                self.by_record += 1
+                yield from record_faults(top, name, hashes)
+
+    def _difference(self, top: str, name: str, hashes: Dict[str, str]) -> str:
+        """What can be told of a wheel whose files have another digest."""
+        return next(record_faults(top, name, hashes), "its RECORD was changed too")
+
+
+def archive_folders() -> Iterator[str]:
+    """Yield the folders of unpacked wheels."""
+    for bucket in os.listdir(CACHE):
+        if bucket.startswith("archive-v"):
+            for name in os.listdir(os.path.join(CACHE, bucket)):
+                if name not in MARKERS:
+                    yield os.path.join(CACHE, bucket, name)
+
+
+def files_below(top: str) -> Iterator[str]:
+    """Yield all files below a folder, links to files included."""
+    for folder, _, names in os.walk(top):
+        for name in names:
+            yield os.path.join(folder, name)
+
+
+def record_faults(top: str, name: str, hashes: Dict[str, str]) -> Iterator[str]:
+    """Yield how files differ from what their RECORD says (PyPA, "Recording installed projects")."""
+    info = name + ".dist-info/"
+    listed = {info + each for each in SIGNATURES}
+    for path, hash_ in recorded(os.path.join(top, info, "RECORD")).items():
+        listed.add(path)
+        if path not in hashes:
+            yield "%s/%s is missing" % (top, path)
+        elif hash_.startswith("sha256=") and hash_[7:] != urlsafe(hashes[path]):
+            yield "%s/%s is not the file of its wheel" % (top, path)
+    for path in sorted(set(hashes) - listed):
+        yield "%s/%s is not in its wheel" % (top, path)
+
+
+def recorded(path: str) -> Dict[str, str]:
+    """The paths in a RECORD, each with its hash; raise Failed if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            return {row[0]: row[1] for row in csv.reader(file) if len(row) > 1}
+    except (OSError, csv.Error) as error:
+        raise Failed("%s cannot be read: %s" % (path, error)) from None
+
+
+def urlsafe(hexadecimal: str) -> str:
+    """A hash as RECORDs write it."""
+    return base64.urlsafe_b64encode(bytes.fromhex(hexadecimal)).rstrip(b"=").decode()
+
+
+def bundled_trees() -> Dict[str, List[str]]:
+    """The wheels that Python itself brings along, by what they are: pip comes from there."""
+    trees: Dict[str, List[str]] = {}
+    folder = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if name.endswith(".whl"):
+            try:
+                with zipfile.ZipFile(os.path.join(folder, name)) as wheel:
+                    members = [each for each in wheel.namelist() if not each.endswith("/")]
+                    hashes = {each: hashlib.sha256(wheel.read(each)).hexdigest() for each in members}
+            except (OSError, zipfile.BadZipFile) as error:
+                raise Failed("%s cannot be read: %s" % (name, error)) from None
+            trees[wheel_id(name)] = [tree_digest(hashes)]
+    return trees
+
+
+def environment_faults(expected: Expected, job: Shell, cache: Cache) -> Iterator[str]:
+    """Compare the environment with a fresh one."""
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
+        fresh = os.path.join(scratch, os.path.basename(VENV))  # the name is in its scripts
+        job.require(fresh_environment(expected, fresh), {"UV_LINK_MODE": "symlink", "UV_COMPILE_BYTECODE": "0"})
+        if not os.path.isdir(fresh):
+            raise Failed("uv made no environment")
+        comparison = Comparison(fresh, cache)
+        there, here = comparison.paths(fresh), comparison.paths(VENV)
+        for path in sorted(there - here):
+            yield "%s/%s is missing" % (VENV, path)
+        for path in sorted(here - there):
+            yield "%s/%s is in no wheel" % (VENV, path)
+        for path in sorted(here & there):
+            if not comparison.is_same(path):
+                yield "%s/%s is not what uv installs" % (VENV, path)
+
+
+def fresh_environment(expected: Expected, fresh: str) -> str:
+    """A script that makes the environment anew, as the image's was made."""
+    # With the Python that the base image has on its PATH, as when the image was made.
+    lines = ['PATH="${PATH#%s/bin:}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (VENV, fresh)]
+    if "pip" not in expected.packages:
+        bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
+        lines.append("uv pip install --quiet --python %s --no-index --find-links %s pip" % (fresh, bundled))
+    if expected.packages:
+        install = "uv pip install --quiet --offline --no-deps --python %s --requirements %s"
+        lines.append(install % (fresh, SELECTION))
+    return "\n".join(lines)
+
+
+class Comparison:
+    """Compares files of the environment with those of a fresh one."""
+
+    def __init__(self, fresh: str, cache: Cache) -> None:
+        self.fresh = fresh
+        self.cache = cache
+        self.site = os.path.join("lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+        self.shared = self._shared_scripts()
+
+    def paths(self, top: str) -> Set[str]:
+        """The files below an environment, relative to it; of bytecode only what has no source."""
+        found = set()
+        for path in files_below(top):
+            folder, name = os.path.split(path)
+            source = os.path.join(os.path.dirname(folder), name.split(".")[0] + ".py")
+            is_bytecode = os.path.basename(folder) == "__pycache__" and name.endswith(".pyc")
+            if not (is_bytecode and (os.path.exists(source) or self._has_wheel(path, top))):
+                found.add(os.path.relpath(path, top))
+        return found
+
+    def _has_wheel(self, path: str, top: str) -> bool:
+        return os.path.relpath(path, os.path.join(top, self.site)) in self.cache.owned
+
+    def is_same(self, path: str) -> bool:
+        """Whether a file of the environment is what uv installs."""
+        ours, theirs = os.path.join(VENV, path), os.path.join(self.fresh, path)
+        if os.path.islink(theirs) and os.readlink(theirs).startswith(CACHE):
+            inside = os.path.relpath(path, self.site)
+            # Of packages that write the same file, uv may install either one's.
+            return self.cache.hashes.of(ours) in {self.cache.hashes.of(theirs)} | self.cache.owned.get(inside, set())
+        if os.path.islink(theirs) or os.path.islink(ours):
+            return os.path.islink(ours) and os.path.islink(theirs) and os.readlink(ours) == os.readlink(theirs)
+        if path == "pyvenv.cfg":
+            return settings(ours) - {"seed = true"} == settings(theirs) - {"seed = true"}
+        if path.endswith(".dist-info/RECORD"):
+            return record_in_site(ours) == record_in_site(theirs)
+        return path in self.shared or content(ours) == content(theirs).replace(self.fresh.encode(), VENV.encode())
+
+    def _shared_scripts(self) -> Set[str]:
+        """Scripts that several packages have: uv may write either one's."""
+        seen: Set[str] = set()
+        shared: Set[str] = set()
+        for name in os.listdir(os.path.join(self.fresh, self.site)):
+            record = os.path.join(self.fresh, self.site, name, "RECORD")
+            if os.path.exists(record):
+                rows = {os.path.normpath(os.path.join(self.site, path)) for path in recorded(record)}
+                shared |= seen & rows
+                seen |= rows
+        return shared
+
+
+def settings(path: str) -> Set[str]:
+    """The lines of a settings file."""
+    return set(content(path).decode("utf-8", "replace").splitlines())
+
+
+def content(path: str) -> bytes:
+    """What is in a small file; raise Failed if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise Failed("%s cannot be read: %s" % (path, error.strerror)) from None
+
+
+def record_in_site(path: str) -> Dict[str, Optional[str]]:
+    """A RECORD without the hashes of files that have the environment's path in them."""
+    rows = csv.reader(io.StringIO(content(path).decode("utf-8", "replace"), newline=""))
+    return {row[0]: None if row[0].startswith("..") else row[1] for row in rows if len(row) > 1}

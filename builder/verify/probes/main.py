@@ -1,0 +1,82 @@
+"""Runs the checks in an image, and reports what they found."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, List, Tuple
+
+from builder.verify.probes import bytecode, files, promises
+from builder.verify.probes.report import Result, junit
+from builder.verify.probes.shell import Expected, Failed, Shell, Skipped
+
+Check = Callable[[Expected, Shell], str]
+# Checks that leave everything as they found it, each lane at the same time as the other.
+LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
+    (("files", files.files),),
+    (
+        ("contract", promises.contract),
+        ("installed-set", promises.installed_set),
+        ("second-environment", promises.second_environment),
+        ("bytecode", bytecode.bytecode),
+    ),
+)
+# Checks that come one after another. The last ones write to the environment.
+LATER: Tuple[Tuple[str, Check], ...] = (
+    ("sync-frozen", promises.sync_frozen),
+    ("python-version-file", promises.python_version_file),
+    ("any-user", promises.any_user),
+    ("uv-pip", promises.uv_pip),
+    ("project-offline", promises.project_offline),
+)
+
+
+def check_image(expected: str, output: str) -> int:
+    """Check the image that this runs in: `expected` and `output` are paths of JSON files; return the exit code.
+
+    Next to the output, results are written as JUnit XML.
+    """
+    with open(expected, encoding="utf-8") as file:
+        table: Dict[str, Any] = json.load(file)
+    results = run_all(Expected(table))
+    with open(output, "w", encoding="utf-8") as written:
+        json.dump({"image": table["image"], "id": table["id"], "checks": results}, written, indent=2)
+    with open(os.path.splitext(output)[0] + ".xml", "wb") as report:
+        report.write(junit(table["image"], results))
+    for each in results:
+        print("%-20s %-8s %s" % (each["name"], each["verdict"], each["evidence"]))
+    sys.stdout.flush()
+    return int(any(each["verdict"] == "failed" for each in results))
+
+
+def run_all(expected: Expected) -> List[Result]:
+    """Run all checks that are asked for."""
+    job = Shell(os.getcwd(), expected.folder)
+    os.environ["UV_NO_PROGRESS"] = "1"
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        lanes = list(pool.map(lambda lane: [run_check(*each, expected, job) for each in chosen(lane, expected)], LANES))
+    return [each for lane in lanes for each in lane] + [
+        run_check(name, check, expected, job) for name, check in chosen(LATER, expected)
+    ]
+
+
+def chosen(checks: Tuple[Tuple[str, Check], ...], expected: Expected) -> List[Tuple[str, Check]]:
+    """Those of the checks that are asked for."""
+    return [(name, check) for name, check in checks if name in expected.checks]
+
+
+def run_check(name: str, check: Check, expected: Expected, job: Shell) -> Result:
+    """Run a check; whatever goes wrong in it is a verdict."""
+    started = time.monotonic()
+    try:
+        verdict, evidence = "passed", check(expected, job)
+    except Failed as failure:
+        verdict, evidence = "failed", str(failure)
+    except Skipped as reason:
+        verdict, evidence = "skipped", str(reason)
+    except Exception as error:
+        verdict, evidence = "failed", "%s: %s" % (type(error).__name__, error)
+    return {"name": name, "verdict": verdict, "evidence": evidence, "seconds": round(time.monotonic() - started, 3)}

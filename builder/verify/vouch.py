@@ -1,0 +1,162 @@
+"""What is known of an image's packages from outside of the image: from its layers, or from the lock's wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+import requests
+from pydantic import Field
+
+from builder import http
+from builder.errors import RegistryError, VerifyError
+from builder.image.render import RenderedImage
+from builder.layer.assemble import AssembledImage
+from builder.layer.store import LayerStore
+from builder.lock.model import Lock
+from builder.lock.url import without_credentials
+from builder.parse import Document, MalformedError, parse_toml
+from builder.tree import tree_digest, wheel_id
+
+_WHEEL_BYTES: Final = 4 << 30
+_WHEEL_SECONDS: Final = 600.0
+_LANES: Final = 4
+
+
+class _Wheel(Document):
+    """A wheel in a pylock.toml (PEP 751)."""
+
+    name: str | None = None
+    url: str | None = None
+    path: str | None = None
+    hashes: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def filename(self) -> str:
+        return self.name or (self.url or self.path or "").partition("#")[0].partition("?")[0].rpartition("/")[2]
+
+
+class _Package(Document):
+    name: str
+    version: str | None = None
+    wheels: list[_Wheel] = Field(default_factory=list)
+
+
+class _Selection(Document):
+    """The fields of the image's pylock.toml (PEP 751) that builder reads."""
+
+    packages: list[_Package] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vouched:
+    """What is known: packages with versions (None: any), and the digests that the files of their wheels may have.
+
+    With `is_complete`, the cache may have no other wheels. `faults` say what the lock does not vouch for.
+    """
+
+    packages: Mapping[str, str | None]
+    trees: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_complete: bool = False
+    faults: tuple[str, ...] = ()
+
+
+def vouched_by_layers(rendered: RenderedImage, image: AssembledImage | None) -> Vouched:
+    """What the plan and the layers of an image say, which were inspected when they were made."""
+    packages = {package.name: package.version for package in rendered.plan.selection.packages}
+    if image is None or image.trees is None:
+        return Vouched(packages=packages)
+    return Vouched(
+        packages=packages, trees={name: sorted(each) for name, each in image.trees.items()}, is_complete=True
+    )
+
+
+def vouched_by_lock(text: str, source: str, lock: Lock | None, store: LayerStore) -> Vouched:
+    """What the lock's wheels say of the selection that an image has recorded, a pylock.toml.
+
+    A wheel whose files nobody has noted on this machine is downloaded. Without a lock, the wheels are those that the
+    selection names. Raises VerifyError if the text is no selection, RegistryError if a wheel cannot be fetched.
+    """
+    try:
+        recorded = parse_toml(_Selection, text).packages
+    except MalformedError as error:
+        hint = "name an image that `builder build` built"
+        raise VerifyError(f"{source} is malformed: {error}", hint=hint) from error
+    wheels = [package.wheels[0] for package in recorded if package.wheels]
+    known = None if lock is None else _hashes(lock)
+    foreign = [wheel for wheel in wheels if known is not None and wheel.hashes.get("sha256") not in known]
+    good = [wheel for wheel in wheels if wheel not in foreign and wheel.hashes.get("sha256")]
+    fetch = _Fetcher(store=store, get=http.open_session(stopped=(stopped := threading.Event())).get)
+    trees = http.map_concurrently(fetch.tree_of, good, stopped, lanes=_LANES)
+    return Vouched(
+        packages={package.name: package.version for package in recorded},
+        trees={wheel_id(wheel.filename): [tree] for wheel, tree in zip(good, trees, strict=True) if tree},
+        faults=tuple(f"{lock.path.name if lock else 'the lock'} does not have {wheel.filename}" for wheel in foreign),
+    )
+
+
+def _hashes(lock: Lock) -> frozenset[str]:
+    """The SHA-256 hashes of all files that the lock lists."""
+    return frozenset(_listed_hashes(lock))
+
+
+def _listed_hashes(lock: Lock) -> Iterator[str]:
+    for package in lock.pylock.packages:
+        for each in (*(package.wheels or ()), package.sdist, package.archive):
+            if each and "sha256" in each.hashes:
+                yield each.hashes["sha256"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fetcher:
+    """Finds the digest of a wheel's files: noted on this machine, or by downloading it."""
+
+    store: LayerStore
+    get: Callable[..., requests.Response]
+
+    def tree_of(self, wheel: _Wheel) -> str | None:
+        """The digest; None for a wheel that has no URL."""
+        sha256 = wheel.hashes["sha256"]
+        tree = self.store.tree_of(sha256)
+        if tree is None and wheel.url:
+            with tempfile.TemporaryFile() as file:
+                self._download(wheel, wheel.url, file)
+                tree = _tree_of_wheel(wheel, file)
+            self.store.add_tree(sha256, tree)
+        return tree
+
+    def _download(self, wheel: _Wheel, url: str, file: IO[bytes]) -> None:
+        hint = "the files of the image are compared with the lock's wheels; check the network, or SSL_CERT_FILE"
+        try:
+            self.get(url, sink=file, limit=_WHEEL_BYTES, seconds=_WHEEL_SECONDS).raise_for_status()
+        except requests.RequestException as error:
+            what = f"cannot fetch {without_credentials(url)}: {http.failure_reason(error)}"
+            raise RegistryError(what, hint=hint) from error
+        file.seek(0)
+        hashed = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            hashed.update(chunk)
+        if hashed.hexdigest() != wheel.hashes["sha256"]:
+            raise RegistryError(f"{without_credentials(url)} is not the file that the lock names: its hash differs")
+
+
+def _tree_of_wheel(wheel: _Wheel, file: IO[bytes]) -> str:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            return tree_digest({name: _hash_of_member(archive, name) for name in names})
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise RegistryError(f"{wheel.filename} is no wheel: {error}") from error
+
+
+def _hash_of_member(archive: zipfile.ZipFile, name: str) -> str:
+    hashed = hashlib.sha256()
+    with archive.open(name) as member:
+        while chunk := member.read(1 << 20):
+            hashed.update(chunk)
+    return hashed.hexdigest()
