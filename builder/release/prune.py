@@ -184,11 +184,13 @@ def delete_unused(repository: ImageRef, registries: Registries, retention: Reten
 def _fetch_named(repository: ImageRef, candidate: Candidate, registries: Registries) -> set[Digest]:
     """Fetch the digests that other tags than the candidate's name now.
 
-    Immutable tags are left out: they never move, and another one names another image.
+    Immutable tags are left out: they never move, and another one names another image, unless the candidate was verified
+    meanwhile.
     """
     tags = [
         tag for tag in registries.fetch_tags(repository)
-        if tag not in candidate.tags and not _IMMUTABLE.fullmatch(tag)
+        if tag not in candidate.tags
+        and (not _IMMUTABLE.fullmatch(tag) or f"{tag}-{UNVERIFIED}" in candidate.tags)
     ]  # fmt: skip
     found = set(registries.map(lambda tag: registries.fetch_digest(repository.with_tag(tag)), tags))
     return {digest for digest in found if digest}

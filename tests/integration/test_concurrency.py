@@ -301,6 +301,28 @@ def test_prune_spares_what_was_promoted_meanwhile(case: Case, tag: str) -> None:
     assert standing(case.registry.host, case.path, (tag, one, two)) == {tag: kept, one: kept, two: None}
 
 
+def test_prune_of_unverified_images(case: Case) -> None:
+    """Broken: images that no job has verified stay for good, or one that has two tags stays or stops prune."""
+    (one, digest), (two, other) = unused(case, 1), unused(case, 2)
+    case.tag(f"{one}-unverified", digest)
+    labels = {"io.gitlab.prebuilt.cell": "3.12-slim", "io.gitlab.prebuilt.key": "3".ljust(64, "0")}
+    put_foreign(case.registry.host, case.path, "3.12-slim-300000000000-unverified", labels)
+    case.tag("3.12-slim", other)
+    deleted = {str(each.ref.tag) for each in delete_unused(case.repository, case.registries, retention())}
+    assert deleted == {one, f"{one}-unverified", "3.12-slim-300000000000-unverified"}
+    assert standing(case.registry.host, case.path, (*deleted, two)) == {**dict.fromkeys(deleted), two: other}
+
+
+def test_prune_spares_what_was_verified_meanwhile(case: Case) -> None:
+    """Broken: prune deletes an image that got its immutable tag since prune read the tags, and the tag with it."""
+    labels = {"io.gitlab.prebuilt.cell": "3.12-slim", "io.gitlab.prebuilt.key": "1".ljust(64, "0")}
+    tag = "3.12-slim-100000000000"
+    digest = put_foreign(case.registry.host, case.path, f"{tag}-unverified", labels)
+    case.proxy.on("GET", "/tags/list", Call(lambda _: case.tag(tag, digest)), nth=2)
+    assert list(delete_unused(case.repository, case.registries, retention())) == []
+    assert standing(case.registry.host, case.path, (tag,)) == {tag: digest}
+
+
 def test_prune_and_promotion_take_turns(case: Case) -> None:
     """Broken: a promotion to an image that prune is deleting loses its tags, with exit code 0 on both sides."""
     tag, digest = unused(case, 1)
