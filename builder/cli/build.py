@@ -39,16 +39,11 @@ from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
     Project,
     Request,
-    check_provenance,
-    credential_hosts,
     default_log_folder,
     layer_folder,
     layer_repositories,
     open_registries,
-    proxy_arguments,
-    proxy_logins,
     published_repository,
-    read_build_secrets,
     record_folder,
     require_repository,
     root_folder,
@@ -64,6 +59,7 @@ from builder.run import (
     plan_cells,
     plan_images,
 )
+from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 from builder.verify.checkout import Checkout
 
 

@@ -321,6 +321,7 @@ class OddImage:
     """An engine with an image whose programs print this; see `Engine`."""
 
     output: str
+    limits: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def volume(self, *_: object) -> Iterator[str]:

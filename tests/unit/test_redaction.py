@@ -23,7 +23,7 @@ from builder.oci.credentials import configured_proxies, credentials_for
 from builder.oci.reference import Mirrors
 from builder.process import quoted
 from builder.redaction import keep_secret, redact
-from builder.request import read_build_secrets
+from builder.secret import read_build_secrets
 
 PASSWORDS = [
     "hunter2-0",
