@@ -12,7 +12,7 @@ from typing import Final
 
 from builder.errors import BuilderError
 from builder.process import run
-from builder.request import PROXY_ARGS
+from builder.secret import PROXY_ARGS
 
 BEGIN: Final = "bench: begin"
 READY: Final = "bench: ready"

@@ -14,7 +14,7 @@ from typing import Final
 from bench.commands import timed
 from builder.oci.reference import ImageRef, Mirrors
 from builder.process import run
-from builder.request import PROXY_ARGS
+from builder.secret import PROXY_ARGS
 
 _CA: Final = "/run/ca-certificates.crt"
 _DOCKERFILE: Final = """\

@@ -25,8 +25,9 @@ from builder.layer.buildkit import BuildKitMaker
 from builder.layer.store import LayerStore
 from builder.oci.reference import ImageRef
 from builder.process import run
-from builder.request import Request, open_registries, proxy_arguments, read_build_secrets, read_project
+from builder.request import Request, open_registries, read_project
 from builder.run import plan_images
+from builder.secret import proxy_arguments, read_build_secrets
 from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
 

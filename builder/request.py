@@ -1,25 +1,22 @@
 """Requests, and the files and environment variables that they refer to.
 
-Apart from `folders`, `lock.discovery` and `oci.credentials`, no other module reads the working directory, or variables
-that affect what is built.
+Apart from `folders`, `secret`, `lock.discovery` and `oci.credentials`, no other module reads the working directory,
+or variables that affect what is built.
 """
 
 from __future__ import annotations
 
-import netrc
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Final
 
 from packaging.utils import canonicalize_name
 
-from builder.contract import CA_SECRET, LAYERS_NAME, NETRC_SECRET
-from builder.engine.buildx import Provenance
+from builder.contract import LAYERS_NAME
 from builder.errors import UsageError, listed
 from builder.folders import cache_folder
 from builder.layer.find import LayerRepositories
@@ -32,21 +29,10 @@ from builder.lock.read import read_lock
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Cell, Matrix, Platform, branch_slug
 from builder.matrix.schema import Install, Names
-from builder.oci.credentials import configured_proxies
 from builder.oci.reference import ImageRef, Mirrors
 from builder.oci.registry import Registries
-from builder.redaction import Login, keep_secret, redact, url_logins
 from builder.release.journal import journal_of
 from builder.verify.checkout import Checkout
-
-# Docker's predefined build arguments: RUN gets them, but the image and its history do not contain them.
-PROXY_ARGS: Final = tuple(
-    name
-    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
-    for name in (upper, upper.lower())
-)
-
-_SECRET_VARIABLES: Final[Mapping[str, str]] = {CA_SECRET: "SSL_CERT_FILE", NETRC_SECRET: "NETRC"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,66 +201,6 @@ def today() -> date:
         raise UsageError(
             f"SOURCE_DATE_EPOCH={epoch} is not a date: {error}", hint="set it to seconds since 1970"
         ) from error
-
-
-def proxy_arguments() -> tuple[str, ...]:
-    """The names of the proxy variables that are set, which builds get as arguments."""
-    return tuple(name for name in PROXY_ARGS if os.environ.get(name))
-
-
-def proxy_logins() -> tuple[Login, ...]:
-    """The logins in the addresses of proxies, which builds get from the environment and from Docker's config file."""
-    values = {name: os.environ.get(name, "") for name in PROXY_ARGS} | configured_proxies()
-    found = [(place, *login) for place, value in values.items() for login in url_logins(value)]
-    return tuple(Login(place=place, user=user, password=password) for place, user, password in found)
-
-
-def read_build_secrets() -> dict[str, Path]:
-    """The files that builds get as secret mounts, by secret id: those of SSL_CERT_FILE and NETRC, if set.
-
-    Raises UsageError if one is set and cannot be read.
-    """
-    secrets = {}
-    for name, variable in _SECRET_VARIABLES.items():
-        if os.environ.get(variable):
-            path = Path(os.environ[variable])
-            if not path.is_file() or not os.access(path, os.R_OK):
-                raise UsageError(f"{variable} names {path}, which cannot be read", hint=f"correct or unset {variable}")
-            secrets[name] = path
-    if NETRC_SECRET in secrets:
-        _check_netrc(secrets[NETRC_SECRET])
-    return secrets
-
-
-def credential_hosts() -> frozenset[str]:
-    """The hosts that the netrc file of NETRC has a credential for; none if it is not set, or cannot be read."""
-    try:
-        return frozenset(netrc.netrc(os.environ["NETRC"]).hosts) if os.environ.get("NETRC") else frozenset()
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return frozenset()  # a build reports it
-
-
-def check_provenance(provenance: Provenance | None) -> None:
-    """Raise UsageError if provenance would publish a password: mode max includes the values of build arguments."""
-    if provenance != "max":
-        return
-    values = {name: os.environ.get(name, "") for name in PROXY_ARGS} | configured_proxies()
-    for name, value in values.items():
-        if redact(value) != value:
-            raise UsageError(
-                f"{name} has a password, which --provenance=max would publish",
-                hint="use --provenance=min, which omits build arguments",
-            )
-
-
-def _check_netrc(path: Path) -> None:
-    try:
-        for user, _, password in netrc.netrc(str(path)).hosts.values():
-            keep_secret(password or "", user=user)
-    except netrc.NetrcParseError as error:  # its text may contain a password
-        raise UsageError(f"NETRC names {path}, which is not a netrc file: see line {error.lineno}") from None
-    except ValueError as error:
-        raise UsageError(f"NETRC names {path}, which is not UTF-8 text") from error
 
 
 def _read_matrix_file(path: Path | None) -> Matrix | None:

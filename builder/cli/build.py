@@ -40,14 +40,9 @@ from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
     Project,
     Request,
-    check_provenance,
-    credential_hosts,
     layer_repositories,
     open_registries,
-    proxy_arguments,
-    proxy_logins,
     published_repository,
-    read_build_secrets,
     require_repository,
 )
 from builder.run import (
@@ -60,6 +55,7 @@ from builder.run import (
     plan_cells,
     plan_images,
 )
+from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 from builder.verify.checkout import Checkout
 
 

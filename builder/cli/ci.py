@@ -10,7 +10,7 @@ import click
 
 from builder.cli.options import PATH, cell_options, json_option, matrix_option
 from builder.cli.output import json as documents
-from builder.cli.output.messages import print_note
+from builder.cli.output.messages import print_file, print_note
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
 from builder.gitlab.adopt.adopt import adopt, adopt_without_matrix
@@ -107,7 +107,7 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     if as_json:
         click.echo(json.dumps(documents.adoption_json(adoption, diffs), indent=2))
         return
-    click.echo("".join(diffs.values()), nl=False)
+    print_file("".join(diffs.values()))
     if is_quiet():
         return
     for line in [remark.full for remark in adoption.remarks] if explain else in_brief(adoption.remarks):
@@ -148,7 +148,7 @@ def _text(path: Path) -> str:
 def _write(path: Path | None, text: str) -> None:
     """Write a file completely or not at all; write to stdout if the path is None, and to devices such as /dev/null."""
     if path is None:
-        click.echo(text, nl=False)
+        print_file(text)
         return
     path = path.resolve()
     try:

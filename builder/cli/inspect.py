@@ -19,16 +19,9 @@ from builder.folders import layer_folder
 from builder.layer.store import LayerStore
 from builder.matrix.schema import schema
 from builder.release.diff import compare, fetch_side, planned_side
-from builder.request import (
-    Request,
-    open_registries,
-    proxy_logins,
-    published_repository,
-    read_build_secrets,
-    read_checkout,
-    read_project,
-)
+from builder.request import Request, open_registries, published_repository, read_checkout, read_project
 from builder.run import plan_images
+from builder.secret import proxy_logins, read_build_secrets
 from builder.verify.checks import CHECKS
 from builder.verify.runner import failed_checks, run_checks, subject_of
 from builder.verify.search import BuildInputs

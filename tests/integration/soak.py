@@ -68,9 +68,11 @@ KEY_LABEL: Final = "io.gitlab.prebuilt.key"
 
 # The command line, with leases that end soon, so that a step after a kill need not wait for half a minute.
 PROGRAM: Final = """
+import signal
 from datetime import timedelta
 from builder.release import lease
 lease.DURATION = timedelta(seconds=5)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the soak
 from builder.cli import main
 main()
 """

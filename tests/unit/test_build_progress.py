@@ -16,7 +16,7 @@ from builder.image.build import BuildSettings, BuiltImage, build
 from builder.image.inputs import ImageInputs
 from builder.image.render import RenderedImage, render
 from builder.oci.reference import Digest, Mirrors
-from builder.request import proxy_arguments
+from builder.secret import proxy_arguments
 from tests.engines import DIGEST, LAYER, Recording
 from tests.locks import pure
 from tests.matrices import SMALL

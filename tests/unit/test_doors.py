@@ -49,7 +49,8 @@ from builder.release.journal import fetch_journal
 from builder.release.promote import fetch_rollback
 from builder.release.prune import Retention, fetch_candidates
 from builder.release.state import fetch_image_inputs
-from builder.request import read_build_secrets, today
+from builder.request import today
+from builder.secret import read_build_secrets
 from tests.fuzz import INDEX_TYPE, MANIFEST_TYPE, damaged, headers, texts
 from tests.matrices import EXAMPLE, SMALL
 

@@ -24,6 +24,7 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
+    ("secret",),
     ("means", "request"),
     ("run",),
     ("cli",),

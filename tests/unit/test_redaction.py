@@ -8,14 +8,14 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from builder import redaction
-from builder.cli.output.messages import print_error, print_note, printable
+from builder.cli.output.messages import print_error, print_file, print_note, printable
 from builder.errors import BuilderError, UsageError
 from builder.lock.kept_answer import AnswerCache
 from builder.lock.requirements import to_pylock
@@ -23,7 +23,7 @@ from builder.oci.credentials import configured_proxies, credentials_for
 from builder.oci.reference import Mirrors
 from builder.process import quoted
 from builder.redaction import keep_secret, redact
-from builder.request import read_build_secrets
+from builder.secret import read_build_secrets
 
 PASSWORDS = [
     "hunter2-0",
@@ -173,3 +173,13 @@ def test_secret_cannot_hide_behind_control_characters() -> None:
     """Broken: a token that ends with CRLF is printed."""
     keep_secret("t0ken-1\r\n")
     assert printable("Authorization: Bearer t0ken-1\r\nnext") == "Authorization: Bearer ***\nnext"
+
+
+@pytest.mark.parametrize(("is_terminal", "said"), [(True, "a\\x1b[2Jb\n"), (False, "a\x1b[2Jb\n")])
+def test_file_on_a_terminal(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, said: str) -> None:
+    """Broken: a control character in a pipeline's file reaches the terminal raw, or is lost in a diff to apply."""
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: is_terminal, raising=False)
+    with redirect_stdout(out):
+        print_file("a\x1b[2Jb\n")
+    assert out.getvalue() == said

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import UsageError
-from builder.request import credential_hosts, today
+from builder.request import today
+from builder.secret import credential_hosts
 
 
 def test_source_date_epoch_decides_the_day(monkeypatch: pytest.MonkeyPatch) -> None:

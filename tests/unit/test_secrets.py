@@ -13,7 +13,7 @@ import pytest
 
 from builder.errors import UsageError
 from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
-from builder.request import PROXY_ARGS, proxy_logins, read_build_secrets
+from builder.secret import PROXY_ARGS, proxy_logins, read_build_secrets
 
 
 def der(name: str, size: int = 900) -> bytes:

@@ -32,3 +32,9 @@ def print_note(text: str) -> None:
 def print_result(text: str) -> None:
     """Print a result to stdout."""
     click.echo(printable(text))
+
+
+def print_file(text: str) -> None:
+    """Print the text of a file to stdout: byte for byte, unless a terminal would obey what is in it."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
