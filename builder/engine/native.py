@@ -118,7 +118,7 @@ class NativeEngine:
 
     def find_image_config(self, image: str) -> ConfigSection:
         """See `Engine.find_image_config`."""
-        return self._find(image).config.config or ConfigSection()
+        return _config(self._find(image), image).config or ConfigSection()
 
     def read_file(self, image: str, path: str) -> bytes | None:
         """See `Engine.read_file`. Images are those of this run alone, and what is in them is known."""
