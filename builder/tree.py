@@ -1,6 +1,6 @@
 """The digest of a wheel's files, by which its copies in a layer, in an image and in the wheel itself are compared.
 
-This module is part of the script that runs in images: it imports nothing, and runs on any Python 3.
+This module is part of the script that runs in images: it needs nothing but Python 3.8 or later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 def wheel_id(name: str) -> str:
     """Return name and version in one spelling, of a wheel's file name or its `.dist-info` folder: `six-1.17.0`."""
-    stem = name.removesuffix(".dist-info")
+    stem = re.sub(r"\.dist-info$", "", name)
     package, _, rest = stem.partition("-")
     return re.sub(r"[-_.]+", "-", package).lower() + "-" + rest.split("-")[0].lower()
 

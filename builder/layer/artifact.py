@@ -5,6 +5,7 @@ An artifact is fetched only for a file of an image that looks like a secret, and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tarfile
 import tempfile
@@ -30,8 +31,8 @@ _STRONG: Final = ("sha256", "sha384", "sha512")
 _DAMAGED: Final = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
-class _UnknownArtifactError(Exception):
-    """The artifact cannot be fetched, or is not what the lock names."""
+class UnknownArtifactError(Exception):
+    """The artifact cannot be fetched, or is not what the lock names; `str()` says why."""
 
 
 @dataclass(kw_only=True)
@@ -56,32 +57,43 @@ class Artifacts:
             if key not in self._known:
                 try:
                     self._known[key] = self._fetch(package)
-                except _UnknownArtifactError:
+                except UnknownArtifactError:
                     self._known[key] = frozenset()
             return self._known[key]
 
     def _fetch(self, package: SelectedPackage) -> frozenset[str]:
         hashes, url = package.source.get("hashes"), str(package.source.get("url", ""))
-        strong = {name: str(hashes[name]) for name in _STRONG if name in hashes} if isinstance(hashes, Mapping) else {}
-        if not strong or not url.startswith(("https://", "http://")):
-            raise _UnknownArtifactError
-        limit = package.size or _LARGEST
-        session = http.open_session(stopped=self.stopped)
-        with tempfile.TemporaryFile() as file:
-            try:
-                seconds = http.PAGE_SECONDS + limit / _SLOWEST
-                answer = session.request("GET", url, limit=limit, seconds=seconds, sink=file)
-            except requests.RequestException as error:
-                raise _UnknownArtifactError from error
-            if answer.status_code != requests.codes.ok or any(
-                _hex(file, name) != hex_ for name, hex_ in strong.items()
-            ):
-                raise _UnknownArtifactError
-            file.seek(0)
+        known = {name: str(value) for name, value in hashes.items()} if isinstance(hashes, Mapping) else {}
+        with fetch_artifact(url, known, size=package.size, stopped=self.stopped) as file:
             try:
                 return frozenset(_hashes(file, is_zip=url.partition("#")[0].endswith((".whl", ".zip"))))
             except _DAMAGED as error:
-                raise _UnknownArtifactError from error
+                raise UnknownArtifactError(f"it is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def fetch_artifact(
+    url: str, hashes: Mapping[str, str], *, size: int | None, stopped: threading.Event
+) -> Iterator[IO[bytes]]:
+    """Download an artifact to a file that is removed afterwards; `hashes` are those in the lock, `size` is in bytes.
+
+    Raises UnknownArtifactError.
+    """
+    strong = {name: hashes[name] for name in _STRONG if name in hashes}
+    if not strong or not url.startswith(("https://", "http://")):
+        raise UnknownArtifactError("the lock gives no URL, or no hash that is strong enough")
+    limit = size or _LARGEST
+    session = http.open_session(stopped=stopped)
+    with tempfile.TemporaryFile() as file:
+        try:
+            seconds = http.PAGE_SECONDS + limit / _SLOWEST
+            session.request("GET", url, limit=limit, seconds=seconds, sink=file).raise_for_status()
+        except requests.RequestException as error:
+            raise UnknownArtifactError(http.failure_reason(error)) from error
+        if any(_hex(file, name) != hex_ for name, hex_ in strong.items()):
+            raise UnknownArtifactError("it has another hash than the lock says")
+        file.seek(0)
+        yield file
 
 
 def _owner(record: str) -> str:
@@ -106,7 +118,7 @@ def _hashes(file: IO[bytes], *, is_zip: bool) -> Iterator[str]:
             hashed.update(chunk)
             left -= len(chunk)
         if left <= 0:
-            raise _UnknownArtifactError
+            raise UnknownArtifactError("it unpacks to too much")
         yield record_hash_of(hashed.digest())
 
 

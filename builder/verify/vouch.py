@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
-import requests
 from pydantic import Field
 
 from builder import http
 from builder.errors import RegistryError, VerifyError
 from builder.image.render import RenderedImage
+from builder.layer.artifact import UnknownArtifactError, fetch_artifact
 from builder.layer.assemble import AssembledImage
 from builder.layer.store import LayerStore
 from builder.lock.model import Lock
@@ -23,8 +22,6 @@ from builder.lock.url import without_credentials
 from builder.parse import Document, MalformedError, parse_toml
 from builder.tree import tree_digest, wheel_id
 
-_WHEEL_BYTES: Final = 4 << 30
-_WHEEL_SECONDS: Final = 600.0
 _LANES: Final = 4
 
 
@@ -34,6 +31,7 @@ class _Wheel(Document):
     name: str | None = None
     url: str | None = None
     path: str | None = None
+    size: int | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -91,8 +89,8 @@ def vouched_by_lock(text: str, source: str, lock: Lock | None, store: LayerStore
     known = None if lock is None else _hashes(lock)
     foreign = [wheel for wheel in wheels if known is not None and wheel.hashes.get("sha256") not in known]
     good = [wheel for wheel in wheels if wheel not in foreign and wheel.hashes.get("sha256")]
-    fetch = _Fetcher(store=store, get=http.open_session(stopped=(stopped := threading.Event())).get)
-    trees = http.map_concurrently(fetch.tree_of, good, stopped, lanes=_LANES)
+    stopped = threading.Event()
+    trees = http.map_concurrently(lambda wheel: _tree_of(wheel, store, stopped), good, stopped, lanes=_LANES)
     return Vouched(
         packages={package.name: package.version for package in recorded},
         trees={wheel_id(wheel.filename): [tree] for wheel, tree in zip(good, trees, strict=True) if tree},
@@ -112,37 +110,21 @@ def _listed_hashes(lock: Lock) -> Iterator[str]:
                 yield each.hashes["sha256"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fetcher:
-    """Finds the digest of a wheel's files: noted on this machine, or by downloading it."""
-
-    store: LayerStore
-    get: Callable[..., requests.Response]
-
-    def tree_of(self, wheel: _Wheel) -> str | None:
-        """The digest; None for a wheel that has no URL."""
-        sha256 = wheel.hashes["sha256"]
-        tree = self.store.tree_of(sha256)
-        if tree is None and wheel.url:
-            with tempfile.TemporaryFile() as file:
-                self._download(wheel, wheel.url, file)
-                tree = _tree_of_wheel(wheel, file)
-            self.store.add_tree(sha256, tree)
-        return tree
-
-    def _download(self, wheel: _Wheel, url: str, file: IO[bytes]) -> None:
-        hint = "the files of the image are compared with the lock's wheels; check the network, or SSL_CERT_FILE"
+def _tree_of(wheel: _Wheel, store: LayerStore, stopped: threading.Event) -> str | None:
+    """The digest of a wheel's files: noted on this machine, or by downloading it; None for one that has no URL."""
+    sha256 = wheel.hashes["sha256"]
+    tree = store.tree_of(sha256)
+    if tree is None and wheel.url:
         try:
-            self.get(url, sink=file, limit=_WHEEL_BYTES, seconds=_WHEEL_SECONDS).raise_for_status()
-        except requests.RequestException as error:
-            what = f"cannot fetch {without_credentials(url)}: {http.failure_reason(error)}"
-            raise RegistryError(what, hint=hint) from error
-        file.seek(0)
-        hashed = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            hashed.update(chunk)
-        if hashed.hexdigest() != wheel.hashes["sha256"]:
-            raise RegistryError(f"{without_credentials(url)} is not the file that the lock names: its hash differs")
+            with fetch_artifact(wheel.url, wheel.hashes, size=wheel.size, stopped=stopped) as file:
+                tree = _tree_of_wheel(wheel, file)
+        except UnknownArtifactError as error:
+            raise RegistryError(
+                f"cannot fetch {without_credentials(wheel.url)}: {error}",
+                hint="the files of the image are compared with the lock's wheels; check the network, or SSL_CERT_FILE",
+            ) from error
+        store.add_tree(sha256, tree)
+    return tree
 
 
 def _tree_of_wheel(wheel: _Wheel, file: IO[bytes]) -> str:

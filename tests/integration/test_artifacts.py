@@ -13,10 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tomli_w
 
+from builder.errors import RegistryError
 from builder.layer.artifact import Artifacts
 from builder.layer.secrets import record_hash
+from builder.layer.store import LayerStore
 from builder.lock.model import SelectedPackage
+from builder.tree import tree_digest
+from builder.verify.vouch import vouched_by_lock
 from tests.integration.server import Answer, Request, Server, serving
 from tests.layers import chosen
 
@@ -112,3 +117,41 @@ def test_one_request_with_the_password_of_netrc(monkeypatch: pytest.MonkeyPatch,
         assert not artifacts.vouch({RECORD: {"sha256=x"}}, "sha256=x", [locked])
         assert not artifacts.vouch({}, HASH, [locked])
         assert len(server.requests) == 1
+
+
+def recorded(server: Server, served: bytes, **hashes: str) -> str:
+    """The selection that an image has recorded, with one wheel that the server has."""
+    table = {"sha256": hashlib.sha256(served).hexdigest(), **hashes}
+    source = {"url": f"http://{server.host}/one-1.0-py3-none-any.whl", "hashes": table}
+    return tomli_w.dumps({"packages": [{"name": "one", "version": "1.0", "wheels": [source]}]})
+
+
+def test_files_of_a_wheel_that_nobody_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: an image is not compared with its wheels on a machine that did not make it, or they are fetched twice."""
+    store, asked = LayerStore(folder=tmp_path), []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        return Answer(body=wheel())
+
+    with serving(answer, monkeypatch) as server:
+        found = [vouched_by_lock(recorded(server, wheel()), "x", None, store) for _ in range(2)]
+    expected = {"one-1.0": [tree_digest({"one/cacert.pem": hashlib.sha256(FILE).hexdigest()})]}
+    assert [each.trees for each in found] == [expected] * 2
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("served", "hashes", "words"),
+    [
+        (wheel(), {"sha256": "0" * 64}, "another hash"),
+        (b"<html>", {}, "one-1.0-py3-none-any.whl is no wheel"),
+        (b"", {"sha256": "0" * 64}, "another hash"),
+    ],
+)
+def test_wheel_that_cannot_be_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bytes, hashes: dict[str, str], words: str
+) -> None:
+    """Broken: an index that lies about a wheel decides what an image may have in it, or causes a traceback."""
+    with serving(lambda _: Answer(body=served), monkeypatch) as server, pytest.raises(RegistryError, match=words):
+        vouched_by_lock(recorded(server, served, **hashes), "x", None, LayerStore(folder=tmp_path))

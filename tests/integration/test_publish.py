@@ -284,6 +284,9 @@ def test_password_and_private_ca(guarded_registry: Registry, tmp_path: Path) -> 
     [
         (("build", "--push"), "no repository to push to"),
         (("build", "--push", "--no-verify"), "--push with --no-verify"),
+        (("build", "--verify-later", "x"), "--verify-later without --push"),
+        (("build", "--push", "--verify-later", "x", "--promote", "passed"), "--verify-later without --push, or with"),
+        (("promote", "--results", "x", "--dry-run"), "--results with --dry-run"),
         (("prune",), "no repository to prune"),
     ],
 )

@@ -1,6 +1,6 @@
 """What a job does in an image: runs scripts, as its own user or as another one.
 
-The modules of this folder run inside images, with nothing but the image's own Python (3.7 or later).
+The modules of this folder run inside images, with nothing but the image's own Python (3.8 or later).
 """
 
 from __future__ import annotations
