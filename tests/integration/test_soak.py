@@ -16,7 +16,7 @@ from tests.integration.soak import VERSIONS, Soak
 
 pytestmark = pytest.mark.integration
 
-SECONDS = float(os.environ.get("SOAK") or 20)
+SECONDS = float(os.environ.get("SOAK") or 15)
 SEED = int(os.environ.get("SEED") or secrets.randbelow(1 << 32))
 SHORT = ("one", "tomli", "iniconfig")  # four images
 
