@@ -11,14 +11,11 @@ import errno
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-import zstandard
-
-from builder.oci.compression import compression_of, unpacked
+from builder.oci.compression import DAMAGED, compression_of, unpacked
 from builder.rootfs.tree import Parts, RootTree, WrongPathError, path_parts, remove
 
 _WHITEOUT: Final = ".wh."
@@ -28,7 +25,6 @@ _CHUNK: Final = 1 << 20
 _XATTR: Final = "SCHILY.xattr."
 _UNSUPPORTED: Final = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL}
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TAR_ERRORS: Final = (tarfile.TarError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 class UnpackError(Exception):
@@ -49,7 +45,7 @@ def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = T
         try:
             with tarfile.open(fileobj=plain, mode="r|", bufsize=_CHUNK) as tar:
                 _Unpacking(tree, tar, path_parts(at), owners=owners).run()
-        except _TAR_ERRORS as error:
+        except DAMAGED as error:
             raise UnpackError(f"it is not a valid tar: {error}") from error
 
 
@@ -131,6 +127,8 @@ class _Unpacking:
         self._folders[parts] = entry.mtime
 
     def _make_link(self, entry: tarfile.TarInfo, folder: int, name: str) -> None:
+        if not entry.linkname:
+            raise WrongPathError("it is a link to nothing")
         self._replace(name, folder)
         os.symlink(entry.linkname, name, dir_fd=folder)
         if self._owns_all:
