@@ -31,13 +31,12 @@ def include_lines(address: str, inputs: Mapping[str, str]) -> Sequence[str]:
         own = {"image": image}
     else:
         first = f"- local: {COPY}"
-        own = {"image": "python:3.13-slim-trixie", "before_script": _installing()}
+        own = {"image": "python:3.13-slim", "before_script": _installing()}
     return [first, "  inputs:", *(f"    {name}: {value}" for name, value in {**own, **inputs}.items() if value)]
 
 
 def _installing() -> str:
-    """The lines that install builder, docker and buildx in that image."""
+    """The line that installs builder in that image, as YAML; images are made there without an engine."""
     here = builder.__version__
     wanted = f"prebuilt=={here}" if _RELEASE.fullmatch(here) and here != "0.0.0" else "prebuilt"
-    tools = "apt-get update && apt-get install -y --no-install-recommends docker-cli docker-buildx git"
-    return f'["{tools}", "pip install {wanted}"]'
+    return f'["pip install {wanted}"]'

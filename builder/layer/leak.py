@@ -21,7 +21,6 @@ from builder.layer.secrets import find_mark
 _CHUNK: Final = 1 << 20
 _DEPTH: Final = 3  # a file in an archive that is compressed
 _MOST: Final = 4 << 30  # bytes that are unpacked of one file; more is a bomb
-_IN_MEMORY: Final = 8 << 20
 _TAR_AT: Final = 257  # where a tar says what it is (POSIX, ustar)
 _NESTED_JSON: Final = 5  # a label that has JSON, in a config
 _Unpack = Callable[[IO[bytes]], Iterator[IO[bytes]]]
@@ -93,7 +92,7 @@ class LeakSearch:
             return
         if not self._has_begun and self._depth:
             self._unpack = _kind_of(piece)
-            self._copy = tempfile.SpooledTemporaryFile(_IN_MEMORY) if self._unpack else None  # noqa: SIM115
+            self._copy = tempfile.TemporaryFile() if self._unpack else None  # noqa: SIM115
         self._has_begun = True
         if self._copy:
             self._copy.write(piece)

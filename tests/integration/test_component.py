@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -26,13 +26,17 @@ __all__ = ["an_open_registry", "published_once"]
 HERE = Path(__file__).parents[2]
 CLI = f"{REGISTRY}/acme/builder/cli:test"
 SOCKET = "/var/run/docker.sock"
+# Docker's default capabilities, and no engine.
+UNPRIVILEGED = (
+    f'grep -q CapEff:.*a80425fb /proc/self/status && test ! -e {SOCKET} && test -z "$DOCKER_HOST" && '
+    "echo without privileges"
+)
 
 PIPELINE = """\
 include:
   - component: $CI_SERVER_FQDN/acme/builder/prebuilt@1.0.0
     inputs:
       image: {cli}
-      services: []
 {inputs}
 workflow:
   rules:
@@ -75,6 +79,7 @@ class Consumer:
     project: Nightly
     component: Path
     path: str
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, *, idna: str, inputs: str = "") -> None:
         """Write and lock the project with this version of idna."""
@@ -83,14 +88,13 @@ class Consumer:
         (self.project.folder / ".gitlab-ci.yml").write_text(text)
 
     def run(self, **variables: str) -> ContainerExit:
-        """Run a pipeline as on a GitLab runner whose jobs have the engine's socket."""
+        """Run a pipeline as on a GitLab runner whose jobs have neither privileges nor an engine's socket."""
         defaults = {
             "CI_REGISTRY_IMAGE": f"{REGISTRY}/{self.path}", "CI_DEFAULT_BRANCH": "main",
-            "DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": "",
             **{name: os.environ[name] for name in ("BUILDER_MIRRORS",) if name in os.environ},
         }  # fmt: skip
         return run_pipeline(
-            self.project.folder, variables=defaults | variables, volumes={SOCKET: SOCKET},
+            self.project.folder, variables=defaults | variables, volumes=self.volumes,
             projects={"acme/builder": self.component}, options=["--network", "host"],
         )  # fmt: skip
 
@@ -140,8 +144,10 @@ def names(ran: ContainerExit) -> list[str]:
 
 def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     """Broken: a schedule with the component builds no images, or jobs do not run on them."""
+    consumer.write(idna="3.9", inputs=f"      before_script: ['{UNPRIVILEGED}']\n")
     first = consumer.scheduled()
     assert names(first) == ["prebuilt", "test"]
+    assert "without privileges" in first["prebuilt"].output
     assert "idna 3.9" in first["test"].output
     assert first["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
     before = consumer.named("3.13-slim")
@@ -161,6 +167,16 @@ def test_from_schedule_to_jobs_with_one_file(consumer: Consumer) -> None:
     ran = consumer.scheduled()
     assert names(ran) == ["prebuilt", "test"]
     assert ran["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
+
+
+def test_engine_of_the_runner(consumer: Consumer) -> None:
+    """Broken: who has an engine for jobs cannot build with it."""
+    with_socket = replace(consumer, volumes={SOCKET: SOCKET})
+    with_socket.write(idna="3.9", inputs="      engine: own\n      options: --maker buildkit\n")
+    ran = with_socket.run(
+        CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", DOCKER_HOST=f"unix://{SOCKET}"
+    )  # fmt: skip
+    assert names(ran) == ["prebuilt", "test"]
 
 
 def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seeds) -> None:

@@ -75,7 +75,8 @@ def test_one_file(project: Path, builder_project: Path) -> None:
 @pytest.mark.parametrize(
     "lines",
     [
-        ["stage: .pre"], ["services: []"], ["before_script: [docker version]"], ["options: --jobs 4"],
+        ["stage: .pre"], ["engine: docker-in-docker"], ["engine: docker-in-docker", 'services: ["docker:28-dind"]'],
+        ["engine: own"], ["before_script: [docker version]"], ["options: --jobs 4"],
         ["parallel: true"], ["prune: true"], ["matrix: matrix.toml", "lock: requirements.txt"],
         ["changes: [requirements/*.txt]"], OTHERS[0].splitlines(),
     ],
