@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,7 @@ def _argv(prefix: Sequence[str], task: Path) -> tuple[str, ...]:
     return (*prefix, sys.executable, "-I", "-c", _START, str(task), *dict.fromkeys([*paths, own]))
 
 
+@lru_cache(maxsize=1)
 def find_confinement() -> Confinement:
     """Find out how programs can be run here, by trying; raise EngineError if they cannot."""
     reasons = []
