@@ -48,7 +48,9 @@ class Confinement:
 
     @property
     def kind(self) -> str:
-        """What the owners of unpacked files depend on: root's, or those of a user namespace with many or one id."""
+        """What owners and modes of unpacked files depend on: root's, those of a user namespace, or just files."""
+        if not self.abilities.chroot:
+            return "files"
         if not self.abilities.ids:
             return "user"
         return "ids" if self.prefix else "root"
