@@ -38,8 +38,8 @@ class UnpackError(Exception):
 def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = True) -> None:
     """Unpack a layer over what is in the folder: a tar, compressed or not, from a file that can seek.
 
-    `at` is a path in the root file system that its paths are below. Without `owners`, all files belong to this user, who
-    may read and change them; they also do where this user is not root, or has one id.
+    `at` is a path in the root file system that its paths are below. All files belong to this user without `owners`, who
+    then may read and change them all, and where this user is not root or has one id.
 
     Raises UnpackError if the layer is malformed or has a path that leads out, OSError if it cannot be written.
     """
