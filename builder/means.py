@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from builder.engine.buildx import Buildx
 from builder.engine.buildx_engine import find_engine
@@ -23,6 +24,7 @@ from builder.oci.registry import Registries
 from builder.process import ProcessGroup
 from builder.rootfs.confine import find_confinement
 
+_IS_LINUX: Final = sys.platform == "linux"
 MakerName = Literal["auto", "buildkit", "native", "cross"]
 
 
@@ -68,6 +70,8 @@ def choose_means(name: MakerName, buildx: Buildx, here: Here, platform: Platform
     docker = DockerEngine(buildx=buildx)  # if it does not run, its own check tells what is wrong
     own = NativeEngine(open_roots=lambda: here.native.roots, processes=here.processes, platform=platform)
     if name in {"native", "cross"}:
+        if not _IS_LINUX:
+            raise UsageError(f"--maker {name} works only on Linux", hint="omit it, and use BuildKit")
         if buildx.builder:
             raise UsageError(f"--maker {name} with --builder", hint="omit one of the two")
         maker = here.cross if name == "cross" else here.native
@@ -75,7 +79,7 @@ def choose_means(name: MakerName, buildx: Buildx, here: Here, platform: Platform
     if not publishes:
         return Means(maker=buildkit, engine=docker)
     engine = find_engine(buildx)
-    if engine is None and name == "auto":
+    if engine is None and name == "auto" and _IS_LINUX:
         return Means(maker=_best(here, platform), engine=own)
     return Means(maker=buildkit, engine=engine or docker)
 

@@ -16,6 +16,7 @@ from tests.shared import Shared
 # What of the surroundings builder listens to; a test that wants one sets it.
 _HEEDED = (
     "BUILDER_CACHE_DIR",
+    "BUILDER_MAKER",
     "BUILDER_MIRRORS",
     "BUILDX_BUILDER",
     "CI",

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +48,9 @@ class Confinement:
 
     @property
     def kind(self) -> str:
-        """What the owners of unpacked files depend on: root's, or those of a user namespace with many or one id."""
+        """What owners and modes of unpacked files depend on: root's, those of a user namespace, or just files."""
+        if not self.abilities.chroot:
+            return "files"
         if not self.abilities.ids:
             return "user"
         return "ids" if self.prefix else "root"
@@ -75,6 +78,7 @@ def _argv(prefix: Sequence[str], task: Path) -> tuple[str, ...]:
     return (*prefix, sys.executable, "-I", "-c", _START, str(task), *dict.fromkeys([*paths, own]))
 
 
+@lru_cache(maxsize=1)
 def find_confinement() -> Confinement:
     """Find out how programs can be run here, by trying; raise EngineError if they cannot."""
     reasons = []

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -75,12 +76,12 @@ def _probe(folder: Path) -> dict[str, Any]:
     }
 
 
-def _is_allowed(attempt: Any) -> bool:
+def _is_allowed(attempt: Callable[[], None]) -> bool:
     pid = os.fork()
     if not pid:
         try:
             attempt()
-        except OSError:
+        except BaseException:
             os._exit(1)
         os._exit(0)
     return os.waitpid(pid, 0)[1] == 0

@@ -34,8 +34,8 @@ class UnpackError(Exception):
 def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = True) -> None:
     """Unpack a layer over what is in the folder: a tar, compressed or not, from a file that can seek.
 
-    `at` is a path in the root file system that its paths are below. Without `owners`, all files belong to this user; so
-    they do where this user is not root, or has one id.
+    `at` is a path in the root file system that its paths are below. All files belong to this user without `owners`, who
+    then may read and change them all, and where this user is not root or has one id.
 
     Raises UnpackError if the layer is malformed or has a path that leads out, OSError if it cannot be written.
     """
@@ -59,6 +59,7 @@ class _Unpacking:
         self._written: set[Parts] = set()
         self._folders: dict[Parts, float] = {}
         self._owns_all = owners and os.geteuid() == 0 and maps_all_ids()
+        self._least_mode = 0 if owners else 0o700  # this user has to read and remove all of it, without being root
 
     def run(self) -> None:
         while entry := self._tar.next():
@@ -173,7 +174,7 @@ class _Unpacking:
     def _set_attributes(self, opened: int, entry: tarfile.TarInfo) -> None:
         if self._owns_all:
             os.fchown(opened, entry.uid, entry.gid)
-        os.fchmod(opened, entry.mode & 0o7777)  # after the owner, a change of which clears bits
+        os.fchmod(opened, entry.mode & 0o7777 | self._least_mode)  # after the owner, a change of which clears bits
         for name, value in entry.pax_headers.items():
             attribute = name.removeprefix(_XATTR)
             if attribute != name and attribute.startswith(("user.", "security.capability")):

@@ -38,7 +38,7 @@ PYPROJECT = """\
 [project]
 name = "crossed"
 version = "1"
-requires-python = ">=3.13"
+requires-python = ">=3.11"
 dependencies = ["charset-normalizer==3.4.0"]
 
 [tool.uv]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Builder, builder_argv, docker, own_name
+from tests.integration.faults import Answer, between
 from tests.integration.nightly import standing
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, Shelf, open_shelf
@@ -147,6 +148,21 @@ def test_base_without_python(project: Project) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "3.13-slim: " in done.stderr
     assert "cannot start python3: No such file or directory" in done.stderr
+
+
+@pytest.mark.skipif(os.environ.get("SANDBOX_STAND_INS") != "1", reason="the mirror is not the sandbox's registry")
+def test_base_with_other_bytes(project: Project) -> None:
+    """Broken: a layer of the base that has other bytes than its digest says is unpacked, or half of it is kept."""
+    with between(os.environ["SANDBOX_REGISTRY"]) as proxy:
+        env = {"BUILDER_MIRRORS": f"docker.io={proxy.host},ghcr.io={proxy.host}"}
+        planned = project.builder("plan", env=env)  # fetches manifest and config
+        assert planned.returncode == 0, planned.stderr
+        proxy.on("GET", "/library/python/blobs/", Answer(status=200, body=b"other bytes"), times=None)
+        done = project.builder("build", "--push", "--maker", "native", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "sent other content for sha256:" in done.stderr
+    kept = Path(project.env["BUILDER_CACHE_DIR"]) / "roots" / "kept"
+    assert [path for path in kept.iterdir() if path.is_dir()] == []
 
 
 def test_other_architecture(project: Project) -> None:

@@ -156,6 +156,7 @@ def test_what_a_program_cannot_do(folders: RootFolders, base: Path, tmp_path: Pa
         "    ('chroot', lambda: os.chroot('/usr')),\n"
         "    ('device', lambda: os.mknod('/disk', stat.S_IFBLK, os.makedev(254, 0))),\n"
         "    ('this machine', lambda: os.stat('/proc/1/root" + str(tmp_path) + "')),\n"
+        "    ('environment', lambda: open('/proc/1/environ').read()),\n"
         "]:\n"
         "    try:\n"
         "        attempt()\n"

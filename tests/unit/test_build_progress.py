@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from builder.engine.buildx import WITHOUT_CACHE
+from builder.engine.progress import ProgressWriter
 from builder.errors import BuildError, UsageError
 from builder.image.build import BuildSettings, BuiltImage, build
+from builder.image.build_log import BuildLog
 from builder.image.inputs import ImageInputs
 from builder.image.render import RenderedImage, render
 from builder.oci.reference import Digest, Mirrors
@@ -272,3 +274,22 @@ def test_damaged_cache_is_named(rendered: RenderedImage, tmp_path: Path) -> None
     lines = single([begun(COPY), LOST])
     words = complaint(rendered, tmp_path, [*lines, WITHOUT_CACHE, *lines])
     assert "the engine's own cache is damaged: repeat with --no-cache" in words
+
+
+def test_steps_of_this_machine(tmp_path: Path) -> None:
+    """Broken: what runs without BuildKit has no steps, no log, or no last words."""
+    steps: list[str] = []
+    with (tmp_path / "log").open("w") as file:
+        log = BuildLog(file=file, packages=2, on_step=steps.append)
+        writer = ProgressWriter(on_line=log.read)
+        writer.begin("unpack base and uv")
+        writer.begin("make_layers.py in python:3.13")
+        for line in ("builder: install 2 packages", "Installed 2 packages in 1ms", "no space", "builder: failed: that"):
+            writer.print(line)
+        writer.fail("exit code: 1")
+        log.finish()
+    assert steps == ["unpack base and uv", "install 2 packages", "installed 2 packages"]
+    assert (
+        log.failure_text() == "install 2 packages failed: exit code: 1\n    Installed 2 packages in 1ms\n    no space"
+    )
+    assert "    builder: install 2 packages\n" in (tmp_path / "log").read_text()

@@ -9,6 +9,7 @@ import pytest
 from builder.errors import UsageError
 from builder.matrix.file import built_in_matrix, parse_matrix
 from builder.matrix.model import Matrix, Platform
+from tests import cells
 from tests.matrices import EXAMPLE, SMALL, changed
 
 
@@ -137,3 +138,17 @@ def test_other_platforms_are_rejected(text: str) -> None:
     """Broken: an unsupported platform is treated as a supported one."""
     with pytest.raises(UsageError, match="unsupported platform"):
         Platform.from_str(text)
+
+
+@pytest.mark.parametrize(
+    ("libc", "name"),
+    [("2.17", "2_17"), ("2.26", "2_17"), ("2.28", "2_28"), ("2.30", "2_28"), ("2.36", "2_36"), ("2.99", "2_40")],
+)
+def test_uv_platform_of_glibc(libc: str, name: str) -> None:
+    """Broken: uv is told of a newer glibc than the base has, or of a platform that it does not know."""
+    assert cells.debian(libc=libc).uv_platform == f"x86_64-manylinux_{name}"
+
+
+def test_uv_platform_of_musl() -> None:
+    """Broken: wheels for glibc are installed in an Alpine image."""
+    assert cells.alpine(architecture="arm64").uv_platform == "aarch64-unknown-linux-musl"

@@ -197,6 +197,18 @@ def test_attributes(place: Place) -> None:
     assert os.getxattr(place.root / "marked", "user.mark") == b"yes"
 
 
+def test_files_of_this_user(place: Place) -> None:
+    """Broken: an ordinary user cannot unpack what root alone may write to, or cannot remove it."""
+    closed = [
+        entry("closed", tarfile.DIRTYPE, mode=0o555),
+        entry("closed/file", content=b"1", mode=0o000, uid=7, gid=7),
+    ]
+    unpack_blob(io.BytesIO(tar_of(*closed)), place.root, owners=False)
+    for name in ("closed", "closed/file"):
+        status = (place.root / name).stat()
+        assert (status.st_uid, status.st_mode & 0o700) == (os.getuid(), 0o700)
+
+
 @pytest.mark.parametrize("packed", [bytes, gzip.compress, zstandard.compress])
 def test_compressions(place: Place, packed: Callable[[bytes], bytes]) -> None:
     """Broken: layers with one of the compressions of the specification cannot be unpacked."""
