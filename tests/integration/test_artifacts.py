@@ -89,7 +89,11 @@ def test_artifact_that_proves_nothing(
     assert not vouched(wheel(), monkeypatch, change)
 
 
-@pytest.mark.parametrize("served", [wheel(FILE + b"\n"), b"", b"<html>", wheel()[:-30], gzip.compress(b"x")])
+@pytest.mark.parametrize(
+    "served",
+    [wheel(FILE + b"\n"), b"", b"<html>", wheel()[:-30], gzip.compress(b"x")],
+    ids=["another wheel", "nothing", "a page", "truncated", "gzip"],
+)
 def test_other_content(monkeypatch: pytest.MonkeyPatch, served: bytes) -> None:
     """Broken: an artifact without the file, or a damaged one, makes it public or ends the build with a traceback."""
     assert not vouched(served, monkeypatch, lambda each: each)
