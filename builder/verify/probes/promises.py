@@ -37,15 +37,18 @@ def contract(expected: Expected, job: Shell) -> str:
     faults = list(variable_faults(expected))
     names = "command -v uv; command -v python"
     found = [*job.run(names).output.splitlines(), "nothing", "nothing"]
-    promised = (UV, VENV + "/bin/python")
+    locked = "uv" in expected.packages  # then it comes before the image's own on PATH, and jobs use it
+    promised = (VENV + "/bin/uv" if locked else UV, VENV + "/bin/python")
     faults += ["%s is %s" % (os.path.basename(own), path) for path, own in zip(found, promised) if path != own]
     version = job.run("uv --version")
-    if version.code or version.output.split()[:2] != ["uv", expected.uv]:
-        faults.append("uv --version says %s, not %s" % (version.tail, expected.uv))
+    said = [*version.output.split(), "", ""][:2] if not version.code else ["", ""]
+    wanted = (expected.packages["uv"] or said[1]) if locked else expected.uv
+    if said != ["uv", wanted]:
+        faults.append("uv --version says %s, not %s" % (version.tail, wanted))
     faults += python_faults(expected, job)
     if faults:
         raise Failed("; ".join(faults[:5]))
-    return "%d variables, and the paths; uv %s" % (len(expected.variables) + 1, expected.uv)
+    return "%d variables, and the paths; uv %s" % (len(expected.variables) + 1, wanted)
 
 
 def variable_faults(expected: Expected) -> List[str]:
