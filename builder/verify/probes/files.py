@@ -16,6 +16,7 @@ import re
 import stat
 import sys
 import tempfile
+import time
 import zipfile
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
@@ -27,6 +28,7 @@ BUCKETS = re.compile(r"(archive|builds|environments|flat-index|git|interpreter|s
 MARKERS = {".lock", ".gitignore", ".git", "CACHEDIR.TAG"}
 SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
 MOST = 3  # faults that are named
+STARTED = time.time()
 
 
 class Hashes:
@@ -74,13 +76,14 @@ def files(expected: Expected, job: Shell) -> str:
 def closed_files() -> Iterator[str]:
     """Yield what other users cannot read in the environment, the cache and the standard library, or not write to."""
     for top, needed in ((VENV, 0o007), (CACHE, 0o007), (os.path.dirname(os.__file__), 0o005)):
-        for folder, _, names in os.walk(top):
+        for folder, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if not made_just_now(os.path.join(folder, name))]
             if os.stat(folder).st_mode & needed != needed:
                 yield folder
-            for name in names:
-                mode = os.lstat(os.path.join(folder, name)).st_mode
+            for path in (os.path.join(folder, name) for name in names if not name.startswith(".tmp")):
+                mode = os.lstat(path).st_mode
                 if not stat.S_ISLNK(mode) and not mode & 0o004:
-                    yield os.path.join(folder, name)
+                    yield path
 
 
 def stray_files() -> Iterator[str]:
@@ -89,8 +92,16 @@ def stray_files() -> Iterator[str]:
         if os.path.join("/opt/uv", name) not in (VENV, CACHE, SELECTION):
             yield "/opt/uv/%s belongs to nothing" % name
     for name in os.listdir(CACHE):
-        if name not in MARKERS and not BUCKETS.fullmatch(name):
+        if name not in MARKERS and not BUCKETS.fullmatch(name) and not made_just_now(os.path.join(CACHE, name)):
             yield "%s/%s belongs to nothing" % (CACHE, name)
+
+
+def made_just_now(path: str) -> bool:
+    """Whether it is a folder in which uv works for another check, at the same time as this one."""
+    try:
+        return os.path.basename(path).startswith(".tmp") and os.lstat(path).st_ctime >= STARTED
+    except FileNotFoundError:
+        return True
 
 
 class Cache:
