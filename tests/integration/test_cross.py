@@ -9,6 +9,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.oci.registry import Registries
 from tests.integration.conftest import docker, images_of, own_name
+from tests.integration.nightly import INDEX
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, open_shelf
 from tests.integration.test_layer_tree import own_environment
@@ -47,40 +49,45 @@ package = false
 
 
 @pytest.fixture(scope="module")
-def base(open_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A base image for the other architecture, with the files of one for this: nothing of it is run."""
-    ref = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
-    registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
+def names(open_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Images of Python and uv that have the other architecture too, with the files of this: nothing of it is run."""
     store = LayerStore(folder=tmp_path_factory.mktemp("store"))
-    image = fetch_image(ref.with_digest(registries.resolve(ref)), Platform.of_this_machine(), registries, store)
+    for name in ("docker.io/library/python:3.13-slim-bookworm", "ghcr.io/astral-sh/uv:0.13.8"):
+        put_for_both(ImageRef.from_str(name), open_registry.ref(f"crossed/{name.rpartition('/')[2]}"), store)
+    place = f"{open_registry.host}/crossed"
+    return f"{place}/python:{{python}}-slim-bookworm", f"{place}/uv"
+
+
+def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore) -> None:
+    """Put an image for this architecture under a tag, and the same for the other one."""
+    registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
+    image = fetch_image(source.with_digest(registries.resolve(source)), Platform.of_this_machine(), registries, store)
     origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
     blobs = Blobs(store=store, registries=registries, origins=origins)
-    target = open_registry.ref("crossed/python:3.13-slim-bookworm")
     for layer in image.layers:
         digest = Digest.from_str(layer.digest)
-        registries.put_blob(target, digest, lambda digest=digest: blobs.open(digest))  # type: ignore[misc]
-    config = encode_json({**image.config, "architecture": OTHER})
-    registries.put_blob(target, digest_of(config), lambda: io.BytesIO(config))
-    table = {**image.manifest.table, "config": {**image.manifest.table["config"], **descriptor(config)}}
-    manifest = Manifest.of(table)
-    registries.put_manifest(target.with_digest(manifest.digest).without_tag(), manifest)
-    entry = {"mediaType": manifest.media_type, **descriptor(manifest.content)}
-    index = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{**entry, "platform": {"os": "linux", "architecture": OTHER}}],
-    }
-    registries.put_manifest(target, Manifest.of(index))
-    return f"{target.registry}/{target.repository}:{{python}}-slim-bookworm"
+        registries.put_blob(target, digest, partial(blobs.open, digest))
+    entries = []
+    for architecture in MACHINES:
+        config = encode_json({**image.config, "architecture": architecture})
+        registries.put_blob(target, digest_of(config), partial(io.BytesIO, config))
+        manifest = Manifest.of(
+            {**image.manifest.table, "config": {**image.manifest.table["config"], **descriptor(config)}}
+        )
+        registries.put_manifest(target.with_digest(manifest.digest).without_tag(), manifest)
+        platform = {"os": "linux", "architecture": architecture}
+        entries.append({"mediaType": manifest.media_type, **descriptor(manifest.content), "platform": platform})
+    registries.put_manifest(target, Manifest.of({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}))
 
 
 @pytest.fixture
-def project(base: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+def project(names: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
     """A project whose image is for the other architecture; it has a wheel with machine code and a program."""
     folder = tmp_path / "project"
     folder.mkdir()
     made = Project(folder=folder, repository=f"crossed.example/{own_name(request)}", env=own_environment(tmp_path))
-    made.one_cell(base=base)
+    base, uv = names
+    made.one_cell(base=base, extra=f'uv-image = "{uv}"\n')
     (folder / "pyproject.toml").write_text(PYPROJECT)
     subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=folder, check=True)
     yield made
