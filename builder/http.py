@@ -185,9 +185,9 @@ class LimitedAdapter(BaseAdapter):
     def _counted(self, read: Callable[..., bytes]) -> Callable[..., bytes]:
         left = [self._limit]
 
-        def counted(size: int | None = None, *arguments: Any, **kwargs: Any) -> bytes:
+        def counted(amt: int | None = None, *arguments: Any, **kwargs: Any) -> bytes:  # urllib3 passes it by name too
             self._raise_if_stopped()
-            piece = read(left[0] + 1 if size is None else min(size, left[0] + 1), *arguments, **kwargs)
+            piece = read(left[0] + 1 if amt is None else min(amt, left[0] + 1), *arguments, **kwargs)
             left[0] -= len(piece)
             if left[0] < 0:
                 raise RefusedError(f"an answer of more than {self._limit:,} bytes")

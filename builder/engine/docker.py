@@ -171,15 +171,14 @@ class DockerEngine:
             container = self._client.containers.create(image, ["true"], network_mode="none", labels=_labels(image))
             try:
                 stream, _ = container.get_archive(path)
-                packed = b"".join(stream)
+                with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+                    entry = tar.next()
+                    content = tar.extractfile(entry) if entry and entry.isreg() else None
+                    return content.read() if content else None
             except docker.errors.NotFound:
                 return None
             finally:
                 container.remove(force=True, v=True)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            entry = tar.next()
-            content = tar.extractfile(entry) if entry and entry.isreg() else None
-            return content.read() if content else None
 
     def save(self, image: str, path: Path) -> None:
         """See `Engine.save`."""

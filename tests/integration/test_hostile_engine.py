@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.engine import docker as engine_module
+from builder.engine import docker_client as engine_module
 from builder.engine.docker import DockerEngine
 from builder.errors import EngineError
 from tests.integration.server import Answer, Request, serving
@@ -50,6 +50,8 @@ REQUESTS: dict[str, Callable[[DockerEngine], object]] = {
     "tag": lambda engine: engine.tag(IMAGE, "y:1"),
     "volume": _volume,
     "run": _run,
+    "config": lambda engine: engine.find_image_config(IMAGE),
+    "read": lambda engine: engine.read_file(IMAGE, "/x"),
     "save": lambda engine: engine.save(IMAGE, Path("/dev/null")),
 }
 BODIES = [b"", b"null", b"[]", b"1", b'"x"', b"{}", b"[null]", b"{", b"\xff", b"<html>", b"[" * 100_000]
