@@ -183,7 +183,6 @@ def test_maker_and_options_that_contradict(project: Project) -> None:
 
 def test_interrupted(project: Project) -> None:
     """Broken: Ctrl-C leaves processes, mounts or half-made folders behind."""
-    mounted = Path("/proc/self/mountinfo").read_text()
     process = subprocess.Popen(
         builder_argv("build", "--push", "--maker", "native", "--progress", "plain"), cwd=project.folder,
         env={**os.environ, **project.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -198,4 +197,4 @@ def test_interrupted(project: Project) -> None:
     roots = Path(project.env["BUILDER_CACHE_DIR"]) / "roots"
     assert list((roots / "runs").iterdir()) == []
     assert not [path for path in (roots / "kept").iterdir() if path.name.startswith(".")]
-    assert Path("/proc/self/mountinfo").read_text() == mounted
+    assert str(roots) not in Path("/proc/self/mountinfo").read_text()
