@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from builder import http
 from builder.layer.secrets import record_hash_of
+from builder.layer.store import hex_of
 from builder.lock.model import SelectedPackage
 
 _CHUNK: Final = 1 << 20
@@ -90,8 +91,10 @@ def fetch_artifact(
             session.request("GET", url, limit=limit, seconds=seconds, sink=file).raise_for_status()
         except requests.RequestException as error:
             raise UnknownArtifactError(http.failure_reason(error)) from error
-        if any(_hex(file, name) != hex_ for name, hex_ in strong.items()):
-            raise UnknownArtifactError("it has another hash than the lock says")
+        for name, hex_ in strong.items():
+            file.seek(0)
+            if hex_of(file, name) != hex_:
+                raise UnknownArtifactError("it has another hash than the lock says")
         file.seek(0)
         yield file
 
@@ -100,14 +103,6 @@ def _owner(record: str) -> str:
     """The package that a RECORD belongs to, by the name of its folder (`<name>-<version>.dist-info/RECORD`)."""
     folder = record.split("/")[-2] if "/" in record else ""
     return canonicalize_name(folder.removesuffix(".dist-info").partition("-")[0])
-
-
-def _hex(file: IO[bytes], algorithm: str) -> str:
-    file.seek(0)
-    hashed = hashlib.new(algorithm)
-    while chunk := file.read(_CHUNK):
-        hashed.update(chunk)
-    return hashed.hexdigest()
 
 
 def _hashes(file: IO[bytes], *, is_zip: bool) -> Iterator[str]:

@@ -215,8 +215,13 @@ def _read_used(path: Path) -> bytes:
 
 def digest_of_file(path: Path) -> Digest:
     """Return the SHA-256 digest of a file's content; raise OSError if it cannot be read."""
-    hashed = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hashed.update(chunk)
-    return Digest(algorithm="sha256", hex=hashed.hexdigest())
+        return Digest(algorithm="sha256", hex=hex_of(file, "sha256"))
+
+
+def hex_of(file: IO[bytes], algorithm: str) -> str:
+    """Return the hash of what is left to read, as hexadecimal digits."""
+    hashed = hashlib.new(algorithm)
+    while chunk := file.read(_CHUNK):
+        hashed.update(chunk)
+    return hashed.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from builder.errors import RegistryError, VerifyError
 from builder.image.render import RenderedImage
 from builder.layer.artifact import UnknownArtifactError, fetch_artifact
 from builder.layer.assemble import AssembledImage
-from builder.layer.store import LayerStore
+from builder.layer.store import LayerStore, hex_of
 from builder.lock.model import Lock
 from builder.lock.url import without_credentials
 from builder.parse import Document, MalformedError, parse_toml
@@ -137,8 +136,5 @@ def _tree_of_wheel(wheel: _Wheel, file: IO[bytes]) -> str:
 
 
 def _hash_of_member(archive: zipfile.ZipFile, name: str) -> str:
-    hashed = hashlib.sha256()
     with archive.open(name) as member:
-        while chunk := member.read(1 << 20):
-            hashed.update(chunk)
-    return hashed.hexdigest()
+        return hex_of(member, "sha256")
