@@ -10,9 +10,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from builder.errors import LockError
 from builder.redaction import is_secret_name, knows
 
-# How tokens begin, and what makes a long word of a path look like one: letters and digits take turns in it.
+# How tokens begin, and how long they are: `hf_xet-1.1.whl`, `ghp_import-2.1.tar.gz` and `glfw-2.8.whl` are none.
 _TOKEN: Final = re.compile(
-    r"(?:gl[a-z]{2,6}-|gh[a-z]_|github_pat_|pypi-Ag|AKCp|npm_|hf_|xox[a-z]-|eyJ|dckr_pat_)[\w.-]{8,}"
+    r"""
+    glpat-[\w-]{12,}(?:\.\w{2}\.\w{7,9})?
+    | gl(?:oas|dt|rtr?|cbt|ptt|ft|imt|agent|wt|soat|ffct)-(?=[\w-]*\d)[\w-]{20,}(?:\.\w{2}\.\w{7,9})?
+    | gh[opusr]_[A-Za-z0-9]{30,} | github_pat_\w{22,} | npm_[A-Za-z0-9]{30,} | hf_[A-Za-z]{30,}
+    | pypi-Ag[\w-]{16,} | AKCp[A-Za-z0-9]{16,} | xox[a-z]-[A-Za-z0-9-]{10,} | dckr_pat_[\w-]{20,}
+    | eyJ[\w-]{8,}\.eyJ[\w-]+(?:\.[\w-]*)?
+    """,
+    re.VERBOSE,
 )
 _WORD: Final = re.compile(r"[A-Za-z0-9]{16,}")
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")

@@ -242,6 +242,27 @@ def test_token_in_the_address_of_an_index(
     assert PASSWORD not in str(raised.value)
 
 
+PUBLIC_FILES = [
+    "ghp_import-2.1.0-py3-none-any.whl",
+    "hf_xet-1.1.8-cp37-abi3-manylinux_2_28_x86_64.whl",
+    "hf_transfer-0.1.9.tar.gz",
+    "glfw-2.9.0-py2.py27.py3.py30-none-manylinux_2_28_x86_64.whl",
+    "gldt-conversion-0.1.20261103-py3-none-any.whl",
+    "npm_cli_wrappers_and_more_of_them-1.0-py3-none-any.whl",
+    "github_pat_tools-2026.11.3-py3-none-any.whl",
+    "eyJ_like_name-1.0-py3-none-any.whl",
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC_FILES)
+def test_file_whose_name_begins_like_a_token(tmp_path: Path, name: str) -> None:
+    """Broken: a lock is refused for a package whose name begins as tokens of some service do."""
+    one = pure("one")
+    one["wheels"] = [{**one["wheels"][0], "name": "one-1.0-py3-none-any.whl", "url": f"https://files.invalid/{name}"}]
+    (package,) = selection(tmp_path, one).packages
+    assert package.name == "one"
+
+
 @pytest.mark.parametrize("url", SECRET_URLS[:-2])
 @pytest.mark.parametrize("place", ["index", "wheel", "vcs", "requires", "build setting"])
 def test_token_in_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, place: str) -> None:

@@ -33,12 +33,15 @@ job{n}:
 
 
 def seconds(job: str, jobs: int) -> float:
-    """The processor time to adopt a file with so many jobs, without that to parse it."""
+    """The least of three processor times to adopt a file with so many jobs, without those to parse it."""
     text = HEAD + "".join(job.format(n=number) for number in range(jobs))
     file, matrix = parse_gitlab_file(text, source="x"), parse_matrix(SMALL, source="m")
-    begun = time.process_time()
-    adopt(Pipeline(files=(file,)), matrix)
-    return time.process_time() - begun
+    times = []
+    for _ in range(3):
+        begun = time.process_time()
+        adopt(Pipeline(files=(file,)), matrix)
+        times.append(time.process_time() - begun)
+    return min(times)
 
 
 @pytest.mark.parametrize("job", [JOB, KEPT], ids=["removed", "kept"])
