@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,17 +80,18 @@ class Publication:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
+    """The environment of a run. Without `checkouts` images are not verified, without a `publisher` not pushed.
 
-    With `later`, a folder, images are pushed unverified, and what jobs need that verify them is written there.
-    `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
+    `checkouts` are those of the locks, by profile. With `later`, a folder, images are pushed unverified, and what jobs
+    need that verify them is written there. `records` is the folder with records of earlier verifications; with `reuse`,
+    those images are not built again.
     """
 
     engine: Engine
     records: Path
     settings: BuildSettings
     layered: LayeredBuild
-    checkout: Checkout | None
+    checkouts: Mapping[str, Checkout]
     on_event: Callable[[ProgressEvent], None]
     publisher: Publisher | None = None
     reuse: bool = True
@@ -102,7 +103,7 @@ Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
-    selections = select_all(project.lock, project.matrix.cells)
+    selections = select_all(project.locked_cells)
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
     day = today()
@@ -176,7 +177,7 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
 
 
 def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if not context.reuse or context.checkout is None or context.later:
+    if not context.reuse or not context.checkouts or context.later:
         return result
     image = find_verified(result.rendered, context.engine, context.records)
     return replace(result, verified=image, outcome="up-to-date") if image else result
@@ -203,11 +204,12 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
 
 
 def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if context.checkout is None or result.built is None or result.verified:
+    checkout = context.checkouts.get(result.rendered.plan.cell.profile)
+    if checkout is None or result.built is None or result.verified:
         return result
     cell = result.rendered.plan.cell.name
     log = context.settings.log_of(result.rendered)
-    packages = result.rendered.plan.selection.packages
+    packages = result.rendered.plan.selection.downloads
     inputs = BuildInputs(
         secrets=context.settings.secrets,
         proxy_logins=context.settings.proxy_logins,
@@ -216,13 +218,13 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
     )
     if context.later:
-        checks = check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+        checks = check_outside(result.built, context.engine, checkout=checkout, inputs=inputs)
         return replace(result, checks=checks)
     with result.watch.measure("verify"):
         verified = verify(
             result.built,
             context.engine,
-            checkout=context.checkout,
+            checkout=checkout,
             inputs=inputs,
             on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
         )
@@ -237,8 +239,9 @@ def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
 
 
 def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
-    if context.later and context.checkout and context.publisher and result.built:
-        return _hand_over(result, result.built, context.checkout, context.publisher, context.later)
+    checkout = context.checkouts.get(result.rendered.plan.cell.profile)
+    if context.later and checkout and context.publisher and result.built:
+        return _hand_over(result, result.built, checkout, context.publisher, context.later)
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar

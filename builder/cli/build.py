@@ -70,8 +70,8 @@ def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_jso
     A cell that the lock does not cover does not keep the others from being planned.
     """
     project = read_noted_project(request)
-    found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
-    error = preflight_error(project.lock, found)
+    found = preflight(project.locked_cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
+    error = preflight_error(found)
     if error and not found.good and not as_json:
         raise error
     hosts = describe_hosts(found.hosts, credential_hosts(), ask=check_hosts)
@@ -283,7 +283,7 @@ def _build(
     publisher = RegistryPublisher(
         registries=registries, compression=project.matrix.compression, repositories=repositories
     )
-    checkout = None if options.no_verify else Checkout.of(project.lock)
+    checkouts = {} if options.no_verify else {name: Checkout.of(lock) for name, lock in project.locks.items()}
     with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
 
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
@@ -297,7 +297,7 @@ def _build(
                 engine=means.engine,
                 settings=settings,
                 layered=layered_build(project, settings, registries, means.maker, publishes=options.push),
-                checkout=checkout,
+                checkouts=checkouts,
                 on_event=display.show,
                 publisher=publisher if options.push else None,
                 records=record_folder(),

@@ -13,6 +13,7 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_note, print_result
 from builder.cli.verbosity import is_quiet, verbosity
+from builder.contract import CELL_LABEL
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
 from builder.folders import layer_folder
@@ -45,10 +46,12 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
         if name not in CHECKS:
             raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
     quiet = is_quiet()
-    checkout = read_checkout(matrix, lock)
+    engine = DockerEngine()
+    cell = (engine.find_image_config(image).labels or {}).get(CELL_LABEL, "")
+    checkout = read_checkout(matrix, lock, cell)
     inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins())
     store = LayerStore(folder=layer_folder())
-    subject = subject_of(image, DockerEngine(), checkout=checkout, inputs=inputs, store=store)
+    subject = subject_of(image, engine, checkout=checkout, inputs=inputs, store=store)
     checks = run_checks(subject, only=only, on_check=lambda name: None if quiet else print_note(f"… {name}"))
     if as_json:
         click.echo(json.dumps({"image": image, "checks": [documents.check_json(check) for check in checks]}, indent=2))

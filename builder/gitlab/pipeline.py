@@ -38,8 +38,8 @@ class Commands:
 
     def build(self, cell: Cell) -> str:
         """The command that builds and pushes one cell, without verifying it."""
-        only = f"python={cell.python},base={cell.base}"
-        return _command("build", "--push", "--verify-later", FOLDER, "--only", only, *self.options, *self.build_options)
+        words = ("--push", "--verify-later", FOLDER, "--only", cell.selector, *self.options, *self.build_options)
+        return _command("build", *words)
 
     def promote(self, *, verified: bool) -> str:
         """The command that moves the tags of all cells, those among them that jobs of the pipeline have verified."""

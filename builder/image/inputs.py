@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from builder.image.render import RenderedImage, template_digest
+from builder.lock.model import SelectedPackage
 from builder.parse import MalformedError, parse_value
 
 
@@ -45,6 +46,11 @@ class ImageInputs:
                     ", ".join([*system.requires, *system.constraints]) for system in plan.selection.build_systems
                 ),
                 "index": json.dumps(plan.selection.uv_settings, sort_keys=True, default=str),
+                **(
+                    {"only in the cache": "; ".join(map(_listed, plan.selection.cached))}
+                    if plan.selection.cached
+                    else {}
+                ),
             },
             template=template_digest(),
         )
@@ -61,6 +67,10 @@ class ImageInputs:
         """The label's text: JSON, a few kilobytes for several hundred packages."""
         table: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps(table, sort_keys=True, separators=(",", ":"))
+
+
+def _listed(packages: Iterable[SelectedPackage]) -> str:
+    return ", ".join(f"{package.name} {_version(package.version, package.source)}" for package in packages)
 
 
 def _version(version: str | None, source: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
 from builder.oci.reference import Digest
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
-_WITH_WHEELS: Final = {"build-systems", "source", "wheels"}
+_WITH_WHEELS: Final = {"build-systems", "source", "wheels", "cached"}
 _OCI_TYPES: Final = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar": LAYER_TYPE,

@@ -28,7 +28,7 @@ from builder.stopwatch import Stopwatch
 from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
-_LINKING: Final = {"source", "build-systems"}  # kinds that may need the system packages
+_LINKING: Final = {"source", "build-systems", "cached"}  # kinds that may need the system packages
 _BASE_BUNDLE: Final = "ca-certificates.crt"
 
 
@@ -164,7 +164,12 @@ class LayerFactory:
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
             packages=rendered.plan.cell.packages if any(layer.kind == "system" for layer in layers) else (),
-            sources=[package.name for layer in layers if layer.kind == "source" for package in layer.packages],
+            sources=[
+                package.name
+                for layer in layers
+                for package in layer.packages
+                if layer.kind == "source" or (layer.kind == "cached" and not package.is_wheel)
+            ],
         )
         log = new_log(self.settings.log_of(rendered))
         with log.open("w", encoding="utf-8") as file:

@@ -26,6 +26,7 @@ from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
 from builder.layer.step import (
     Step,
     build_systems_step,
+    cached_step,
     environment_step,
     source_step,
     stdlib_step,
@@ -34,7 +35,7 @@ from builder.layer.step import (
 )
 from builder.lock.model import SelectedPackage
 
-Kind = Literal["system", "uv", "stdlib", "environment", "build-systems", "source", "wheels"]
+Kind = Literal["system", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -97,11 +98,12 @@ def plan_layers(
     foundation = tuple(_foundation(keys))
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
-    room = most - len(foundation)
+    cached = [Layer(kind="cached", key=keys.cached(group), packages=group) for group in rendered.plan.selection.cached]
+    room = most - len(foundation) - len(cached)
     built = [Layer(kind="source", key=keys.source(group), packages=group) for group in _source_groups(sources, room)]
     groups = _groups(wheels, room - len(built), sizes)
     shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in groups]
-    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *shared), sizes=sizes)
+    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *cached, *shared), sizes=sizes)
 
 
 def _foundation(keys: _Keys) -> Iterator[Layer]:
@@ -197,6 +199,13 @@ class _Keys:
         artifacts = [_identity(package) for package in packages]
         return self._hash(step.setup, step.script, artifacts, self.interpreter, target, self.plan.uv.tag)
 
+    def cached(self, packages: Sequence[SelectedPackage]) -> str:
+        step = cached_step(self.plan, packages)
+        artifacts = [_identity(package) for package in packages]
+        if all(package.is_wheel for package in packages):
+            return self._hash(step.script, artifacts, self._target, self.interpreter, self.plan.uv.tag)
+        return self._of_base(step, self.plan.uv.tag, self._below, artifacts)
+
     @property
     def _below(self) -> str:
         return self.system if self.plan.cell.packages else ""
@@ -234,6 +243,7 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     }
     foundation = [(single[layer.kind](image), (layer,)) for layer in layers if layer.kind in single]
     built = [(source_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "source"]
+    built += [(cached_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "cached"]
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [package for layer in wheels for package in layer.packages]
     return [*foundation, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]

@@ -90,6 +90,20 @@ def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
     )
 
 
+def cached_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
+    """Fill the cache with the packages of a group that the environment does not have."""
+    requirements = f"cached-{packages[0].name}-{len(packages)}/pylock.toml"
+    built = any(not package.is_wheel for package in packages)
+    script = render_template("steps/cached.sh.j2", plan, requirements='"$REQUIREMENTS"')
+    return Step(
+        title=f"cache {_count(len(packages), 'package')}",
+        script=_settings(plan) + (_uv_settings(plan) if built else "") + script,
+        scope=_UV,
+        files={requirements: pylock(packages)} | (uv_settings_files(plan.selection) if built else {}),
+        requirements=requirements,
+    )
+
+
 def _settings(plan: ImagePlan) -> str:
     return _STRICT + render_template("steps/settings.sh.j2", plan)
 

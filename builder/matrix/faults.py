@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
@@ -9,8 +10,9 @@ from typing import Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from builder.contract import KEY_LENGTH
 from builder.errors import MatrixError, listed, near
-from builder.matrix.schema import MatrixFile
+from builder.matrix.schema import DEFAULT_PROFILE, Install, MatrixFile
 
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
 
@@ -81,19 +83,37 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
         if len(name) > LONGEST_BASE:
             yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
-    if file.install.only_groups and (file.install.groups or file.install.extras):
-        yield "install.only-groups: leaves out everything else; remove install.groups and install.extras"
-    cells = [(python, base) for python in file.python for base in file.base]
+    yield from _install_faults("install", file.install)
+    for name, profile in file.profiles.items():
+        yield from _install_faults(f"profiles.{name}", profile)
+        yield from _profile_name_faults(name, file)
     for index, exclusion in enumerate(file.exclude):
-        if exclusion.python is None and exclusion.base is None:
-            yield f"exclude.{index}: empty; set python, base or both"
-        elif not any(exclusion.matches(*cell) for cell in cells):
+        if exclusion.is_empty:
+            yield f"exclude.{index}: empty; set python, base or profile"
+        elif not any(exclusion.matches(place) for place in file.places):
             yield f"exclude.{index}: matches no cell; fix it or remove it"
-    kept = [f"{python}-{base}" for python, base in cells if not file.excludes(python, base)]
-    if cells and not kept:
+    kept = [place.name for place in file.places if not file.excludes(place)]
+    for name in dict.fromkeys(name for name in kept if kept.count(name) > 1):
+        yield f"profiles: two cells would be named {name}; rename the profile or the base"
+    if file.places and not kept:
         yield "exclude: every cell is excluded; keep at least one"
     for alias, cell in file.aliases.items():
         if kept and cell not in kept:
             yield f"aliases.{alias}: {cell!r} is not a cell{near(cell, kept)}; cells: {listed(kept)}"
         elif alias in kept:
             yield f"aliases.{alias}: is already the name of a cell; choose another name"
+
+
+def _install_faults(where: str, install: Install) -> Iterator[str]:
+    if install.only_groups and (install.groups or install.extras):
+        yield f"{where}.only-groups: leaves out everything else; remove {where}.groups and {where}.extras"
+
+
+def _profile_name_faults(name: str, file: MatrixFile) -> Iterator[str]:
+    if name == DEFAULT_PROFILE:
+        yield f"profiles.{name}: is what [install] chooses; write it there, or use another name"
+    if re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", name):
+        yield f"profiles.{name}: its tags could be mistaken for immutable ones; use another name"
+    most = LONGEST_BASE - max(map(len, file.base), default=0) - 1
+    if len(name) > most:
+        yield f"profiles.{name}: too long for a tag with base and key; use at most {most} characters"

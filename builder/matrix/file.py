@@ -65,25 +65,25 @@ def parse_matrix(text: str, *, source: str) -> Matrix:
 def _matrix(file: MatrixFile, source: str) -> Matrix:
     platform = Platform.from_str(file.platform) if file.platform else Platform.of_this_machine()
     cells = []
-    for python in file.python:
-        for name in file.base:
-            base = file.bases[name]
-            libc = base.known_libc
-            if file.excludes(python, name) or libc is None:
-                continue
-            image = ImageRef.from_str(base.image.replace("{python}", python))
-            cells.append(
-                Cell(
-                    python=python, base=name, image=image, family=base.family, libc=libc,
-                    packages=base.packages, platform=platform,
-                )
-            )  # fmt: skip
+    for place in file.places:
+        base = file.bases[place.base]
+        libc = base.known_libc
+        if file.excludes(place) or libc is None:
+            continue
+        image = ImageRef.from_str(base.image.replace("{python}", place.python))
+        cells.append(
+            Cell(
+                python=place.python, base=place.base, profile=place.profile, image=image, family=base.family,
+                libc=libc, packages=base.packages, platform=platform,
+            )
+        )  # fmt: skip
     return Matrix(
         source=source,
         repository=file.repository,
         cells=tuple(cells),
         uv=ImageRef.from_str(file.uv_image).with_tag(file.uv),
         install=file.install,
+        profiles=file.profiles,
         link_mode=file.link_mode,
         refresh=file.refresh,
         compression=file.compression,

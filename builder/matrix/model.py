@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from builder.errors import UsageError, listed
-from builder.matrix.schema import Install
+from builder.matrix.schema import Coordinates, Install, Profile
 from builder.oci.reference import ImageRef, Mirrors
 
 _GLIBC_MINORS: Final = (17, 28, *range(31, 41))  # for which uv has a name
@@ -51,7 +51,7 @@ class Platform:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A combination of a Python version and a base layer, with its settings from the matrix."""
+    """A combination of a Python version, a base layer and perhaps a profile, with its settings from the matrix."""
 
     python: str
     base: str
@@ -60,11 +60,22 @@ class Cell:
     libc: str
     packages: tuple[str, ...]
     platform: Platform
+    profile: str = ""
+
+    @property
+    def place(self) -> Coordinates:
+        """Where it is in the matrix."""
+        return Coordinates(self.python, self.base, self.profile)
 
     @property
     def name(self) -> str:
-        """`<python>-<base>`, which is also the moving tag."""
-        return f"{self.python}-{self.base}"
+        """`<python>-<base>`, with `-<profile>` if it has one; also the moving tag."""
+        return self.place.name
+
+    @property
+    def selector(self) -> str:
+        """The argument of `--only` that selects this cell."""
+        return ",".join(f"{axis}={value}" for axis, value in self.place._asdict().items() if value)
 
     @property
     def uv_platform(self) -> str:
@@ -85,6 +96,7 @@ class Matrix:
     cells: tuple[Cell, ...]
     uv: ImageRef
     install: Install
+    profiles: Mapping[str, Profile]
     link_mode: str
     refresh: str
     compression: Literal["gzip", "zstd"]
@@ -95,6 +107,10 @@ class Matrix:
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
     branch: str = ""
+
+    def install_of(self, profile: str) -> Install:
+        """What the cells of a profile install."""
+        return self.profiles.get(profile, self.install)
 
     def only(self, selectors: Iterable[str]) -> Matrix:
         """Keep the cells that match one of the selectors, such as `python=3.13,base=alpine`; without any, keep all."""
@@ -131,10 +147,12 @@ class Matrix:
         taken = [tag for tag in tags if f"{tag}-{slug}" in tags]
         if taken:
             raise _wrong_branch(name, f"its tag {taken[0]}-{slug} is already in the matrix")
+        if any(slug.startswith(f"{profile}-") for profile in self.profiles):
+            raise _wrong_branch(name, "its tags could be mistaken for those of a profile")
         return replace(self, branch=slug)
 
     def moving_tags(self, cell: Cell) -> tuple[str, ...]:
-        """The tags that jobs use: `<python>-<base>` and the aliases; on a branch, followed by its slug."""
+        """The tags that jobs use: the cell's name and the aliases; on a branch, followed by its slug."""
         tags = (cell.name, *(alias for alias, name in self.aliases if name == cell.name))
         return tuple(f"{tag}-{self.branch}" for tag in tags) if self.branch else tags
 
@@ -147,7 +165,7 @@ def _coordinates(selector: str) -> dict[str, str]:
     coordinates: dict[str, str] = {}
     for part in selector.split(","):
         axis, equals, value = part.strip().partition("=")
-        if axis not in {"python", "base"} or not equals or not value or axis in coordinates:
+        if axis not in Coordinates._fields or not equals or not value or axis in coordinates:
             raise UsageError(
                 f"--only {selector!r} does not select cells",
                 hint="write python=3.13 or python=3.13,base=alpine",

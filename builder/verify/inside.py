@@ -12,6 +12,7 @@ from typing import Final, Literal
 from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, VARIABLES
 from builder.engine.protocol import ContainerExit, Engine
 from builder.layer.assemble import AssembledImage
+from builder.lock.model import Lock
 from builder.lock.project import has_overrides
 from builder.oci.manifest import ConfigSection
 from builder.parse import Document, MalformedError, parse_document
@@ -88,7 +89,8 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         trees=facts.vouched.trees,
         complete=facts.vouched.is_complete,
         unvouched=facts.vouched.faults,
-        sync=_sync(checkout),
+        sync=_sync(checkout.lock) if checkout else [],
+        cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
         thorough=facts.thorough,
@@ -96,12 +98,17 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
     )
 
 
-def _sync(checkout: Checkout | None) -> list[str]:
+def _sync(lock: Lock) -> list[str]:
     """A job's `uv sync` without local packages; nothing if there is no uv.lock to sync with."""
-    if checkout is None or checkout.lock.kind != "uv.lock":
+    if lock.kind != "uv.lock":
         return []
     # --no-install-local includes --no-install-project, and the other members of a workspace.
-    return ["uv", "sync", "--frozen", "--offline", "--no-install-local", *checkout.lock.uv_flags]
+    return ["uv", "sync", "--frozen", "--offline", "--no-install-local", *lock.uv_flags]
+
+
+def _install(lock: Lock) -> list[str]:
+    """How a job installs from the cache what the lock has."""
+    return _sync(lock) or ["uv", "pip", "install", "--offline", "--no-deps", *lock.uv_flags, "-r", lock.path.name]
 
 
 def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[Check, ...]:

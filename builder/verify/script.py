@@ -36,8 +36,9 @@ class Expectation:
 
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
     their files may have, and is `complete` if the cache may have no other wheels. `unvouched` are faults found outside.
-    `sync` is a job's `uv sync`, empty without a uv.lock; `overrides` says that the project has some. `folder` is that
-    of the lock, relative to the checkout. A `thorough` check compiles all bytecode again.
+    `sync` is a job's `uv sync`, empty without a uv.lock, and `cached` are those with what is only cached; `overrides`
+    says that the project has some. `folder` is that of the lock, relative to the checkout. A `thorough` check compiles
+    all bytecode again.
     """
 
     image: str
@@ -51,6 +52,7 @@ class Expectation:
     complete: bool
     unvouched: Sequence[str]
     sync: Sequence[str]
+    cached: Sequence[Sequence[str]]
     overrides: bool
     folder: str
     thorough: bool

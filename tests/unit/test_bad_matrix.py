@@ -44,7 +44,7 @@ def message(text: str) -> str:
         (changed('["slim"]', '["slm"]'), "base", "'slm' is not defined (perhaps you meant 'slim'?)"),
         (changed('["slim"]', '["slm"]'), "base", "[bases.slm]"),
         ("exclude = [{ python = '3.11' }]\n" + SMALL, "exclude.0", "matches no cell; fix it or remove it"),
-        ("exclude = [{}]\n" + SMALL, "exclude.0", "empty; set python, base or both"),
+        ("exclude = [{}]\n" + SMALL, "exclude.0", "empty; set python, base or profile"),
         (EXCLUDE_ALL, "exclude", "every cell is excluded; keep at least one"),
         (changed('"debian"', '"redhat"'), "bases.slim.family", "'debian' or 'alpine', not 'redhat'"),
         (changed("-slim-bookworm", "-slim"), "bases.slim.libc", 'not known for \'python:{python}-slim\'; set it'),

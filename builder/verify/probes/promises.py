@@ -97,9 +97,23 @@ def project_offline(expected: Expected, job: Shell) -> str:
 
 
 def second_environment(expected: Expected, job: Shell) -> str:
-    """A second environment installs from the cache alone; with links instead of copies, a hundredth of the time."""
-    if not expected.packages:
-        return "0 packages from the cache, without a network"
+    """A second environment installs from the cache alone; and so do those of jobs that need what is only cached."""
+    evidence = from_cache(expected, job) if expected.packages else "0 packages from the cache, without a network"
+    for command in expected.cached:
+        with_group = " ".join(map(shlex.quote, command))
+        with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
+            os.chmod(scratch, 0o777)
+            fresh = os.path.join(scratch, "second")
+            if command[1] == "pip":
+                with_group = "uv venv --quiet %s\n%s --python %s" % (fresh, with_group, fresh)
+            ended = job.run(with_group, {"UV_LINK_MODE": "symlink", "UV_PROJECT_ENVIRONMENT": fresh})
+        if ended.code:
+            raise Failed("%s: %s" % (" ".join(command), ended.tail))
+    return evidence + "".join("; %s too" % " ".join(command[4:]) for command in expected.cached)
+
+
+def from_cache(expected: Expected, job: Shell) -> str:
+    """Install what is in the environment into another one; with links, that takes a hundredth of the time."""
     with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
         os.chmod(scratch, 0o777)
         fresh = os.path.join(scratch, "second")

@@ -40,6 +40,7 @@ class Expected:
         self.is_complete: bool = table["complete"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
+        self.cached: List[List[str]] = table["cached"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
         self.thorough: bool = table["thorough"]
