@@ -227,6 +227,8 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
             on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
         )
     record_verified(verified, context.engine, context.records)
+    if isinstance(verified.content, AssembledImage):
+        context.layered.prove(verified.content)
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 
