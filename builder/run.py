@@ -222,13 +222,12 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         return replace(result, checks=checks)
     with result.watch.measure("verify"):
         verified = verify(
-            result.built,
-            context.engine,
-            checkout=checkout,
-            inputs=inputs,
+            result.built, context.engine, checkout=checkout, inputs=inputs,
             on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
-        )
+        )  # fmt: skip
     record_verified(verified, context.engine, context.records)
+    if isinstance(verified.content, AssembledImage):
+        context.layered.prove(verified.content)
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 

@@ -179,7 +179,7 @@ class BuildOptions:
         return BuildSettings(
             mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(),
             proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
-            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom,
+            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom, reverify=self.reverify,
         )  # fmt: skip
 
 

@@ -88,6 +88,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         packages=dict(facts.vouched.packages),
         trees=facts.vouched.trees,
         complete=facts.vouched.is_complete,
+        proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout.lock) if checkout else [],
         cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
