@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from builder.matrix.model import Cell, Platform
+from builder.matrix.schema import Family
 from builder.oci.reference import ImageRef
 
 
@@ -26,7 +25,7 @@ def _cell(
     python: str,
     base: str,
     tag: str,
-    family: Literal["debian", "alpine"],
+    family: Family,
     libc: str,
     architecture: str,
     packages: tuple[str, ...],

@@ -40,6 +40,7 @@ class ImageInputs:
             settings={
                 "platform": str(plan.cell.platform),
                 "system packages": " ".join(plan.cell.packages),
+                **({"user": plan.cell.user} if plan.cell.user else {}),
                 "link-mode": plan.link_mode,
                 "refresh": plan.refresh_period,
                 "build requirements": "; ".join(

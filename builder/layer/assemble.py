@@ -158,6 +158,8 @@ def _config(
     environment = {**base.environment, **rendered.plan.environment}
     environment["PATH"] = f"{VENV}/bin:{base.environment.get('PATH', _PATH)}"
     section["Env"] = [f"{name}={value}" for name, value in environment.items()]
+    if rendered.plan.cell.user:
+        section["User"] = rendered.plan.cell.user
     labels = {**rendered.plan.labels, KEY_LABEL: rendered.key, INPUTS_LABEL: ImageInputs.of(rendered).to_label()}
     section["Labels"] = {**(section.get("Labels") or {}), **labels}
     time = created.isoformat().replace("+00:00", "Z")

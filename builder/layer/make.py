@@ -28,7 +28,7 @@ from builder.stopwatch import Stopwatch
 from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
-_LINKING: Final = {"source", "build-systems", "cached"}  # kinds that may need the system packages
+_LINKING: Final = {"user", "source", "build-systems", "cached"}  # kinds that may need the system packages
 _BASE_BUNDLE: Final = "ca-certificates.crt"
 
 
@@ -163,6 +163,7 @@ class LayerFactory:
             build_args=self.settings.proxy_arguments,
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
+            user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",
             packages=rendered.plan.cell.packages if any(layer.kind == "system" for layer in layers) else (),
             sources=[
                 package.name

@@ -32,11 +32,12 @@ from builder.layer.step import (
     source_step,
     stdlib_step,
     system_step,
+    user_step,
     wheels_step,
 )
 from builder.lock.model import SelectedPackage
 
-Kind = Literal["system", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
+Kind = Literal["system", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -110,6 +111,8 @@ def plan_layers(
 def _foundation(keys: _Keys) -> Iterator[Layer]:
     if keys.plan.cell.packages:
         yield Layer(kind="system", key=keys.system)
+    if keys.plan.cell.user:
+        yield Layer(kind="user", key=keys.user)
     yield Layer(kind="uv", key=keys.uv)
     yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
@@ -179,6 +182,10 @@ class _Keys:
         return self._of_base(system_step(self.plan))
 
     @cached_property
+    def user(self) -> str:
+        return self._of_base(user_step(self.plan), self._below)
+
+    @cached_property
     def stdlib(self) -> str:
         return self._of_base(stdlib_step(self.plan))
 
@@ -238,6 +245,7 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     image = plan.rendered.plan
     single: Mapping[Kind, Callable[[ImagePlan], Step]] = {
         "system": system_step,
+        "user": user_step,
         "stdlib": stdlib_step,
         "environment": environment_step,
         "build-systems": build_systems_step,

@@ -38,6 +38,11 @@ def system_step(plan: ImagePlan) -> Step:
     return Step(title=f"install {_count(len(plan.cell.packages), 'system package')}", script=_STRICT + script)
 
 
+def user_step(plan: ImagePlan) -> Step:
+    """Create the image's user, if the base does not have it, and a home."""
+    return Step(title=f"create the user {plan.cell.user}", script=_STRICT + render_template("steps/user.sh.j2", plan))
+
+
 def stdlib_step(plan: ImagePlan) -> Step:
     """Compile the standard library."""
     return Step(title="compile the standard library", script=_STRICT + render_template("steps/stdlib.sh.j2", plan))

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from builder.contract import KEY_LENGTH
 from builder.errors import MatrixError, listed, near
-from builder.matrix.schema import DEFAULT_PROFILE, Install, MatrixFile
+from builder.matrix.schema import DEFAULT_PROFILE, Base, Install, MatrixFile
 
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
 
@@ -79,10 +79,7 @@ def axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
 def cell_faults(file: MatrixFile) -> Iterator[str]:
     """The contradictions between keys of a file in which each key is valid on its own."""
     for name, base in file.bases.items():
-        if not base.known_libc:
-            yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
-        if len(name) > LONGEST_BASE:
-            yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
+        yield from _base_faults(name, base)
     yield from _install_faults("install", file.install)
     for name, profile in file.profiles.items():
         yield from _install_faults(f"profiles.{name}", profile)
@@ -102,6 +99,16 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f"aliases.{alias}: {cell!r} is not a cell{near(cell, kept)}; cells: {listed(kept)}"
         elif alias in kept:
             yield f"aliases.{alias}: is already the name of a cell; choose another name"
+
+
+def _base_faults(name: str, base: Base) -> Iterator[str]:
+    if not base.known_family:
+        families = '"debian", "alpine", "rhel" or "wolfi"'
+        yield f"bases.{name}.family: missing, and the name {base.image!r} does not tell it; write {families}"
+    elif not base.known_libc:
+        yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
+    if len(name) > LONGEST_BASE:
+        yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
 
 
 def _install_faults(where: str, install: Install) -> Iterator[str]:

@@ -67,14 +67,14 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
     cells = []
     for place in file.places:
         base = file.bases[place.base]
-        libc = base.known_libc
-        if file.excludes(place) or libc is None:
+        libc, family = base.known_libc, base.known_family
+        if file.excludes(place) or libc is None or family is None:
             continue
         image = ImageRef.from_str(base.image.replace("{python}", place.python))
         cells.append(
             Cell(
-                python=place.python, base=place.base, profile=place.profile, image=image, family=base.family,
-                libc=libc, packages=base.packages, platform=platform,
+                python=place.python, base=place.base, profile=place.profile, image=image, family=family,
+                libc=libc, packages=base.packages, platform=platform, user=base.user or "",
             )
         )  # fmt: skip
     return Matrix(

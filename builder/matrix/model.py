@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from builder.errors import UsageError, listed
-from builder.matrix.schema import Coordinates, Install, Profile
+from builder.matrix.schema import Coordinates, Family, Install, Profile
 from builder.oci.reference import ImageRef, Mirrors
 
 _GLIBC_MINORS: Final = (17, 28, *range(31, 41))  # for which uv has a name
@@ -56,11 +56,12 @@ class Cell:
     python: str
     base: str
     image: ImageRef
-    family: Literal["debian", "alpine"]
+    family: Family
     libc: str
     packages: tuple[str, ...]
     platform: Platform
     profile: str = ""
+    user: str = ""  # of the image; empty for that of the base
 
     @property
     def place(self) -> Coordinates:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from importlib.metadata import version
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from builder.errors import UsageError
-from builder.matrix.facts import libc_of
+from builder.matrix.facts import family_of, libc_of
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -18,6 +18,7 @@ DEFAULT_PROFILE: Final = "default"  # what [install] chooses, in a matrix with p
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
+_USER = r"[a-z_][a-z0-9_-]{0,31}|0|[1-9][0-9]{0,8}"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 
 
@@ -88,6 +89,12 @@ PackageName = Annotated[
     _matching(_PACKAGE, 'a system package; write only its name, such as "git" or "git=1:2.39.5-0"'),
     Field(json_schema_extra=_pattern(_PACKAGE)),
 ]
+UserName = Annotated[
+    str,
+    _matching(_USER, 'a user; write a name, such as "ci", or a uid, such as "1000"'),
+    Field(json_schema_extra=_pattern(f"({_USER})")),
+]
+Family = Literal["debian", "alpine", "rhel", "wolfi"]
 Names = tuple[str, ...] | Literal["all"]
 
 
@@ -170,10 +177,13 @@ class Base(_Table):
     image: Annotated[str, AfterValidator(_reference)] = Field(
         description="Image reference; {python} stands for the Python version of the cell"
     )
-    family: Literal["debian", "alpine"] = Field(
-        description="Distribution family: decides the package manager and the libc"
+    family: Family | None = Field(
+        None, description="Distribution family: decides the package manager and the libc; by default as the name tells"
     )
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
+    user: UserName | None = Field(
+        None, description="User of the image, by name or uid, who is created if missing; by default that of the base"
+    )
     libc: LibcVersion | None = Field(
         None,
         description="Version of its glibc or musl; builder knows it for Debian, Ubuntu and Alpine releases",
@@ -182,7 +192,12 @@ class Base(_Table):
     @property
     def known_libc(self) -> str | None:
         """Its libc as given, or as judged by the image's name; None if unknown."""
-        return self.libc or libc_of(self.image, self.family)
+        return self.libc or (libc_of(self.image, self.known_family) if self.known_family else None)
+
+    @property
+    def known_family(self) -> Family | None:
+        """Its family as given, or as judged by the image's name; None if unknown."""
+        return self.family or cast("Family | None", family_of(self.image))
 
 
 class MatrixFile(_Table):

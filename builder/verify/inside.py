@@ -14,6 +14,7 @@ from builder.engine.protocol import ContainerExit, Engine
 from builder.layer.assemble import AssembledImage
 from builder.lock.model import Lock
 from builder.lock.project import has_overrides
+from builder.matrix.facts import OS_RELEASE
 from builder.oci.manifest import ConfigSection
 from builder.parse import Document, MalformedError, parse_document
 from builder.verify.checkout import Checkout
@@ -47,8 +48,8 @@ class Results(Document):
 class Facts:
     """What is known of an image outside of it: its reference, its id, what its config sets, and what is in its files.
 
-    `variables` are those that it was planned with; None if nobody knows. A `thorough` verification compiles all
-    bytecode again, which nobody needs who has just made the image.
+    `variables`, `user` and `family` are those that it was planned with; None or empty if nobody knows. A `thorough`
+    verification compiles all bytecode again, which nobody needs who has just made the image.
     """
 
     image: str
@@ -57,6 +58,8 @@ class Facts:
     checkout: Checkout | None
     vouched: Vouched
     variables: Mapping[str, str] | None = None
+    user: str = ""
+    family: str = ""
     thorough: bool = False
 
 
@@ -94,6 +97,9 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
+        family=facts.family,
+        families=OS_RELEASE,
+        user=(facts.user or facts.config.user or "").partition(":")[0],
         thorough=facts.thorough,
         checks=[name for name in INSIDE if name in names],
     )

@@ -35,7 +35,10 @@ docs = ["six==1.16.0"]
 """
 MATRIX = """\
 python = ["3.13"]
-base = ["slim"]
+base = ["slim", "alpine"]
+exclude = [
+    { base = "slim", profile = "api" }, { base = "alpine", profile = "old" }, { base = "alpine", profile = "new" },
+]
 
 [profiles.old]
 groups = ["old"]
@@ -49,7 +52,11 @@ lock = "services/api/uv.lock"
 
 [bases.slim]
 image = "docker.io/library/python:{python}-slim-bookworm"
-family = "debian"
+user = "ci"
+
+[bases.alpine]
+image = "docker.io/library/python:{python}-alpine"
+user = "1234"
 """
 OFFLINE = ("--network", "none")
 Images = tuple[Path, Mapping[str, dict[str, Any]]]
@@ -121,6 +128,17 @@ def test_verification_of_a_profile(images: Images, builder: Builder) -> None:
         done = builder("verify", cells[profile]["tags"][1], *checks, cwd=folder)
         assert done.returncode == 0, done.stderr + done.stdout
         assert ("--group docs too" in done.stdout) is (profile == "old")
+
+
+def test_user_of_the_images(images: Images) -> None:
+    """Broken: the image runs as root, its user has no home or may not install, or the checks run as somebody else."""
+    folder, cells = images
+    script = "id -un; uv sync --frozen --offline --quiet --group new --reinstall\ncd; pwd; touch here"
+    output = in_job(cells["new"]["tags"][1], script, checkout=folder, options=OFFLINE)
+    assert output.splitlines() == ["ci", "/home/ci"]
+    (any_user,) = [check for check in cells["new"]["checks"] if check["name"] == "any-user"]
+    assert any_user["evidence"] == "all checks ran as uid 1000"
+    assert in_job(cells["api"]["tags"][1], "id -u; echo $HOME; touch ~/here", options=OFFLINE) == "1234\n/home/user1234"
 
 
 def test_one_profile_is_chosen(images: Images, builder: Builder) -> None:

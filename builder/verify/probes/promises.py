@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shlex
 import tempfile
 from typing import Any, Dict, List
@@ -45,7 +46,7 @@ def contract(expected: Expected, job: Shell) -> str:
     wanted = (expected.packages["uv"] or said[1]) if locked else expected.uv
     if said != ["uv", wanted]:
         faults.append("uv --version says %s, not %s" % (version.tail, wanted))
-    faults += python_faults(expected, job)
+    faults += python_faults(expected, job) + user_faults(expected) + family_faults(expected)
     if faults:
         raise Failed("; ".join(faults[:5]))
     return "%d variables, and the paths; uv %s" % (len(expected.variables) + 1, wanted)
@@ -65,13 +66,41 @@ def variable_faults(expected: Expected) -> List[str]:
     return faults
 
 
+def family_faults(expected: Expected, path: str = "/etc/os-release") -> List[str]:
+    """Say if the distribution is of another family than the matrix says, as far as os-release(5) tells."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip().partition("=") for line in file]
+    except OSError:
+        return []
+    ids = [word for name, _, value in lines if name in ("ID", "ID_LIKE") for word in value.strip("\"'").split()]
+    found = [expected.families[word] for word in ids if word in expected.families]
+    if not expected.family or not found or expected.family in found:
+        return []
+    return ["/etc/os-release says %s, which is of the family %s, not %s" % (ids[0], found[0], expected.family)]
+
+
+def user_faults(expected: Expected) -> List[str]:
+    """Say what is wrong with the image's own user, if it is not root: jobs need its home."""
+    if expected.user in ("", "0", "root"):
+        return []
+    try:
+        user = pwd.getpwuid(int(expected.user)) if expected.user.isdigit() else pwd.getpwnam(expected.user)
+    except KeyError:
+        return [] if expected.user.isdigit() else ["there is no user %s" % expected.user]
+    if not os.path.isdir(user.pw_dir):
+        return ["%s, the home of %s, is missing" % (user.pw_dir, user.pw_name)]
+    is_closed = os.getuid() == user.pw_uid and not os.access(user.pw_dir, os.W_OK | os.X_OK)
+    return ["%s may not write to %s, its home" % (user.pw_name, user.pw_dir)] if is_closed else []
+
+
 def python_faults(expected: Expected, job: Shell) -> List[str]:
     """Say what is wrong with the Python that a job gets, and where it looks for modules."""
     ended = job.run("python -c %s" % shlex.quote(LOOK))
     try:
         told = json.loads(ended.last_line)
         faults = ["python is %s" % told["executable"]] if told["prefix"] != VENV else []
-        if expected.python and told["version"] != expected.python:
+        if expected.python and not (told["version"] + ".").startswith(expected.python + "."):
             faults.append("python is %s, not %s" % (told["version"], expected.python))
         homes = (told["base"], VENV)
         outside = [path for path in told["path"] if path and not path.startswith(homes)]

@@ -44,6 +44,9 @@ class Expected:
         self.cached: List[List[str]] = table["cached"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
+        self.user: str = table["user"]
+        self.family: str = table["family"]
+        self.families: Dict[str, str] = table["families"]
         self.thorough: bool = table["thorough"]
         self.checks: List[str] = table["checks"]
 
