@@ -89,6 +89,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         complete=facts.vouched.is_complete,
         unvouched=facts.vouched.faults,
         sync=_sync(checkout),
+        sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
         thorough=facts.thorough,

@@ -89,6 +89,8 @@ def test_cell_outside_requires_python(tmp_path: Path) -> None:
         (debian(), source("uwsgi"), ("gcc", "libc6-dev")),
         (alpine(), source("lxml"), ("gcc", "libxml2-dev", "libxslt-dev", "musl-dev")),
         (debian(packages=("build-essential",)), source("uwsgi"), ()),
+        (debian(build_packages=("gcc", "libc6-dev")), source("uwsgi"), ()),
+        (debian(packages=("git",), build_packages=("build-essential",)), GIT, ()),
         (debian(packages=("gcc=4:12.2.0-3", "libc6-dev")), source("uwsgi"), ()),
         (debian(), source("unknown", "cp39-cp39-manylinux_2_17_x86_64"), ("gcc", "libc6-dev")),
         (debian(), source("unknown", "py2-none-any"), ()),

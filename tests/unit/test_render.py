@@ -115,7 +115,10 @@ CASES = {
     ),
     "with-toolchain": Case(
         matrix=TOOLCHAIN,
-        packages=[{"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")}, pure("small", "1.0")],
+        packages=[
+            {"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")},
+            pure("small", "1.0"),
+        ],
     ),
     "empty-selection": Case(matrix=ALPINE, packages=[]),
 }  # fmt: skip

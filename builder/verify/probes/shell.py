@@ -40,6 +40,7 @@ class Expected:
         self.is_complete: bool = table["complete"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
+        self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
         self.thorough: bool = table["thorough"]
