@@ -120,8 +120,8 @@ def test_text(tmp_path: Path) -> None:
         "          3.12-bookworm-slim 3.12-alpine",
         "torch 2.0 wheel              impossible",
         "uwsgi 1.0 build              build",
-        f"uwsgi 1.0 on bookworm-slim {built} gcc, libc6-dev to bases.bookworm-slim.packages",
-        f"uwsgi 1.0 on alpine {built} gcc, linux-headers, musl-dev to bases.alpine.packages",
+        f"uwsgi 1.0 on bookworm-slim {built} gcc, libc6-dev to bases.bookworm-slim.build-packages",
+        f"uwsgi 1.0 on alpine {built} gcc, linux-headers, musl-dev to bases.alpine.build-packages",
         "hosts: files.invalid (has a credential), index.invalid",
     ]
 
