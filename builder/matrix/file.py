@@ -75,7 +75,7 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
             cells.append(
                 Cell(
                     python=python, base=name, image=image, family=base.family, libc=libc,
-                    packages=base.packages, platform=platform,
+                    packages=base.packages, platform=platform, build_packages=base.build_packages,
                 )
             )  # fmt: skip
     return Matrix(

@@ -90,6 +90,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout),
+        sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
         thorough=facts.thorough,

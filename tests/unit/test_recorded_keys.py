@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "3a8fa12f603faac63bc48bf1f3dc3deaed1e708cd6cf48f0b2cefeb8ba383267",
-    "3.11-alpine": "5fd0eb167d1fe01423cae3ee6654e68502de8e4ab5d0bbaabb00260fef1a7a02",
-    "3.13-bookworm-slim": "7ea47e3971c8efeea9aca6b6390d3148d90e51e6510282695ae098ebd0d9dc5f",
-    "3.13-alpine": "48fb0df69c4781ad74c50f67ad984aa809abf694987fbbed296accfe0d35c38a",
+    "3.11-bookworm-slim": "a2f8b10bcb42b6baf8f0ab512fe55fc246a6803f1b1cac71633cd755a254c576",
+    "3.11-alpine": "c0c0b490a66e5b25d3442754306d1752be7eb69f2cecd6293da5f01e0c92e5cf",
+    "3.13-bookworm-slim": "d379cc3c1ba41451d6d5d7538f3f95cf9face57df85a32ab3e78581fe3f08147",
+    "3.13-alpine": "9c9e86575e77edc232369c9322f59aabecd989be745f43cd0b2470af30e63f83",
 }
 
 

@@ -41,6 +41,7 @@ class Expected:
         self.proven: List[str] = table["proven"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
+        self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
         self.thorough: bool = table["thorough"]
