@@ -20,6 +20,7 @@ from builder.errors import BuilderError, CommandError, InterruptedRun
 COMMANDS: Final = {
     name: Lazy(target=f"builder.cli.{module}:{name}_command", summary=summary)
     for name, module, summary in (
+        ("init", "init", "Write a first matrix.toml for this project."),
         ("plan", "build", "Show what would be built, and why."),
         ("render", "build", "Write each cell's Dockerfile and build context."),
         ("build", "build", "Build, verify and tag an image for each cell."),
@@ -57,6 +58,7 @@ def cli() -> None:
     """Bake a project's locked dependencies into the images that its CI jobs run on.
 
     \b
+    Begin with a project:               builder init
     See what would be built:            builder plan --lock uv.lock
     Build and verify on this machine:   builder build --lock uv.lock
     Write the Dockerfiles:              builder render --lock uv.lock -o contexts/

@@ -24,6 +24,7 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
+    ("start",),
     ("secret",),
     ("means", "request"),
     ("run",),
