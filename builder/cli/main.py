@@ -14,7 +14,8 @@ import click
 import builder
 from builder.cli.lazy import Lazy, LazyGroup
 from builder.cli.output.messages import print_error
-from builder.cli.verbosity import verbosity
+from builder.cli.verbosity import show_retries, verbosity
+from builder.disk import failure_text
 from builder.errors import BuilderError, CommandError, InterruptedRun
 
 COMMANDS: Final = {
@@ -71,6 +72,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line, and exit with a code from errors.py."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry
+    show_retries()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(
@@ -87,7 +89,7 @@ def main() -> NoReturn:
         # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _end(CommandError(f"{error.filename or 'this machine'}: {error.strerror}"))
+        _end(CommandError(failure_text(error)))
     sys.exit(0)
 
 

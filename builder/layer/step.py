@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from builder.errors import counted
 from builder.image.plan import ImagePlan
 from builder.image.render import build_system_files, pylock, render_template, uv_settings_files
 from builder.lock.model import SelectedPackage
@@ -35,7 +36,7 @@ class Step:
 def system_step(plan: ImagePlan) -> Step:
     """Install the cell's system packages."""
     script = render_template(f"steps/{plan.cell.family}.sh.j2", plan)
-    return Step(title=f"install {_count(len(plan.cell.packages), 'system package')}", script=_STRICT + script)
+    return Step(title=f"install {counted(len(plan.cell.packages), 'system package')}", script=_STRICT + script)
 
 
 def stdlib_step(plan: ImagePlan) -> Step:
@@ -68,7 +69,7 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
     folder = f"packages-{number}"
     files = {f"{folder}/pylock.{package.name}.toml": pylock([package]) for package in packages}
     return Step(
-        title=f"install {_count(len(packages), 'package')}",
+        title=f"install {counted(len(packages), 'package')}",
         setup=_new_environment(plan),
         script=_settings(plan) + _install(plan),
         scope=_UV,
@@ -104,7 +105,3 @@ def _new_environment(plan: ImagePlan) -> str:
 
 def _install(plan: ImagePlan) -> str:
     return render_template("steps/packages.sh.j2", plan, requirements='"$REQUIREMENTS"')
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

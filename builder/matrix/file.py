@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from builder.errors import MatrixError
-from builder.matrix.faults import axis_faults, cell_faults, matrix_error, schema_fault
+from builder.matrix.faults import LIST_OF_BASES, axis_faults, cell_faults, matrix_error, schema_fault
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
@@ -80,6 +81,9 @@ def _load(text: str, source: str) -> Mapping[str, Any]:
     try:
         return load_toml(text)
     except MalformedError as error:
+        twice = re.search(r"^bases\s*=", text, re.MULTILINE) and re.search(r"^\[bases\.", text, re.MULTILINE)
+        if twice:
+            raise MatrixError(f"{source}: bases is both a list and a table", hint=LIST_OF_BASES) from error
         raise MatrixError(f"{source} is not TOML: {error}") from error
 
 

@@ -13,6 +13,7 @@ import builder
 
 ORDER = (
     ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
+    ("disk",),
     ("parse", "process", "http"),
     ("oci",),
     ("rootfs",),
