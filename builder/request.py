@@ -129,6 +129,11 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     return Checkout.of(_read_lock(lock, file, Request()))
 
 
+def read_matrix_or_none(path: Path | None) -> Matrix | None:
+    """Read the named matrix, or the nearest one; None if there is none."""
+    return _read_matrix_file(path)
+
+
 def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
     """A warning if the lock is outdated; raise LockError instead if only a current one will do."""
     if request.locked:

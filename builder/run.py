@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from builder.disk import failure_text
 from builder.engine.protocol import Engine
 from builder.errors import BuilderError, BuildError, InterruptedRun
 from builder.image.build import BuildSettings, build
@@ -154,8 +155,8 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
         except BuilderError as error:
             result = replace(result, outcome=failure, error=error)
         except OSError as error:
-            where = f"{rendered.plan.cell.name}: {error.filename or 'a file of this machine'}"
-            result = replace(result, outcome=failure, error=BuildError(f"{where}: {error.strerror}"))
+            what = f"{rendered.plan.cell.name}: {failure_text(error)}"
+            result = replace(result, outcome=failure, error=BuildError(what))
         if result.error:
             break
     return result

@@ -22,7 +22,7 @@ from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.folders import default_log_folder, layer_folder, record_folder, root_folder, sdist_folder
-from builder.image.build import BuildSettings
+from builder.image.build import BuildSettings, make_log_folder
 from builder.image.render import RenderedImage
 from builder.layer.artifact import Artifacts
 from builder.layer.build import LayeredBuild, LayerStatus
@@ -256,6 +256,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         done = _dry_run(rendered, registries, options)
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
+    make_log_folder(options.log_dir)
     done = _build(rendered, project, settings, registries, buildx, options)
     if options.timings:
         print_note(text.timings_table(done.results))

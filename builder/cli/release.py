@@ -14,7 +14,7 @@ from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
-from builder.errors import UsageError
+from builder.errors import UsageError, counted
 from builder.folders import default_log_folder, layer_folder, record_folder
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
@@ -147,7 +147,9 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
             registries.delete(layer)
         found.append(layer)
         click.echo(layer.with_tag(str(layer.tag)).familiar)
-    print_note(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
+    print_note(
+        f"builder: {counted(len(found), 'tag')} {'deleted' if delete else 'would be deleted; --delete deletes them'}"
+    )
 
 
 def _unused_layers(

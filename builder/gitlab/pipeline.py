@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from builder.errors import UsageError
+from builder.errors import UsageError, counted
 from builder.matrix.model import Cell
 from builder.release.state import RegistryState
 from builder.verify.handover import DOTENV_NAME, IMAGE_VARIABLE, RESULTS_NAME, SCRIPT_NAME
@@ -63,9 +63,12 @@ def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], 
     if any(state.status != "up-to-date" for state in states):
         last, script = "promote", commands.promote(verified=bool(missing))
     else:
-        last, script = "nothing to do", f"echo '{len(states)} cells are up to date'"
+        last, script = (
+            "nothing to do",
+            f"echo '{counted(len(states), 'cell')} {'is' if len(states) == 1 else 'are'} up to date'",
+        )
     jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
-    head = f"# Written by `builder ci pipeline` for {len(missing)} of {len(states)} cells; "
+    head = f"# Written by `builder ci pipeline` for {len(missing)} of {counted(len(states), 'cell')}; "
     head += "do not edit, run it again instead.\n"
     stages = {"stages": ["build", "verify", "promote"] if missing else ["promote"]}
     parts = [stages, *({name: job} for name, job in jobs.items())]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from builder.errors import counted
 from builder.image.plan import ImagePlan
 from builder.image.render import build_system_files, pylock, render_template, uv_settings_files
 from builder.lock.build_system import narrowed
@@ -36,13 +37,13 @@ class Step:
 def system_step(plan: ImagePlan) -> Step:
     """Install the cell's system packages."""
     script = _system_packages(plan, plan.cell.packages, plan.refresh_period)
-    return Step(title=f"install {_count(len(plan.cell.packages), 'system package')}", script=script)
+    return Step(title=f"install {counted(len(plan.cell.packages), 'system package')}", script=script)
 
 
 def toolchain_step(plan: ImagePlan) -> Step:
     """Install what builds from source need; no layer has it."""
     script = _system_packages(plan, plan.toolchain)
-    return Step(title=f"install {_count(len(plan.toolchain), 'package')} to build with", script=script)
+    return Step(title=f"install {counted(len(plan.toolchain), 'package')} to build with", script=script)
 
 
 def stdlib_step(plan: ImagePlan) -> Step:
@@ -76,7 +77,7 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
     folder = f"packages-{number}"
     files = {f"{folder}/pylock.{package.name}.toml": pylock([package]) for package in packages}
     return Step(
-        title=f"install {_count(len(packages), 'package')}",
+        title=f"install {counted(len(packages), 'package')}",
         setup=_new_environment(plan),
         script=_settings(plan) + _install(plan),
         scope=_UV,
@@ -119,7 +120,3 @@ def _new_environment(plan: ImagePlan) -> str:
 
 def _install(plan: ImagePlan) -> str:
     return render_template("steps/packages.sh.j2", plan, requirements='"$REQUIREMENTS"')
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -218,7 +218,7 @@ def test_full_disk_says_how_to_make_room(
 ) -> None:
     """Broken: the error for a full disk does not say that it is the engine's, or what to do."""
     words = complaint(rendered, tmp_path, single(objects))
-    assert "docker system prune" in words
+    assert "docker system df" in words
     assert "log: " in words
 
 

@@ -13,6 +13,7 @@ import builder
 
 ORDER = (
     ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
+    ("disk",),
     ("parse", "process", "http"),
     ("oci",),
     ("rootfs",),
@@ -24,6 +25,7 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
+    ("start",),
     ("secret",),
     ("means", "request"),
     ("run",),
