@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -319,11 +319,16 @@ def push_verified(
     return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
 
 
-def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
-    """Move the tags of all cells to images in the registry; raise PublishError if one is not there."""
+def promote_registered(
+    states: Sequence[RegistryState], publisher: Publisher, checks: Mapping[str, tuple[Check, ...]]
+) -> Publication:
+    """Move the tags of all cells to images in the registry; raise PublishError if one is not there.
+
+    `checks` are the results with which jobs verified some of the images just now, by key.
+    """
     _require_all([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
     images = [state.image for state in states if state.image]
-    results = tuple(_registered(state) for state in states)
+    results = tuple(replace(_registered(state), checks=checks.get(state.rendered.key, ())) for state in states)
     return Publication(results=results, promotion=_promote(images, states, publisher))
 
 

@@ -27,6 +27,7 @@ ORDER = (
     ("secret",),
     ("means", "request"),
     ("run",),
+    ("reports",),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)
