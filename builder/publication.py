@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from builder.release.promote import PlannedImage, Promotable, plan_moves
 from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.run import CellResult, engine_content
+from builder.verify.inside import Check
 from builder.verify.record import find_verified
 
 PromoteMode = Literal["all", "passed", "none"]
@@ -69,11 +70,16 @@ def push_verified(
     return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
 
 
-def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
-    """Move the tags of all cells to images in the registry; raise PublishError if one is not there."""
+def promote_registered(
+    states: Sequence[RegistryState], publisher: Publisher, checks: Mapping[str, tuple[Check, ...]]
+) -> Publication:
+    """Move the tags of all cells to images in the registry; raise PublishError if one is not there.
+
+    `checks` are the results with which jobs verified some of the images just now, by key.
+    """
     _require_all([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
     images = [state.image for state in states if state.image]
-    results = tuple(_registered(state) for state in states)
+    results = tuple(replace(_registered(state), checks=checks.get(state.rendered.key, ())) for state in states)
     return Publication(results=results, promotion=_promote(images, states, publisher))
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-from builder.cli.options import PATH, cell_options, dry_run_option, json_option
+from builder.cli.options import PATH, cell_options, dry_run_option, json_option, reports_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.output.preflight import preflight_json, preflight_text
 from builder.cli.report import read_noted_project, report, report_dry_run
+from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
@@ -157,6 +158,7 @@ class BuildOptions:
     provenance: Provenance | None
     sbom: bool
     timings: bool
+    reports: Path | None
     as_json: bool
 
     @property
@@ -232,6 +234,7 @@ class BuildOptions:
 )
 @click.option("--sbom", is_flag=True, help="Attest what each image contains.")
 @click.option("--timings", is_flag=True, help="Print where the time of each cell went.")
+@reports_option
 @json_option
 def build_command(request: Request, /, **flags: Any) -> None:
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
@@ -251,6 +254,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
     registries = open_registries(project.matrix, project.mirrors, stopped=buildx.processes.stopped)
+    reporter = Reporter.start(project, None if options.dry_run else options.reports)
     rendered = plan_images(project, registries)
     if options.dry_run:
         done = _dry_run(rendered, registries, options)
@@ -260,6 +264,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
     done = _build(rendered, project, settings, registries, buildx, options)
     if options.timings:
         print_note(text.timings_table(done.results))
+    reporter.end(done, registries)
     report(done, as_json=options.as_json, pushed=options.push)
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import click
 
 from builder.cli.build import layered_build
-from builder.cli.options import PATH, branch_option, cell_options, dry_run_option, json_option, matrix_option
+from builder.cli.options import (
+    PATH,
+    branch_option,
+    cell_options,
+    dry_run_option,
+    json_option,
+    matrix_option,
+    reports_option,
+)
 from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
+from builder.cli.reporting import Reporter
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, counted
@@ -39,6 +48,7 @@ from builder.request import (
     require_repository,
 )
 from builder.run import plan_images
+from builder.verify.inside import Check
 
 
 @click.command("push")
@@ -66,20 +76,28 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
     help="The results of jobs that verified images of `builder build --verify-later DIR`: what passed is pushed.",
 )
 @dry_run_option
+@reports_option
 @json_option
-def promote_command(request: Request, *, results: Path | None, dry_run: bool, as_json: bool) -> None:
+def promote_command(
+    request: Request, *, results: Path | None, dry_run: bool, reports: Path | None, as_json: bool
+) -> None:
     """Move the tags that jobs use to images that the registry already has; build and push nothing."""
     if results and dry_run:
         raise UsageError(
             "--results with --dry-run", hint="results give images their immutable tags; omit one of the two"
         )
     project, registries, states = _read_states(request, "promote in", DockerEngine())
+    reporter = Reporter.start(project, None if dry_run else reports)
+    checks: Mapping[str, tuple[Check, ...]] = {}
     if results:
         repositories, store = layer_repositories(project.matrix), LayerStore(folder=layer_folder())
-        accept(states, results, registries, repositories=repositories, store=store)
+        checks = accept(states, results, registries, repositories=repositories, store=store)
         states = fetch_states([state.rendered for state in states], registries)
     publisher = _publisher(project, registries, dry_run=dry_run)
-    _report(promote_registered(states, publisher), project, dry_run=dry_run, as_json=as_json)
+    done = promote_registered(states, publisher, checks)
+    if not dry_run:
+        reporter.end(done, registries)
+    _report(done, project, dry_run=dry_run, as_json=as_json)
 
 
 @click.command("rollback")

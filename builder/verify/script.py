@@ -82,7 +82,7 @@ def verify_script(expected: Expectation) -> str:
             'if [ ! -s "$output" ]; then',
             "status=1",
             _file('"$output"', json.dumps(without_python) + "\n"),
-            _file('"${output%.json}.xml"', junit(expected.image, [fault]).decode() + "\n"),
+            _file('"${output%.json}.xml"', junit({expected.image: [fault]}).decode() + "\n"),
             "fi",
             "exit $status",
             "",

@@ -30,6 +30,7 @@ ORDER = (
     ("means", "request"),
     ("run",),
     ("publication",),
+    ("reports",),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)

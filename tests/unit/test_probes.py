@@ -94,7 +94,7 @@ def test_hashes(tmp_path: Path) -> None:
 
 def test_junit() -> None:
     """Broken: GitLab cannot read the report, or reads a failed check as one that passed."""
-    suites = ElementTree.fromstring(junit("x:1", RESULTS))  # noqa: S314 - written here
+    suites = ElementTree.fromstring(junit({"x:1": RESULTS}))  # noqa: S314 - written here
     (suite,) = suites
     assert suite.attrib == {
         "name": "x:1", "tests": "3", "failures": "1", "errors": "0", "skipped": "1", "time": "1.750",

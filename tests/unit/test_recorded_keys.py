@@ -67,9 +67,9 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "a2f8b10bcb42b6baf8f0ab512fe55fc246a6803f1b1cac71633cd755a254c576",
-    "3.11-alpine": "c0c0b490a66e5b25d3442754306d1752be7eb69f2cecd6293da5f01e0c92e5cf",
-    "3.13-bookworm-slim": "d379cc3c1ba41451d6d5d7538f3f95cf9face57df85a32ab3e78581fe3f08147",
+    "3.11-bookworm-slim": "63e56a96c52dff7efc22262c05984f5f946ad39c896867361d0e2dc1790e089b",
+    "3.11-alpine": "050651c54531f964f4653abf1e49db2de10b842d27dbe8a011c2d72befcac527",
+    "3.13-bookworm-slim": "22f3f85a8ad9e0ffcc65e3c24f99ffd0be5829a1f53caba2a1ba2f81e5229fc8",
     "3.13-alpine": "9c9e86575e77edc232369c9322f59aabecd989be745f43cd0b2470af30e63f83",
 }
 

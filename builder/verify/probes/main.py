@@ -46,7 +46,7 @@ def check_image(expected: str, output: str) -> int:
     with open(output, "w", encoding="utf-8") as written:
         json.dump({"image": table["image"], "id": table["id"], "checks": results}, written, indent=2)
     with open(os.path.splitext(output)[0] + ".xml", "wb") as report:
-        report.write(junit(table["image"], results))
+        report.write(junit({table["image"]: results}))
     for each in results:
         print("%-20s %-8s %s" % (each["name"], each["verdict"], each["evidence"]))
     sys.stdout.flush()
