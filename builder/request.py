@@ -68,8 +68,8 @@ class Request:
             raise UsageError("--package with --all-packages", hint="omit one of the two")
         chosen: Names = "all" if self.all_packages else self.packages or install.packages
         if self.only_groups:
-            kept = {"packages": chosen, "cache-groups": install.cache_groups}
-            return Install.model_validate({**kept, "only-groups": self.only_groups})
+            only = {"packages": chosen, "only-groups": self.only_groups, "allow-source": install.allow_source}
+            return Install.model_validate({**only, "cache-groups": install.cache_groups})
         return install.model_copy(update={"packages": chosen})
 
 
@@ -149,6 +149,11 @@ def read_checkout(matrix: Path | None, lock: Path | None, cell: str = "") -> Che
     return Checkout.of(_read_lock(path, file, profile, Request())) if path else None
 
 
+def read_matrix_or_none(path: Path | None) -> Matrix | None:
+    """Read the named matrix, or the nearest one; None if there is none."""
+    return _read_matrix_file(path)
+
+
 def _warnings(locks: Iterable[Lock], request: Request) -> tuple[str, ...]:
     """A warning for each file that is outdated; raise LockError instead if only a current one will do."""
     files = {lock.path: lock for lock in locks}.values()
@@ -188,12 +193,14 @@ def _lock_path(matrix: Matrix | None, profile: str, named: Path | None) -> Path 
 
 
 def _read_lock(path: Path, matrix: Matrix | None, profile: str, request: Request) -> Lock:
-    if matrix is None:
-        return read_lock(path, request.choose(Install()), cache_folder())
-    lock = read_lock(path, request.choose(matrix.install_of(profile)), cache_folder(), uv=matrix.uv.tag)
-    own = matrix.profiles[profile].lock if profile in matrix.profiles else None
+    install = request.choose(matrix.install_of(profile) if matrix else Install())
+    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
+    own = matrix.profiles[profile].lock if matrix and profile in matrix.profiles else None
     folder = PurePosixPath(own or "").parent
-    return replace(lock, folder="" if folder == PurePosixPath() else str(folder))
+    cached = tuple(replace(each, allows_source=install.allow_source) for each in lock.cached)
+    return replace(
+        lock, allows_source=install.allow_source, cached=cached, folder="" if folder == PurePosixPath() else str(folder)
+    )
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:

@@ -41,6 +41,7 @@ class ImageInputs:
                 "platform": str(plan.cell.platform),
                 "system packages": " ".join(plan.cell.packages),
                 **({"user": plan.cell.user} if plan.cell.user else {}),
+                "build packages": " ".join(plan.toolchain),
                 "link-mode": plan.link_mode,
                 "refresh": plan.refresh_period,
                 "build requirements": "; ".join(

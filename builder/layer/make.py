@@ -13,6 +13,7 @@ from typing import Final
 
 from builder.image.build import BuildSettings, failure_of, new_log
 from builder.image.build_log import BuildLog
+from builder.image.plan import ImagePlan
 from builder.layer.artifact import Artifacts
 from builder.layer.base import BaseImage
 from builder.layer.blobs import Blobs
@@ -164,13 +165,8 @@ class LayerFactory:
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
             user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",
-            packages=rendered.plan.cell.packages if any(layer.kind == "system" for layer in layers) else (),
-            sources=[
-                package.name
-                for layer in layers
-                for package in layer.packages
-                if layer.kind == "source" or (layer.kind == "cached" and not package.is_wheel)
-            ],
+            packages=_packages(rendered.plan, layers),
+            sources=[name for layer in layers for name in layer.sources],
         )
         log = new_log(self.settings.log_of(rendered))
         with log.open("w", encoding="utf-8") as file:
@@ -189,6 +185,12 @@ def _below(
     if not kinds & _LINKING or "system" in kinds:
         return None
     return work.below or next((future.result() for layer, future in others.items() if layer.kind == "system"), None)
+
+
+def _packages(plan: ImagePlan, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The system packages that are installed while these layers are made."""
+    system = plan.cell.packages if any(layer.kind == "system" for layer in layers) else ()
+    return (*system, *(plan.toolchain if any(layer.sources for layer in layers) else ()))
 
 
 def _tar(folder: Path, layer: Layer) -> Path:

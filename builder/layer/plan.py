@@ -2,7 +2,7 @@
 
 A layer's key is the hash of all that decides its files. A layer of wheels does not depend on the base image's digest,
 only on the interpreter, and, unless its wheels are for any platform, on architecture and libc. What is built from
-source may link against the base and the system packages, so their keys are in its key.
+source may link against the base and the system packages, so their keys are in its key, and so is what it is built with.
 
 Large packages have layers of their own; the others share a fixed number of layers, chosen by a hash of the name, so
 that a package that comes, goes or changes changes one layer. A client that has an older image unpacks again whatever is
@@ -32,6 +32,7 @@ from builder.layer.step import (
     source_step,
     stdlib_step,
     system_step,
+    toolchain_step,
     user_step,
     wheels_step,
 )
@@ -53,6 +54,12 @@ class Layer:
     kind: Kind
     key: str
     packages: tuple[SelectedPackage, ...] = field(default=(), compare=False)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of its packages that are built from source."""
+        is_source = self.kind == "source"
+        return tuple(package.name for package in self.packages if is_source or not package.is_wheel)
 
     @property
     def title(self) -> str:
@@ -198,8 +205,12 @@ class _Keys:
         return self._of_base(build_systems_step(self.plan), self.plan.uv.tag, self._below)
 
     def source(self, packages: Sequence[SelectedPackage]) -> str:
+        return self._built(source_step(self.plan, packages), packages)
+
+    def _built(self, step: Step, packages: Sequence[SelectedPackage]) -> str:
         artifacts = [_identity(package) for package in packages]
-        return self._of_base(source_step(self.plan, packages), self.plan.uv.tag, self._below, artifacts)
+        toolchain = [toolchain_step(self.plan).script] if self.plan.toolchain else []
+        return self._of_base(step, self.plan.uv.tag, self._below, artifacts, *toolchain)
 
     def wheels(self, packages: Sequence[SelectedPackage]) -> str:
         step = wheels_step(self.plan, ())
@@ -209,10 +220,10 @@ class _Keys:
 
     def cached(self, packages: Sequence[SelectedPackage]) -> str:
         step = cached_step(self.plan, packages)
+        if not all(package.is_wheel for package in packages):
+            return self._built(step, packages)
         artifacts = [_identity(package) for package in packages]
-        if all(package.is_wheel for package in packages):
-            return self._hash(step.script, artifacts, self._target, self.interpreter, self.plan.uv.tag)
-        return self._of_base(step, self.plan.uv.tag, self._below, artifacts)
+        return self._hash(step.script, artifacts, self._target, self.interpreter, self.plan.uv.tag)
 
     @property
     def _below(self) -> str:
@@ -239,7 +250,10 @@ class _Keys:
 
 
 def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tuple[Layer, ...]]]:
-    """The steps that make these layers, each with its layers; the layer with uv itself needs none."""
+    """The steps that make these layers, each with its layers; the layer with uv itself needs none.
+
+    What sources are built with is installed by a step without layers.
+    """
     wanted = set(missing)
     layers = [layer for layer in plan.layers if layer in wanted]
     image = plan.rendered.plan
@@ -253,6 +267,9 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     foundation = [(single[layer.kind](image), (layer,)) for layer in layers if layer.kind in single]
     built = [(source_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "source"]
     built += [(cached_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "cached"]
+    # After all steps whose layers may have files outside of /opt/uv.
+    needs_toolchain = image.toolchain and any(layer.sources for layer in layers)
+    toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if needs_toolchain else []
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [package for layer in wheels for package in layer.packages]
-    return [*foundation, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]
+    return [*foundation, *toolchain, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]

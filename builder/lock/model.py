@@ -87,8 +87,9 @@ class Lock:
     """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job.
 
     `uv` is the version of uv that it needs, if builder's own may not read it. `members` are those of a workspace, and
-    whether the dependencies of each are installed. `cached` are the same lock with more groups, whose packages images
-    have in uv's cache alone. `folder` is where a profile says that it is, relative to the matrix.
+    whether the dependencies of each are installed. Without `allows_source`, nothing is built from source. `cached`
+    are the same lock with more groups, whose packages images have in uv's cache alone. `folder` is where a profile says
+    that it is, relative to the matrix.
     """
 
     path: Path
@@ -101,6 +102,7 @@ class Lock:
     members: Mapping[str, bool] = field(default_factory=dict)
     cached: tuple[Lock, ...] = ()
     folder: str = ""
+    allows_source: bool = True
 
     @property
     def project(self) -> Path:

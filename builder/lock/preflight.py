@@ -29,7 +29,7 @@ Way = Literal["wheel", "build", "impossible"]
 class Finding:
     """How a cell installs a package, and, unless that is from a wheel, why.
 
-    `missing` are the system packages to add to the base; `required_by` and `nearest` (other cells that could install
+    `missing` are the build packages to add to the base; `required_by` and `nearest` (other cells that could install
     the package) are given for what is impossible. Without a `name`, the whole cell is at fault.
     """
 
@@ -69,6 +69,10 @@ class Preflight:
     def good(self) -> tuple[Cell, ...]:
         """The cells that can be built."""
         return tuple(checked.cell for checked in self.cells if not checked.faults)
+
+    def of(self, lock: Path) -> Preflight:
+        """What was found for one lock."""
+        return replace(self, cells=tuple(checked for checked in self.cells if checked.lock == lock))
 
 
 # Looks into the sdists of packages, and returns what it could find out, by URL.

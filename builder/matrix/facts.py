@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,13 @@ def family_of(image: str) -> str | None:
     """The family of a base image's distribution, judged by its name; None if the name tells none."""
     words: Mapping[str, str] = {**_FAMILIES["family"], **dict.fromkeys(GLIBC, "debian")}
     return next((family for word, family in words.items() if word in image), None)
+
+
+def near_release(image: str) -> str:
+    """The release that the name of an image seems to mean but misspells; '' if there is none."""
+    words = image.rpartition(":")[2].split("-")
+    close = (get_close_matches(word, list(GLIBC), n=1, cutoff=0.75) for word in words if word not in {*GLIBC, "slim"})
+    return next((match[0] for match in close if match), "")
 
 
 def libc_of(image: str, family: str) -> str | None:

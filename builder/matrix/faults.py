@@ -12,8 +12,10 @@ from pydantic_core import ErrorDetails
 
 from builder.contract import KEY_LENGTH
 from builder.errors import MatrixError, listed, near
+from builder.matrix.facts import near_release
 from builder.matrix.schema import DEFAULT_PROFILE, Base, Install, MatrixFile
 
+LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
 
 
@@ -35,8 +37,17 @@ def schema_fault(details: ErrorDetails) -> str:
         return f"{where}: missing; this key is required"
     if details["type"] == "value_error":
         return f"{where}: {details['ctx']['error']}"
+    if path == ["bases"] and isinstance(details["input"], list):
+        return f"bases: {LIST_OF_BASES}"
+    if details["type"] == "string_type" and isinstance(details["input"], (int, float)):
+        return f"{where}: write {_quoted(where, details['input'])}, in quotes; {details['input']!r} is a number"
     message = details["msg"].replace("an object", "a table")  # pydantic uses the JSON term
     return f"{where}: {message[0].lower()}{message[1:]}, not {details['input']!r}"
+
+
+def _quoted(where: str, number: float) -> str:
+    """A number as the text that was meant: TOML reads 3.10 as 3.1, and there is no Python 3.1 to want."""
+    return '"3.10"' if where.startswith("python") and str(number) == "3.1" else f'"{number}"'
 
 
 def _known_keys(path: Sequence[str]) -> set[str]:
@@ -105,6 +116,8 @@ def _base_faults(name: str, base: Base) -> Iterator[str]:
     if not base.known_family:
         families = '"debian", "alpine", "rhel" or "wolfi"'
         yield f"bases.{name}.family: missing, and the name {base.image!r} does not tell it; write {families}"
+    elif not base.known_libc and (meant := near_release(base.image)):
+        yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
     elif not base.known_libc:
         yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
     if len(name) > LONGEST_BASE:

@@ -60,6 +60,7 @@ class Cell:
     libc: str
     packages: tuple[str, ...]
     platform: Platform
+    build_packages: tuple[str, ...] = ()
     profile: str = ""
     user: str = ""  # of the image; empty for that of the base
 

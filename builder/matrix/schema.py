@@ -156,6 +156,9 @@ class Install(_Table):
         (),
         description='Workspace members whose dependencies to install; by default the root\'s; "all" for every member',
     )
+    allow_source: bool = Field(
+        True, alias="allow-source", description="Whether packages that have no fitting wheel may be built from source"
+    )
 
     @property
     def is_default(self) -> bool:
@@ -183,6 +186,11 @@ class Base(_Table):
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
     user: UserName | None = Field(
         None, description="User of the image, by name or uid, who is created if missing; by default that of the base"
+    )
+    build_packages: tuple[PackageName, ...] = Field(
+        (),
+        alias="build-packages",
+        description="System packages with which sources are built, such as compilers; they are not in the image",
     )
     libc: LibcVersion | None = Field(
         None,

@@ -95,6 +95,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         unvouched=facts.vouched.faults,
         sync=_sync(checkout.lock) if checkout else [],
         cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
+        sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
         family=facts.family,

@@ -37,10 +37,10 @@ class Expectation:
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
     their files may have, and is `complete` if the cache may have no other wheels. `proven` are the wheels that are not
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
-    sync`, empty without a uv.lock, and `cached` are those with what is only cached; `overrides` says that the project
-    has some. `folder` is that of the lock, relative to the checkout; `user` is the image's, if it is not root. `family`
-    is that of its distribution, empty if unknown, and `families` are all by ids of os-release(5). A `thorough` check
-    compiles all bytecode again.
+    sync`, empty without a uv.lock, and `cached` are those with what is only cached; `sources` are the packages that
+    were built from source, by name. `overrides` says that the project has some. `folder` is that of the lock, relative
+    to the checkout; `user` is the image's, if it is not root. `family` is that of its distribution, empty if unknown,
+    and `families` are all by ids of os-release(5). A `thorough` check compiles all bytecode again.
     """
 
     image: str
@@ -56,6 +56,7 @@ class Expectation:
     unvouched: Sequence[str]
     sync: Sequence[str]
     cached: Sequence[Sequence[str]]
+    sources: Sequence[str]
     overrides: bool
     folder: str
     user: str
@@ -86,7 +87,7 @@ def verify_script(expected: Expectation) -> str:
             'if [ ! -s "$output" ]; then',
             "status=1",
             _file('"$output"', json.dumps(without_python) + "\n"),
-            _file('"${output%.json}.xml"', junit(expected.image, [fault]).decode() + "\n"),
+            _file('"${output%.json}.xml"', junit({expected.image: [fault]}).decode() + "\n"),
             "fi",
             "exit $status",
             "",

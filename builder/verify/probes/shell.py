@@ -42,6 +42,7 @@ class Expected:
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
         self.cached: List[List[str]] = table["cached"]
+        self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
         self.user: str = table["user"]
