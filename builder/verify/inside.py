@@ -100,7 +100,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         folder=str(checkout.workdir) if checkout else ".",
         family=facts.family,
         families=OS_RELEASE,
-        user=(facts.user or facts.config.user or "").partition(":")[0],
+        user=facts.user,
         thorough=facts.thorough,
         checks=[name for name in INSIDE if name in names],
     )

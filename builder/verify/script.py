@@ -39,7 +39,7 @@ class Expectation:
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
     sync`, empty without a uv.lock, and `cached` are those with what is only cached; `sources` are the packages that
     were built from source, by name. `overrides` says that the project has some. `folder` is that of the lock, relative
-    to the checkout; `user` is the image's, if it is not root. `family` is that of its distribution, empty if unknown,
+    to the checkout; `user` is the one that the matrix names. `family` is that of its distribution, empty if unknown,
     and `families` are all by ids of os-release(5). A `thorough` check compiles all bytecode again.
     """
 

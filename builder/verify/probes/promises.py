@@ -81,7 +81,7 @@ def family_faults(expected: Expected, path: str = "/etc/os-release") -> List[str
 
 
 def user_faults(expected: Expected) -> List[str]:
-    """Say what is wrong with the image's own user, if it is not root: jobs need its home."""
+    """Say what is wrong with the user that the matrix names, if it is not root: jobs need its home."""
     if expected.user in ("", "0", "root"):
         return []
     try:
