@@ -3,71 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from builder.engine.protocol import Engine
-from builder.errors import BuilderError, BuildError, InterruptedRun, PublishError, listed
-from builder.image.build import BuildSettings, build
+from builder.errors import InterruptedRun, PublishError, listed
+from builder.image.index import indexes_of
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
-from builder.layer.assemble import AssembledImage
-from builder.layer.build import CellWork, LayeredBuild
+from builder.layer.build import LayeredBuild
 from builder.lock.select import select_all
-from builder.oci.manifest import digest_of
-from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
+from builder.release.index import PublishedIndex
 from builder.release.journal import Promotion, journal_of
-from builder.release.promote import PlannedImage, Promotable, plan_moves
+from builder.release.promote import Named, PlannedImage, Promotable, plan_moves
 from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.request import Project, today
-from builder.stopwatch import Stopwatch
-from builder.verify.checkout import Checkout
-from builder.verify.handover import check_outside, hand_over
-from builder.verify.inside import Check
-from builder.verify.record import EngineImage, find_verified, record_verified
-from builder.verify.runner import Built, FailedVerification, VerifiedImage, verify
-from builder.verify.search import BuildInputs
+from builder.stages import CellResult, RunContext, make_cell, saved_content
+from builder.verify.record import find_verified
 
-Outcome = Literal[
-    "planned", "up-to-date", "built", "verified", "pushed", "handed-over", "build-failed", "verify-failed",
-    "push-failed",
-]  # fmt: skip
 PromoteMode = Literal["all", "passed", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgressEvent:
-    """A step of a cell that began, or its outcome."""
-
-    cell: str
-    stage: Literal["build", "verify", "push", "done"]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """The outcome of a cell, its results so far, and the error of the stage that failed.
-
-    `seconds` is its duration, `watch` where they went; `log` is the path of the build log.
-    """
-
-    rendered: RenderedImage
-    outcome: Outcome
-    seconds: float = 0.0
-    watch: Stopwatch = field(default_factory=Stopwatch)
-    log: Path | None = None
-    built: Built | None = None
-    verified: VerifiedImage | EngineImage | None = None
-    handed_over: ImageRef | None = None  # the tag and digest of an image that a job is to verify
-    checks: tuple[Check, ...] = ()
-    published: Promotable | PlannedImage | None = None
-    error: BuilderError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,25 +35,6 @@ class Publication:
 
     results: tuple[CellResult, ...]
     promotion: Promotion | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunContext:
-    """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
-
-    With `later`, a folder, images are pushed unverified, and what jobs need that verify them is written there.
-    `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
-    """
-
-    engine: Engine
-    records: Path
-    settings: BuildSettings
-    layered: LayeredBuild
-    checkout: Checkout | None
-    on_event: Callable[[ProgressEvent], None]
-    publisher: Publisher | None = None
-    reuse: bool = True
-    later: Path | None = None
 
 
 Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
@@ -129,7 +69,7 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
     if context.settings.attested:
         context.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [pool.submit(_make_cell, image, context) for image in rendered]
+        futures = [pool.submit(make_cell, image, context) for image in rendered]
         try:
             pending = set(futures)
             while pending:
@@ -145,140 +85,6 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
                 ) from None
             raise
     return tuple(future.result() for future in futures)
-
-
-def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
-        result = _run_stages(rendered, context, Path(scratch))
-    context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
-    log = result.log if result.log and result.log.exists() else None  # nothing is logged if nothing was made
-    return replace(result, seconds=time.monotonic() - started, log=log)
-
-
-def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> CellResult:
-    result = CellResult(rendered=rendered, outcome="planned", log=context.settings.log_of(rendered))
-    for failure, stage in _STAGES:
-        try:
-            result = stage(result, context, scratch)
-        except InterruptedRun:
-            raise
-        except FailedVerification as error:
-            result = replace(result, outcome=failure, checks=error.checks, error=error)
-        except BuilderError as error:
-            result = replace(result, outcome=failure, error=error)
-        except OSError as error:
-            where = f"{rendered.plan.cell.name}: {error.filename or 'a file of this machine'}"
-            result = replace(result, outcome=failure, error=BuildError(f"{where}: {error.strerror}"))
-        if result.error:
-            break
-    return result
-
-
-def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if not context.reuse or context.checkout is None or context.later:
-        return result
-    image = find_verified(result.rendered, context.engine, context.records)
-    return replace(result, verified=image, outcome="up-to-date") if image else result
-
-
-def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
-    if result.verified:
-        return result
-    cell = result.rendered.plan.cell.name
-
-    def on_step(text: str) -> None:
-        context.on_event(ProgressEvent(cell=cell, stage="build", text=text))
-
-    if context.settings.attested:  # only BuildKit attests, and only what it builds as a whole
-        with result.watch.measure("build"):
-            built: Built = build(result.rendered, context.engine, context.settings, scratch, on_step=on_step)
-    else:
-        work = CellWork(
-            rendered=result.rendered, scratch=scratch, watch=result.watch, on_step=on_step,
-            upload=context.publisher.upload if context.publisher else None,
-        )  # fmt: skip
-        built = context.layered.build(work, None if context.later else context.engine)
-    return replace(result, built=built, outcome="built")
-
-
-def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if context.checkout is None or result.built is None or result.verified:
-        return result
-    cell = result.rendered.plan.cell.name
-    log = context.settings.log_of(result.rendered)
-    packages = result.rendered.plan.selection.packages
-    inputs = BuildInputs(
-        secrets=context.settings.secrets,
-        proxy_logins=context.settings.proxy_logins,
-        packages=packages,
-        artifacts=context.layered.factory.artifacts,
-        log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
-    )
-    if context.later:
-        checks = check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs)
-        return replace(result, checks=checks)
-    with result.watch.measure("verify"):
-        verified = verify(
-            result.built,
-            context.engine,
-            checkout=context.checkout,
-            inputs=inputs,
-            on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
-        )
-    record_verified(verified, context.engine, context.records)
-    return replace(result, verified=verified, checks=verified.checks, outcome="verified")
-
-
-def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    for tag in () if context.later else result.rendered.moving_tags:
-        context.engine.tag(str(result.rendered.immutable_tag), str(tag))
-    return result
-
-
-def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
-    if context.later and context.checkout and context.publisher and result.built:
-        return _hand_over(result, result.built, context.checkout, context.publisher, context.later)
-    if context.publisher is None or result.verified is None:
-        return result
-    tag = result.rendered.immutable_tag.familiar
-    context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=tag))
-    if isinstance(result.verified, EngineImage):
-        content = _content(result.verified, context.engine, context.layered, scratch)
-    else:
-        content = result.verified.content
-    with result.watch.measure("send"):
-        published = context.publisher.push(result.verified, content)
-    return replace(result, published=published, outcome="pushed")
-
-
-def _hand_over(result: CellResult, built: Built, checkout: Checkout, publisher: Publisher, folder: Path) -> CellResult:
-    with result.watch.measure("send"):
-        digest = publisher.push_unverified(built)
-    if digest is None:
-        return result
-    hand_over(built, digest, checkout, folder)
-    return replace(result, handed_over=built.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
-
-
-def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:
-    """The image as it was assembled, if its layers are still on this machine; else the engine saves it."""
-    assembled = layered.find(image.rendered)
-    if assembled and image.digest in {assembled.digest, digest_of(assembled.config_bytes)}:
-        return assembled
-    saved = scratch / "image.tar"
-    engine.save(str(image.rendered.immutable_tag), saved)
-    return saved
-
-
-# Each stage, after the outcome of a cell in which it fails.
-_STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], CellResult]], ...]] = (
-    ("build-failed", _reuse),
-    ("build-failed", _build),
-    ("verify-failed", _verify),
-    ("build-failed", _tag),
-    ("push-failed", _push),
-)
 
 
 def build_and_publish(
@@ -310,7 +116,7 @@ def push_verified(
             results.append(_registered(state))
         elif image := find_verified(state.rendered, engine, records):
             with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
-                published = publisher.push(image, _content(image, engine, layered, Path(scratch)))
+                published = publisher.push(image, saved_content(image, engine, layered, Path(scratch)))
             results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
         else:
             missing.append(state.rendered.immutable_tag.familiar)
@@ -336,11 +142,29 @@ def _promote(
     images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
 ) -> Promotion | None:
     """Move the images' moving tags, all or none; None if no tag has to move."""
-    moves = plan_moves(images, states)
+    moves = plan_moves(_named(images, states, publisher), states)
     if not moves:
         return None
     plan = images[0].rendered.plan
     return publisher.move(journal_of(plan.repository, plan.branch), moves)
+
+
+def _named(
+    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
+) -> Iterator[Named]:
+    """What moving tags are to name: each image, but of cells with several platforms the index, if it is complete."""
+    yield from (image for image in images if not image.rendered.plan.cell.platforms)
+    digests = {image.rendered.key: image.digest for image in images}
+    registered = {state.rendered.key: state for state in states if state.status == "up-to-date"}
+    for index in indexes_of(image.rendered for image in images if isinstance(image.rendered, RenderedImage)):
+        state = registered.get(index.images[0].key)
+        found = [digest for image in index.images if (digest := digests[image.key])]
+        if state and state.index:
+            yield PublishedIndex(rendered=index, digest=state.index)
+        elif len(found) < len(index.images):
+            yield PlannedImage(rendered=index)
+        else:
+            yield publisher.put_index(index, found)
 
 
 def _registered(state: RegistryState) -> CellResult:

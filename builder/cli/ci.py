@@ -18,9 +18,10 @@ from builder.gitlab.adopt.diff import added
 from builder.gitlab.adopt.include import read_pipeline, top_folder
 from builder.gitlab.adopt.remark import in_brief
 from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
-from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
+from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml, read_runners
 from builder.lock.discovery import MATRIX_NAME, find_matrix
 from builder.matrix.file import read_matrix
+from builder.matrix.model import Platform
 from builder.parse import read_text
 from builder.release.state import fetch_states
 from builder.request import (
@@ -28,6 +29,7 @@ from builder.request import (
     open_registries,
     read_cells,
     read_project,
+    require_all_platforms,
     require_repository,
 )
 from builder.run import plan_images
@@ -48,7 +50,7 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
     matrix, mirrors = read_cells(request)
     repository = require_repository("read the images from", matrix)
     images = fetch_job_images(matrix, repository, open_registries(matrix, mirrors))
-    default = default_cell(matrix).name
+    default = default_cell(matrix).tag
     if dotenv_path:
         _write(dotenv_path, dotenv(images, default, pin=pin))
     _write(output, jobs_yaml(images, default, pin=pin))
@@ -59,9 +61,21 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
 @click.option("--job", "keywords", type=PATH, metavar="FILE", help="YAML that every job gets: image, tags, services, …")
 @click.option("--options", "building", default="", metavar="TEXT", help="More `builder build` options for each job.")
 @click.option("--prune", is_flag=True, help="Afterwards, delete what nothing uses.")
+@click.option(
+    "--runners",
+    multiple=True,
+    metavar="OS/ARCH=TAG,…",
+    help="The tags of runners for jobs that need a machine of this platform. Repeatable.",
+)
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Where to write the pipeline.  [default: stdout]")
 def pipeline_command(
-    request: Request, *, keywords: Path | None, building: str, prune: bool, output: Path | None
+    request: Request,
+    *,
+    keywords: Path | None,
+    building: str,
+    prune: bool,
+    runners: tuple[str, ...],
+    output: Path | None,
 ) -> None:
     """Write a child pipeline: jobs to build and verify each cell that the registry lacks, then one that moves the tags.
 
@@ -71,11 +85,16 @@ def pipeline_command(
     if prune and request.branch:
         raise UsageError("--prune with --branch", hint="`builder prune --branch` deletes what a branch leaves behind")
     commands = Commands(options=request.options, build_options=_words(building), only=request.only, prune=prune)
+    tags = read_runners(runners)
     project = read_project(request)
+    require_all_platforms(request, project.matrix)
     require_repository("push to", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)
     states = fetch_states(plan_images(project, registries), registries)
-    _write(output, pipeline_yaml(states, table, commands))
+    for platform in {state.rendered.plan.cell.platform for state in states if state.digest is None} - tags.keys():
+        if platform != Platform.of_this_machine():
+            print_note(f"builder: verifying images for {platform} takes such a runner: name its tags with --runners")
+    _write(output, pipeline_yaml(states, table, commands, tags))
 
 
 @ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")

@@ -17,6 +17,7 @@ from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
 from builder.folders import layer_folder
 from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
 from builder.matrix.schema import schema
 from builder.release.diff import compare, fetch_side, planned_side
 from builder.request import Request, open_registries, published_repository, read_checkout, read_project
@@ -66,14 +67,18 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
 def diff_command(request: Request, *, old: str, new: str | None, as_json: bool) -> None:
     """Compare two published images, or an image with what would be built now.
 
-    OLD and NEW are tags of the matrix's repository, or full references with a tag or digest.
+    OLD and NEW are tags of the matrix's repository, or full references with a tag or digest. Where tags have images for
+    several platforms, those for --platform are compared, by default those for this machine.
     """
     project = read_project(request)
     registries = open_registries(project.matrix, project.mirrors)
     rendered = plan_images(project, registries)
     repository = published_repository(project.matrix)
-    before = fetch_side(old, repository, registries)
-    after = fetch_side(new, repository, registries) if new else planned_side(before, rendered)
+    own = Platform.of_this_machine()
+    platforms = [cell.platform for cell in project.matrix.cells]
+    platform = own if own in platforms else platforms[0]  # with --platform there is one
+    before = fetch_side(old, repository, registries, platform)
+    after = fetch_side(new, repository, registries, platform) if new else planned_side(before, rendered)
     difference = compare(before, after)
     if as_json:
         click.echo(json.dumps(documents.diff_json(difference), indent=2))

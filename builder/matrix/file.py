@@ -63,7 +63,8 @@ def parse_matrix(text: str, *, source: str) -> Matrix:
 
 
 def _matrix(file: MatrixFile, source: str) -> Matrix:
-    platform = Platform.from_str(file.platform) if file.platform else Platform.of_this_machine()
+    named = file.platforms or ((file.platform,) if file.platform else ())
+    platforms = tuple(map(Platform.from_str, named)) or (Platform.of_this_machine(),)
     cells = []
     for python in file.python:
         for name in file.base:
@@ -72,12 +73,13 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
             if file.excludes(python, name) or libc is None:
                 continue
             image = ImageRef.from_str(base.image.replace("{python}", python))
-            cells.append(
+            cells += [
                 Cell(
                     python=python, base=name, image=image, family=base.family, libc=libc,
-                    packages=base.packages, platform=platform,
+                    packages=base.packages, platform=platform, platforms=platforms if len(platforms) > 1 else (),
                 )
-            )  # fmt: skip
+                for platform in platforms
+            ]  # fmt: skip
     return Matrix(
         source=source,
         repository=file.repository,

@@ -28,6 +28,7 @@ from tests.integration.nightly import INDEX
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, open_shelf
 from tests.integration.test_layer_tree import own_environment
+from tests.layers import file, tar_of
 
 pytestmark = pytest.mark.integration
 
@@ -52,14 +53,20 @@ package = false
 def names(open_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Images of Python and uv that have the other architecture too, with the files of this: nothing of it is run."""
     store = LayerStore(folder=tmp_path_factory.mktemp("store"))
-    for name in ("docker.io/library/python:3.13-slim-bookworm", "ghcr.io/astral-sh/uv:0.13.8"):
-        put_for_both(ImageRef.from_str(name), open_registry.ref(f"crossed/{name.rpartition('/')[2]}"), store)
+    uv = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("uv", "uvx")))
+    for name, other in {"docker.io/library/python:3.13-slim-bookworm": None, "ghcr.io/astral-sh/uv:0.13.8": uv}.items():
+        put_for_both(ImageRef.from_str(name), open_registry.ref(f"crossed/{name.rpartition('/')[2]}"), store, other)
     place = f"{open_registry.host}/crossed"
     return f"{place}/python:{{python}}-slim-bookworm", f"{place}/uv"
 
 
-def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore) -> None:
-    """Put an image for this architecture under a tag, and the same for the other one."""
+def machine_code(architecture: str) -> bytes:
+    """The header of a program for an architecture (elf(5)), and nothing that could be run."""
+    return b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + MACHINES[architecture].to_bytes(2, "little") + bytes(44)
+
+
+def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore, other: bytes | None) -> None:
+    """Put an image for this architecture under a tag, and for the other one the same, or a layer that is this tar."""
     registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
     image = fetch_image(source.with_digest(registries.resolve(source)), Platform.of_this_machine(), registries, store)
     origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
@@ -69,11 +76,14 @@ def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore) -> None:
         registries.put_blob(target, digest, partial(blobs.open, digest))
     entries = []
     for architecture in MACHINES:
-        config = encode_json({**image.config, "architecture": architecture})
+        table, layers = dict(image.manifest.table), {}
+        if architecture == OTHER and other:
+            registries.put_blob(target, digest_of(other), partial(io.BytesIO, other))
+            table["layers"] = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **descriptor(other)}]
+            layers = {"rootfs": {"type": "layers", "diff_ids": [str(digest_of(other))]}, "history": []}
+        config = encode_json({**image.config, "architecture": architecture, **layers})
         registries.put_blob(target, digest_of(config), partial(io.BytesIO, config))
-        manifest = Manifest.of(
-            {**image.manifest.table, "config": {**image.manifest.table["config"], **descriptor(config)}}
-        )
+        manifest = Manifest.of({**table, "config": {**table["config"], **descriptor(config)}})
         registries.put_manifest(target.with_digest(manifest.digest).without_tag(), manifest)
         platform = {"os": "linux", "architecture": architecture}
         entries.append({"mediaType": manifest.media_type, **descriptor(manifest.content), "platform": platform})

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from builder.cli.output.live import Display, ProgressMode, is_interactive
-from builder.run import ProgressEvent
+from builder.stages import ProgressEvent
 
 EVENTS = [
     ProgressEvent(cell="3.12-slim", stage="build", text="copy uv"),

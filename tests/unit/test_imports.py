@@ -26,6 +26,7 @@ ORDER = (
     ("gitlab",),
     ("secret",),
     ("means", "request"),
+    ("stages",),
     ("run",),
     ("cli",),
 )

@@ -15,7 +15,8 @@ from builder.errors import BuildError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage, render
 from builder.oci.reference import Digest
-from builder.run import CellResult, Outcome, Publication
+from builder.run import Publication
+from builder.stages import CellResult, Outcome
 from builder.verify.inside import Check
 from tests.locks import FILES, INDEX, fake_hash, pure, sdist
 from tests.matrices import EXAMPLE
@@ -81,6 +82,7 @@ def test_verified_build(rendered: RenderedImage) -> None:
                 "seconds": 2.0,
                 "timings": {},
                 "checks": [{"name": "uv-pip", "verdict": "passed", "evidence": "fine", "seconds": 0.25}],
+                "made_by": None,
                 "log": "a.log",
                 "error": None,
             }

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.oci.reference import ImageRef
 from builder.release.diff import Difference
 from builder.release.state import Explanation, Status
-from builder.run import CellResult, Publication
+from builder.run import Publication
+from builder.stages import CellResult
 from builder.verify.inside import Check
 
 
@@ -21,6 +23,7 @@ def plan_table(
 ) -> str:
     """A plan as text: the packages, download, images, key, tags, layers and status of each cell."""
     lines = []
+    indexes = {image.key: index for index in indexes_of(rendered) for image in index.images}
     for image in rendered:
         selection = image.plan.selection
         sources = [package.name for package in selection.packages if not package.is_wheel]
@@ -35,6 +38,7 @@ def plan_table(
             f"  uv         {image.plan.uv.familiar}",
             f"  key        {image.key}",
             *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),
+            *([f"  index      {indexes[image.key].immutable_tag.familiar}"] if image.key in indexes else []),
             *_layer_lines((layers or {}).get(image.plan.cell.name)),
             *_status_lines((explanations or {}).get(image.plan.cell.name)),
         ]

@@ -1,0 +1,241 @@
+"""The stages of one cell, in order: build, verify, tag, push; and their results."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from builder.engine.protocol import Engine
+from builder.errors import BuilderError, BuildError, EngineError, InterruptedRun, PublishError
+from builder.image.build import BuildSettings, build
+from builder.image.render import RenderedImage
+from builder.layer.assemble import AssembledImage
+from builder.layer.build import CellWork, LayeredBuild
+from builder.oci.manifest import digest_of
+from builder.oci.reference import ImageRef
+from builder.release.promote import PlannedImage, Promotable
+from builder.release.publisher import Publisher
+from builder.stopwatch import Stopwatch
+from builder.verify.checkout import Checkout
+from builder.verify.handover import check_outside, check_unrun, hand_over
+from builder.verify.inside import Check
+from builder.verify.record import EngineImage, find_verified, record_verified
+from builder.verify.runner import Built, FailedVerification, VerifiedImage, verify
+from builder.verify.search import BuildInputs
+
+Outcome = Literal[
+    "planned", "up-to-date", "built", "verified", "unverified", "pushed", "handed-over", "build-failed",
+    "verify-failed", "push-failed",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressEvent:
+    """A step of a cell that began, or its outcome."""
+
+    cell: str
+    stage: Literal["build", "verify", "push", "done"]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """The outcome of a cell, its results so far, and the error of the stage that failed.
+
+    `seconds` is its duration, `watch` where they went; `log` is the path of the build log.
+    """
+
+    rendered: RenderedImage
+    outcome: Outcome
+    seconds: float = 0.0
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    log: Path | None = None
+    built: Built | None = None
+    made_by: str = ""  # what made its layers, and why that; empty if nothing was made
+    verified: VerifiedImage | EngineImage | None = None
+    handed_over: ImageRef | None = None  # the tag and digest of an image that a job is to verify
+    checks: tuple[Check, ...] = ()
+    published: Promotable | PlannedImage | None = None
+    error: BuilderError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
+
+    With `later`, a folder, images are pushed unverified, and what jobs need that verify them is written there.
+    `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
+    """
+
+    engine: Engine
+    records: Path
+    settings: BuildSettings
+    layered: LayeredBuild
+    checkout: Checkout | None
+    on_event: Callable[[ProgressEvent], None]
+    publisher: Publisher | None = None
+    reuse: bool = True
+    later: Path | None = None
+    made_by: str = ""  # which maker, and why, for users
+
+
+def make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
+    """Take a cell through its stages until one fails."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+        result = _run_stages(rendered, context, Path(scratch))
+    context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
+    log = result.log if result.log and result.log.exists() else None  # nothing is logged if nothing was made
+    return replace(result, seconds=time.monotonic() - started, log=log)
+
+
+def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> CellResult:
+    result = CellResult(rendered=rendered, outcome="planned", log=context.settings.log_of(rendered))
+    for failure, stage in _STAGES:
+        try:
+            result = stage(result, context, scratch)
+        except InterruptedRun:
+            raise
+        except FailedVerification as error:
+            result = replace(result, outcome=failure, checks=error.checks, error=error)
+        except BuilderError as error:
+            result = replace(result, outcome=failure, error=error)
+        except OSError as error:
+            where = f"{rendered.plan.cell.name}: {error.filename or 'a file of this machine'}"
+            result = replace(result, outcome=failure, error=BuildError(f"{where}: {error.strerror}"))
+        if result.error:
+            break
+    return result
+
+
+def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if not context.reuse or context.checkout is None or context.later:
+        return result
+    image = find_verified(result.rendered, context.engine, context.records)
+    return replace(result, verified=image, outcome="up-to-date") if image else result
+
+
+def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if result.verified:
+        return result
+    cell = result.rendered.plan.cell.name
+
+    def on_step(text: str) -> None:
+        context.on_event(ProgressEvent(cell=cell, stage="build", text=text))
+
+    if context.settings.attested:  # only BuildKit attests, and only what it builds as a whole
+        with result.watch.measure("build"):
+            built: Built = build(result.rendered, context.engine, context.settings, scratch, on_step=on_step)
+    else:
+        work = CellWork(
+            rendered=result.rendered, scratch=scratch, watch=result.watch, on_step=on_step,
+            upload=context.publisher.upload if context.publisher else None,
+        )  # fmt: skip
+        built = context.layered.build(work, None if context.later else context.engine)
+    made_by = context.made_by if built.made else ""
+    return replace(result, built=built, made_by=made_by, outcome="built")
+
+
+def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if context.checkout is None or result.built is None or result.verified:
+        return result
+    cell = result.rendered.plan.cell.name
+    log = context.settings.log_of(result.rendered)
+    packages = result.rendered.plan.selection.packages
+    inputs = BuildInputs(
+        secrets=context.settings.secrets,
+        proxy_logins=context.settings.proxy_logins,
+        packages=packages,
+        artifacts=context.layered.factory.artifacts,
+        log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
+    )
+    if context.later:
+        checks = check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+        return replace(result, checks=checks)
+    platform = result.rendered.plan.cell.platform
+    if isinstance(result.built, AssembledImage) and not context.engine.runs(platform):
+        with result.watch.measure("verify"):
+            checks = check_unrun(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+        return replace(result, checks=checks, outcome="unverified")
+    with result.watch.measure("verify"):
+        verified = verify(
+            result.built,
+            context.engine,
+            checkout=context.checkout,
+            inputs=inputs,
+            on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
+        )
+    record_verified(verified, context.engine, context.records)
+    return replace(result, verified=verified, checks=verified.checks, outcome="verified")
+
+
+def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    for tag in () if context.later or result.outcome == "unverified" else result.rendered.moving_tags:
+        context.engine.tag(str(result.rendered.immutable_tag), str(tag))
+    return result
+
+
+def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if context.later and context.checkout and context.publisher and result.built:
+        return _hand_over(result, result.built, context.checkout, context.publisher, context.later)
+    if result.outcome == "unverified" and result.built:
+        return _push_unverified(result, result.built, context.publisher)
+    if context.publisher is None or result.verified is None:
+        return result
+    tag = result.rendered.immutable_tag.familiar
+    context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=tag))
+    if isinstance(result.verified, EngineImage):
+        content = saved_content(result.verified, context.engine, context.layered, scratch)
+    else:
+        content = result.verified.content
+    with result.watch.measure("send"):
+        published = context.publisher.push(result.verified, content)
+    return replace(result, published=published, outcome="pushed")
+
+
+def _push_unverified(result: CellResult, built: Built, publisher: Publisher | None) -> CellResult:
+    """Push what nothing here runs under the tag that says so; the error says who can verify it."""
+    cell = result.rendered.plan.cell
+    what = f"{cell.name} was made, but not verified: nothing here runs programs for {cell.platform}"
+    if publisher is None:
+        hint = "`docker run --privileged tonistiigi/binfmt` or qemu-user-static lets an engine emulate it; --no-verify"
+        return replace(result, error=EngineError(what, hint=f"{hint} does without"))
+    with result.watch.measure("send"):
+        digest = publisher.push_unverified(built)
+    ref = result.rendered.unverified_tag
+    hint = "verify it in a job on such a runner: --verify-later, or `builder ci pipeline`, which does that"
+    error = PublishError(f"{what}. It is pushed as {ref.familiar}; no other tag names it", hint=hint)
+    return replace(result, handed_over=ref.with_digest(digest) if digest else None, error=error)
+
+
+def _hand_over(result: CellResult, built: Built, checkout: Checkout, publisher: Publisher, folder: Path) -> CellResult:
+    with result.watch.measure("send"):
+        digest = publisher.push_unverified(built)
+    if digest is None:
+        return result
+    hand_over(built, digest, checkout, folder)
+    return replace(result, handed_over=built.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
+
+
+def saved_content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:
+    """The image as it was assembled, if its layers are still on this machine; else the engine saves it."""
+    assembled = layered.find(image.rendered)
+    if assembled and image.digest in {assembled.digest, digest_of(assembled.config_bytes)}:
+        return assembled
+    saved = scratch / "image.tar"
+    engine.save(str(image.rendered.immutable_tag), saved)
+    return saved
+
+
+# Each stage, after the outcome of a cell in which it fails.
+_STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], CellResult]], ...]] = (
+    ("build-failed", _reuse),
+    ("build-failed", _build),
+    ("verify-failed", _verify),
+    ("build-failed", _tag),
+    ("push-failed", _push),
+)
