@@ -3,41 +3,90 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+from builder.disk import failure_text
 from builder.engine.protocol import Engine
-from builder.errors import InterruptedRun, PublishError, listed
-from builder.image.index import indexes_of
+from builder.errors import BuilderError, BuildError, EngineError, InterruptedRun, PublishError
+from builder.image.build import BuildSettings, build
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
-from builder.layer.build import LayeredBuild
+from builder.layer.assemble import AssembledImage
+from builder.layer.build import CellWork, LayeredBuild
 from builder.lock.select import select_all
+from builder.oci.manifest import digest_of
+from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
-from builder.release.index import PublishedIndex
-from builder.release.journal import Promotion, journal_of
-from builder.release.promote import Named, PlannedImage, Promotable, plan_moves
+from builder.release.promote import PlannedImage, Promotable
 from builder.release.publisher import Publisher
-from builder.release.state import RegistryState
 from builder.request import Project, today
-from builder.stages import CellResult, RunContext, make_cell, saved_content
-from builder.verify.record import find_verified
+from builder.stopwatch import Stopwatch
+from builder.verify.checkout import Checkout
+from builder.verify.handover import check_outside, check_unrun, hand_over
+from builder.verify.inside import Check
+from builder.verify.record import EngineImage, find_verified, record_verified
+from builder.verify.runner import Built, FailedVerification, VerifiedImage, verify
+from builder.verify.search import BuildInputs
 
-PromoteMode = Literal["all", "passed", "none"]
+Outcome = Literal[
+    "planned", "up-to-date", "built", "verified", "unverified", "pushed", "handed-over", "build-failed",
+    "verify-failed", "push-failed",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Publication:
-    """The outcome of a run: its cells, and the promotion; None if no tag had to be moved, or none was allowed to."""
+class ProgressEvent:
+    """A step of a cell that began, or its outcome."""
 
-    results: tuple[CellResult, ...]
-    promotion: Promotion | None = None
+    cell: str
+    stage: Literal["build", "verify", "push", "done"]
+    text: str
 
 
-Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """The outcome of a cell, its results so far, and the error of the stage that failed.
+
+    `seconds` is its duration, `watch` where they went; `log` is the path of the build log.
+    """
+
+    rendered: RenderedImage
+    outcome: Outcome
+    seconds: float = 0.0
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    log: Path | None = None
+    built: Built | None = None
+    made_by: str = ""  # what made its layers, and why that; empty if nothing was made
+    verified: VerifiedImage | EngineImage | None = None
+    handed_over: ImageRef | None = None  # the tag and digest of an image that a job is to verify
+    checks: tuple[Check, ...] = ()
+    published: Promotable | PlannedImage | None = None
+    error: BuilderError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
+
+    With `later`, a folder, images are pushed unverified, and what jobs need that verify them is written there.
+    `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
+    """
+
+    engine: Engine
+    records: Path
+    settings: BuildSettings
+    layered: LayeredBuild
+    checkout: Checkout | None
+    on_event: Callable[[ProgressEvent], None]
+    publisher: Publisher | None = None
+    reuse: bool = True
+    later: Path | None = None
+    made_by: str = ""  # which maker, and why, for users
 
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
@@ -69,7 +118,7 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
     if context.settings.attested:
         context.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [pool.submit(make_cell, image, context) for image in rendered]
+        futures = [pool.submit(_make_cell, image, context) for image in rendered]
         try:
             pending = set(futures)
             while pending:
@@ -87,85 +136,172 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
     return tuple(future.result() for future in futures)
 
 
-def build_and_publish(
-    states: Sequence[RegistryState], make: Make, publisher: Publisher, *, promote: PromoteMode
-) -> Publication:
-    """Make the cells that the registry lacks, then move the tags; `promote` selects the cells whose tags move.
-
-    `make` is called only if a cell is missing. Raises PublishError if tags were moved in part, or by somebody else.
-    """
-    missing = [state.rendered for state in states if state.image is None]
-    made = {result.rendered.key: result for result in make(missing)} if missing else {}
-    results = tuple(made.get(state.rendered.key) or _registered(state) for state in states)
-    promotion = None
-    if promote == "passed" or (promote == "all" and all(result.error is None for result in results)):
-        promotion = _promote([result.published for result in results if result.published], states, publisher)
-    return Publication(results=results, promotion=promotion)
+def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
+        result = _run_stages(rendered, context, Path(scratch))
+    context.on_event(ProgressEvent(cell=rendered.plan.cell.name, stage="done", text=result.outcome))
+    log = result.log if result.log and result.log.exists() else None  # nothing is logged if nothing was made
+    return replace(result, seconds=time.monotonic() - started, log=log)
 
 
-def push_verified(
-    states: Sequence[RegistryState], engine: Engine, records: Path, layered: LayeredBuild, publisher: Publisher
-) -> Publication:
-    """Push the images that an earlier run built and verified, and move the tags of all cells.
-
-    Raises PublishError if a cell is neither in the registry nor, verified, in the engine.
-    """
-    results, missing = [], []
-    for state in states:
-        if state.image is not None:
-            results.append(_registered(state))
-        elif image := find_verified(state.rendered, engine, records):
-            with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
-                published = publisher.push(image, saved_content(image, engine, layered, Path(scratch)))
-            results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
-        else:
-            missing.append(state.rendered.immutable_tag.familiar)
-    _require_all(missing, "in the registry or, verified, in the engine")
-    images = [result.published for result in results if result.published]
-    return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
+def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> CellResult:
+    result = CellResult(rendered=rendered, outcome="planned", log=context.settings.log_of(rendered))
+    for failure, stage in _WITHOUT_ENGINE if context.later else _STAGES:
+        try:
+            result = stage(result, context, scratch)
+        except InterruptedRun:
+            raise
+        except FailedVerification as error:
+            result = replace(result, outcome=failure, checks=error.checks, error=error)
+        except BuilderError as error:
+            result = replace(result, outcome=failure, error=error)
+        except OSError as error:
+            what = f"{rendered.plan.cell.name}: {failure_text(error)}"
+            result = replace(result, outcome=failure, error=BuildError(what))
+        if result.error:
+            break
+    return result
 
 
-def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
-    """Move the tags of all cells to images in the registry; raise PublishError if one is not there."""
-    _require_all([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
-    images = [state.image for state in states if state.image]
-    results = tuple(_registered(state) for state in states)
-    return Publication(results=results, promotion=_promote(images, states, publisher))
+def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if not context.reuse or context.checkout is None:
+        return result
+    image = find_verified(result.rendered, context.engine, context.records)
+    return replace(result, verified=image, outcome="up-to-date") if image else result
 
 
-def _require_all(missing: Sequence[str], where: str) -> None:
-    if missing:
-        raise PublishError(f"not {where}: {listed(missing)}; no tag was moved", hint="run `builder build --push`")
+def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if result.verified:
+        return result
+    cell = result.rendered.plan.cell.name
+
+    def on_step(text: str) -> None:
+        context.on_event(ProgressEvent(cell=cell, stage="build", text=text))
+
+    if context.settings.attested:  # only BuildKit attests, and only what it builds as a whole
+        with result.watch.measure("build"):
+            built: Built = build(result.rendered, context.engine, context.settings, scratch, on_step=on_step)
+    else:
+        work = CellWork(
+            rendered=result.rendered, scratch=scratch, watch=result.watch, on_step=on_step,
+            upload=context.publisher.upload if context.publisher else None,
+        )  # fmt: skip
+        built = context.layered.build(work, None if context.later else context.engine)
+    return replace(result, built=built, made_by=context.made_by if built.made else "", outcome="built")
 
 
-def _promote(
-    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
-) -> Promotion | None:
-    """Move the images' moving tags, all or none; None if no tag has to move."""
-    moves = plan_moves(_named(images, states, publisher), states)
-    if not moves:
-        return None
-    plan = images[0].rendered.plan
-    return publisher.move(journal_of(plan.repository, plan.branch), moves)
+def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if context.checkout is None or result.built is None or result.verified:
+        return result
+    cell = result.rendered.plan.cell.name
+    if isinstance(result.built, AssembledImage) and not context.engine.runs(result.rendered.plan.cell.platform):
+        inputs = _inputs(result, result.built, context)
+        with result.watch.measure("verify"):
+            checks = check_unrun(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+        return replace(result, checks=checks, outcome="unverified")
+    with result.watch.measure("verify"):
+        verified = verify(
+            result.built,
+            context.engine,
+            checkout=context.checkout,
+            inputs=_inputs(result, result.built, context),
+            on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
+        )
+    record_verified(verified, context.engine, context.records)
+    if isinstance(verified.content, AssembledImage):
+        context.layered.prove(verified.content)
+    return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 
-def _named(
-    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
-) -> Iterator[Named]:
-    """What moving tags are to name: each image, but of cells with several platforms the index, if it is complete."""
-    yield from (image for image in images if not image.rendered.plan.cell.platforms)
-    digests = {image.rendered.key: image.digest for image in images}
-    registered = {state.rendered.key: state for state in states if state.status == "up-to-date"}
-    for index in indexes_of(image.rendered for image in images if isinstance(image.rendered, RenderedImage)):
-        state = registered.get(index.images[0].key)
-        found = [digest for image in index.images if (digest := digests[image.key])]
-        if state and state.index:
-            yield PublishedIndex(rendered=index, digest=state.index)
-        elif len(found) < len(index.images):
-            yield PlannedImage(rendered=index)
-        else:
-            yield publisher.put_index(index, found)
+def _check_outside(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if context.checkout is None or result.built is None:
+        return result
+    inputs = _inputs(result, result.built, context)
+    return replace(result, checks=check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs))
 
 
-def _registered(state: RegistryState) -> CellResult:
-    return CellResult(rendered=state.rendered, outcome="up-to-date", published=state.image)
+def _inputs(result: CellResult, built: Built, context: RunContext) -> BuildInputs:
+    log = context.settings.log_of(result.rendered)
+    return BuildInputs(
+        secrets=context.settings.secrets,
+        proxy_logins=context.settings.proxy_logins,
+        packages=result.rendered.plan.selection.packages,
+        artifacts=context.layered.factory.artifacts,
+        log=log.read_text(encoding="utf-8") if built.made and log.exists() else "",
+    )
+
+
+def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    for tag in () if result.outcome == "unverified" else result.rendered.moving_tags:
+        context.engine.tag(str(result.rendered.immutable_tag), str(tag))
+    return result
+
+
+def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if result.outcome == "unverified" and result.built:
+        return _push_unverified(result, result.built, context.publisher)
+    if context.publisher is None or result.verified is None:
+        return result
+    tag = result.rendered.immutable_tag.familiar
+    context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=tag))
+    if isinstance(result.verified, EngineImage):
+        content = engine_content(result.verified, context.engine, context.layered, scratch)
+    else:
+        content = result.verified.content
+    with result.watch.measure("send"):
+        published = context.publisher.push(result.verified, content)
+    return replace(result, published=published, outcome="pushed")
+
+
+def _push_unverified(result: CellResult, built: Built, publisher: Publisher | None) -> CellResult:
+    """Push what nothing here runs under the tag that says so; the error says who can verify it."""
+    cell = result.rendered.plan.cell
+    what = f"{cell.name} was made, but not verified: nothing here runs programs for {cell.platform}"
+    if publisher is None:
+        hint = "qemu-user-static with binfmt lets an engine emulate it; --no-verify does without"
+        return replace(result, error=EngineError(what, hint=hint))
+    with result.watch.measure("send"):
+        digest = publisher.push_unverified(built)
+    ref = result.rendered.unverified_tag
+    hint = "verify it in a job on such a runner: --verify-later, or `builder ci pipeline`, which does that"
+    error = PublishError(f"{what}. It is pushed as {ref.familiar}; no other tag names it", hint=hint)
+    return replace(result, handed_over=ref.with_digest(digest) if digest else None, error=error)
+
+
+def _hand_over(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if not (context.later and context.checkout and context.publisher and result.built):
+        return result
+    with result.watch.measure("send"):
+        digest = context.publisher.push_unverified(result.built)
+    if digest is None:
+        return result
+    hand_over(result.built, digest, context.checkout, context.later)
+    return replace(result, handed_over=result.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
+
+
+def engine_content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:
+    """The image as it was assembled, if its layers are still on this machine; else the engine saves it."""
+    assembled = layered.find(image.rendered)
+    if assembled and image.digest in {assembled.digest, digest_of(assembled.config_bytes)}:
+        return assembled
+    saved = scratch / "image.tar"
+    engine.save(str(image.rendered.immutable_tag), saved)
+    return saved
+
+
+Stage = Callable[[CellResult, RunContext, Path], CellResult]
+# Each stage, after the outcome of a cell in which it fails.
+_STAGES: Final[tuple[tuple[Outcome, Stage], ...]] = (
+    ("build-failed", _reuse),
+    ("build-failed", _build),
+    ("verify-failed", _verify),
+    ("build-failed", _tag),
+    ("push-failed", _push),
+)
+# For images that a later job verifies.
+_WITHOUT_ENGINE: Final[tuple[tuple[Outcome, Stage], ...]] = (
+    ("build-failed", _build),
+    ("verify-failed", _check_outside),
+    ("push-failed", _hand_over),
+)

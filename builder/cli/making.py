@@ -19,11 +19,11 @@ from builder.layer.store import LayerStore
 from builder.matrix.model import Platform
 from builder.means import Here, MakerName, Means, choose_means
 from builder.oci.registry import Registries
+from builder.publication import PromoteMode, Publication, build_and_publish
 from builder.release.publisher import RegistryPublisher
 from builder.release.state import fetch_states
 from builder.request import Project, layer_repositories
-from builder.run import PromoteMode, Publication, build_and_publish, make_cells
-from builder.stages import CellResult, ProgressEvent, RunContext
+from builder.run import CellResult, ProgressEvent, RunContext, make_cells
 from builder.verify.checkout import Checkout
 
 

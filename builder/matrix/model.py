@@ -60,6 +60,7 @@ class Cell:
     libc: str
     packages: tuple[str, ...]
     platform: Platform
+    build_packages: tuple[str, ...] = ()
     platforms: tuple[Platform, ...] = ()  # all those that share its tag, if the matrix has several
 
     @property

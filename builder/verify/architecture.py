@@ -21,8 +21,8 @@ from builder.verify.script import INSIDE
 
 ARCHITECTURE: Final = "architecture"
 _MACHINES: Final[Mapping[str, int]] = {"amd64": 62, "arm64": 183}  # e_machine in elf(5)
-_MAGICS: Final[Mapping[str, int]] = {  # of bytecode, from CPython's Include/internal/pycore_magic_number.h
-    "3.9": 3425, "3.10": 3439, "3.11": 3495, "3.12": 3531, "3.13": 3571, "3.14": 3627,
+_MAGICS: Final[Mapping[int, int]] = {  # of bytecode, by Python's minor version (CPython's pycore_magic_number.h)
+    9: 3425, 10: 3439, 11: 3495, 12: 3531, 13: 3571, 14: 3627,
 }  # fmt: skip
 _MODULE: Final = re.compile(r"\.(cpython-\d+[^.]*|abi3)\.so$")  # other machine code may be data, also of other machines
 _HEADER: Final = 64  # bytes of a file that tell what it is
@@ -60,7 +60,7 @@ def check_architecture(image: AssembledImage) -> tuple[Check, ...]:
         *files.faults,
         *_machine_faults(files, _MACHINES[platform.architecture]),
         *_path_faults(files, version),
-        *_bytecode_faults(files, _MAGICS.get(minor)),
+        *_bytecode_faults(files, _MAGICS.get(int(minor.split(".")[1]))),
     ]
     evidence = (
         f"{len(files.names)} files: {len(files.machines)} modules and programs for {platform.machine}, "

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from builder.cli.output.live import Display, ProgressMode, is_interactive
-from builder.stages import ProgressEvent
+from builder.run import ProgressEvent
 
 EVENTS = [
     ProgressEvent(cell="3.12-slim", stage="build", text="copy uv"),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from builder.image.index import RenderedIndex, indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
+from builder.publication import Publication
 from builder.redaction import redact
 from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation
-from builder.run import Publication
-from builder.stages import CellResult
+from builder.run import CellResult
 from builder.verify.inside import Check
 from builder.verify.record import EngineImage
 

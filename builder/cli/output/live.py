@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from builder.cli.output.messages import printable
-from builder.stages import ProgressEvent
+from builder.run import ProgressEvent
 
 ProgressMode = Literal["auto", "plain", "tty"]
 
