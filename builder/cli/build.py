@@ -277,7 +277,8 @@ def _for_one_platform(project: Project) -> Project:
         return project
     own = Platform.of_this_machine()
     platform = own if own in several else several[0]
-    print_note(f"builder: only for {platform}: without --push, images are for one platform (--platform)")
+    if not is_quiet():
+        print_note(f"builder: only for {platform}: without --push, images are for one platform (--platform)")
     return replace(project, matrix=project.matrix.on(platform))
 
 

@@ -49,9 +49,10 @@ def ci_command() -> None:
 def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, output: Path | None) -> None:
     """Write the YAML that jobs include: a hidden job for each published cell, for them to extend."""
     matrix, mirrors = read_cells(request)
+    matrix = matrix.by_tag()
     repository = require_repository("read the images from", matrix)
     images = fetch_job_images(matrix, repository, open_registries(matrix, mirrors))
-    default = default_cell(matrix).tag
+    default = default_cell(matrix).name
     if dotenv_path:
         lines = dotenv(images, default, pin=pin)
         if (number := len(lines.splitlines())) > DOTENV_VARIABLES:
@@ -136,7 +137,7 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     pipeline = read_pipeline(file)
     top = pipeline.folder or Path.cwd()
     path = matrix or find_matrix() or matrix_in(top)
-    adoption = adopt(pipeline, read_matrix(path)) if path else adopt_without_matrix(pipeline, component)
+    adoption = adopt(pipeline, read_matrix(path).by_tag()) if path else adopt_without_matrix(pipeline, component)
     edited = {_shown(Path(each.file.source)): each for each in adoption.files}
     new = {_shown(top / name): text for name, text in adoption.new.items()}
     diffs = {name: each.diff(name) for name, each in edited.items()}

@@ -33,13 +33,12 @@ class JobImage:
     @property
     def variable(self) -> str:
         """The name of the cell's variable in the dotenv file."""
-        return "PREBUILT_" + re.sub("[^A-Z0-9]", "_", self.cell.tag.upper())
+        return "PREBUILT_" + re.sub("[^A-Z0-9]", "_", self.cell.name.upper())
 
 
 def fetch_job_images(matrix: Matrix, repository: ImageRef, registries: Registries) -> tuple[JobImage, ...]:
     """Ask the registry which images the cells' moving tags name; raise a PublishError that lists the missing ones."""
-    cells = {cell.tag: cell for cell in matrix.cells}.values()  # platforms share a tag
-    tags = {cell: repository.with_tag(matrix.moving_tags(cell)[0]) for cell in cells}
+    tags = {cell: repository.with_tag(matrix.moving_tags(cell)[0]) for cell in matrix.cells}
     digests = dict(zip(tags, registries.map(registries.fetch_digest, tags.values()), strict=True))
     missing = [tags[cell].familiar for cell, digest in digests.items() if digest is None]
     if missing:
@@ -56,7 +55,7 @@ def default_cell(matrix: Matrix) -> Cell:
     first = matrix.cells[0].base
     return max(
         matrix.cells,
-        key=lambda cell: (cell.tag == latest, cell.base == first, [int(part) for part in cell.python.split(".")]),
+        key=lambda cell: (cell.name == latest, cell.base == first, [int(part) for part in cell.python.split(".")]),
     )
 
 
@@ -73,7 +72,7 @@ def jobs_yaml(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
         "",
     ]
     for image in images:
-        lines += [f".prebuilt-{image.cell.tag}:", "  image:"]
+        lines += [f".prebuilt-{image.cell.name}:", "  image:"]
         if pin:
             lines += [
                 f"    # {image.tag.tag}",
@@ -94,14 +93,14 @@ def dotenv(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
     """
     names: dict[str, str] = {}
     for image in images:
-        other = names.setdefault(image.variable, image.cell.tag)
-        if other != image.cell.tag:
+        other = names.setdefault(image.variable, image.cell.name)
+        if other != image.cell.name:
             raise UsageError(
-                f"{other} and {image.cell.tag} would share the variable {image.variable} in the dotenv file",
+                f"{other} and {image.cell.name} would share the variable {image.variable} in the dotenv file",
                 hint="rename one of the bases in the matrix",
             )
     lines = [f"{image.variable}={image.pinned if pin else image.tag}" for image in images]
-    (default_image,) = [image for image in images if image.cell.tag == default]
+    (default_image,) = [image for image in images if image.cell.name == default]
     text = "\n".join([*lines, f"PREBUILT_DEFAULT={default_image.pinned if pin else default_image.tag}"]) + "\n"
     if len(text.encode()) > _DOTENV_BYTES:
         raise UsageError(

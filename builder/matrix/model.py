@@ -136,6 +136,11 @@ class Matrix:
             )
         return self.with_cells(cell for cell in self.cells if cell.platform == platform)
 
+    def by_tag(self) -> Matrix:
+        """A cell for each tag, with any one of the platforms, for those who only name the tags."""
+        cells = {cell.tag: replace(cell, platforms=()) for cell in self.cells}
+        return replace(self, cells=tuple(cells.values()))
+
     def on_branch(self, name: str) -> Matrix:
         """The same cells with the branch's own tags, `<tag>-<slug>`; the slug is made like GitLab's CI_COMMIT_REF_SLUG.
 

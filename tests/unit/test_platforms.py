@@ -51,6 +51,9 @@ def test_a_cell_for_each_platform() -> None:
         ("3.12-slim-amd64", AMD64), ("3.12-slim-arm64", ARM64),
     ]  # fmt: skip
     assert {several.moving_tags(cell) for cell in several.cells} == {("3.12-slim", "latest")}
+    assert [(cell.name, several.by_tag().moving_tags(cell)) for cell in several.by_tag().cells] == [
+        ("3.12-slim", ("3.12-slim", "latest"))
+    ]
     one = several.on(ARM64)
     assert [cell.name for cell in one.cells] == ["3.12-slim-arm64"]
     assert one.aliases == several.aliases
