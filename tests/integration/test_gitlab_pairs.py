@@ -138,7 +138,7 @@ def test_packages_do_not_outlive_their_job_before(projects: Projects) -> None:
 
 
 @pytest.mark.usefixtures("public")
-@pytest.mark.parametrize("name", ["nox", "poetry", "tox"])
+@pytest.mark.parametrize("name", ["nox", "poetry", "pre-commit", "tox"])
 def test_environments_of_their_own_before(name: str, projects: Projects) -> None:
     """Broken: the example shows a pipeline that fails, or that does not fill its environments by pip."""
     folder = projects[name]

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "3a8fa12f603faac63bc48bf1f3dc3deaed1e708cd6cf48f0b2cefeb8ba383267",
-    "3.11-alpine": "5fd0eb167d1fe01423cae3ee6654e68502de8e4ab5d0bbaabb00260fef1a7a02",
-    "3.13-bookworm-slim": "7ea47e3971c8efeea9aca6b6390d3148d90e51e6510282695ae098ebd0d9dc5f",
-    "3.13-alpine": "48fb0df69c4781ad74c50f67ad984aa809abf694987fbbed296accfe0d35c38a",
+    "3.11-bookworm-slim": "e952ce9577862547c150b677b0c97394a9989381a1019a7d01044fddda98b037",
+    "3.11-alpine": "ad00da7be5ebf21f58305e4ece64ac6f06c47552294476067e9d965e76491671",
+    "3.13-bookworm-slim": "24db87f6d459a49b905ac0de2ef067244d665eac68b9b150311e73dacb141f1a",
+    "3.13-alpine": "cfe9f253d1c3f781e9379d7d466beb5074bc9b985fd619ac3c1cb0523ed74b96",
 }
 
 
