@@ -251,19 +251,13 @@ def _known(name: str) -> bool:
 
 
 def _stand_in(name: str) -> None:
-    """Python's slim images are in the registry; a full one has git, and `uv:<version>-python<minor>-<base>` has uv."""
+    """Python's images are in the registry; `uv:<version>-python<minor>-<base>` is one of them with uv in it."""
     base, copied = f"{REGISTRY}/library/{name.removeprefix('docker.io/').removeprefix('library/')}", ""
     if match := re.fullmatch(r"ghcr\.io/astral-sh/uv:(?P<uv>[^-]+)-python(?P<python>[^-]+)-(?P<base>.+)", name):
         variant = {"bookworm-slim": "slim-bookworm"}.get(match["base"], match["base"])
         base = f"{REGISTRY}/library/python:{match['python']}-{variant}"
         copied = f"COPY --from={REGISTRY}/astral-sh/uv:{match['uv']} /uv /uvx /usr/local/bin/"
-    secret: list[str] = []
-    if match := re.fullmatch(r"python:(?P<python>[\d.]+)", name):
-        base = f"{REGISTRY}/library/python:{match['python']}-slim-bookworm"
-        ca = "-o Acquire::https::CAInfo=/run/secrets/ca"
-        copied = f"RUN --mount=type=secret,id=ca apt-get {ca} update && apt-get {ca} install -y git"
-        secret = ["--secret", f"id=ca,src={os.environ.get('SSL_CERT_FILE') or certifi.where()}"]
-    argv = ["docker", "buildx", "build", "--quiet", "--load", "--provenance=false", *secret, "--tag", name, "-"]
+    argv = ["docker", "buildx", "build", "--quiet", "--load", "--provenance=false", "--tag", name, "-"]
     subprocess.run(argv, input=f"FROM {base}\n{copied}\n", text=True, check=True, capture_output=True)
 
 

@@ -12,7 +12,6 @@ from uv import find_uv_bin
 
 PAIRS = Path(__file__).parents[2] / "examples" / "gitlab"
 PUBLIC_IMAGES = (
-    "python:3.13",
     "python:3.13-slim-bookworm",
     "ghcr.io/astral-sh/uv:0.13.8-python3.13-bookworm-slim",
     "ghcr.io/astral-sh/uv:0.13.8-python3.13-alpine",

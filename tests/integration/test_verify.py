@@ -70,6 +70,8 @@ DAMAGES = {
                                  "sed -i 's/^Name: .*/Name: stranger/' "
                                  "/opt/uv/venv/lib/python3.13/site-packages/stranger-1.dist-info/METADATA"),
     "the build backend is missing": Damage("project-offline", "RUN find /opt/uv/cache -ipath '*hatchling*' -delete"),
+    "the index's answers are missing": Damage(
+        "project-offline", "RUN rm -r /opt/uv/cache/simple-v*", ("Connection refused",)),
     "the CA was copied in": Damage("no-secrets", "COPY ca.pem /usr/local/share/ca-certificates/company.crt"),
     "the CA was copied in and deleted": Damage("no-secrets", "COPY ca.pem /tmp/ca.pem\nRUN rm /tmp/ca.pem"),
     "variables lead elsewhere": Damage(
