@@ -11,7 +11,7 @@ import json
 import posixpath
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +33,7 @@ from builder.contract import (
 )
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
-from builder.image.uv_settings import lasting_settings
+from builder.image.uv_settings import settings_of
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
 from builder.oci.reference import ImageRef
 
@@ -98,7 +98,7 @@ def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     files |= {"pylock.toml": pylock(plan.selection.packages), SYSTEM_PYTHON_NAME: template_bytes(SYSTEM_PYTHON_NAME)}
-    files |= build_system_files(plan.selection) | uv_settings_files(plan.selection)
+    files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection))
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
@@ -140,9 +140,8 @@ def build_system_files(selection: Selection) -> dict[str, bytes]:
     return files
 
 
-def uv_settings_files(selection: Selection) -> dict[str, bytes]:
-    """The `uv.toml` that names indexes; none if the selection has no such settings."""
-    settings = lasting_settings(selection)
+def uv_settings_files(settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """The `uv.toml` that names indexes and says how to build; none without settings."""
     return {"uv.toml": tomli_w.dumps(settings).encode()} if settings else {}
 
 
@@ -177,7 +176,7 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             cache=CACHE,
             selection=SELECTION,
             system_python=SYSTEM_PYTHON,
-            has_uv_settings=bool(lasting_settings(plan.selection)),
+            has_uv_settings=bool(settings_of(plan.selection)),
             ca=f"{SECRETS}/{CA_SECRET}",
             ca_secret=CA_SECRET,
             netrc=f"{SECRETS}/{NETRC_SECRET}",

@@ -16,11 +16,15 @@ _YEARS: Final = {"api": "max-age=365000000", "files": "max-age=365000000, immuta
 _OLD_NAMES: Final = ("index-url", "extra-index-url")  # which have no place for `cache-control`
 
 
-def lasting_settings(selection: Selection) -> Mapping[str, Any]:
-    """The content of `uv.toml`; empty if uv needs none."""
-    settings = selection.uv_settings
+def settings_of(selection: Selection) -> Mapping[str, Any]:
+    """The content of the `uv.toml` with which a whole image is made; empty if uv needs none."""
     if not selection.build_systems and all(package.is_wheel for package in selection.packages):
-        return settings  # uv asks no index
+        return selection.uv_settings  # uv asks no index
+    return lasting(selection.uv_settings)
+
+
+def lasting(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings, with indexes whose answers last."""
     others = {name: value for name, value in settings.items() if name not in _OLD_NAMES}
     return {**others, "index": [{**index, "cache-control": _YEARS} for index in _indexes(settings)]}
 

@@ -152,7 +152,7 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert first["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
     before = consumer.named("3.13-slim")
     second = consumer.scheduled()
-    assert "nothing to do: 1 cells are up to date" in second["prebuilt"].output
+    assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
     assert consumer.named("3.13-slim") == before
 
 

@@ -13,6 +13,7 @@ import builder
 
 ORDER = (
     ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
+    ("disk",),
     ("parse", "process", "http"),
     ("oci",),
     ("rootfs",),
@@ -24,9 +25,12 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
+    ("start",),
     ("secret",),
     ("means", "request"),
     ("run",),
+    ("publication",),
+    ("reports",),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)

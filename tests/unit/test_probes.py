@@ -20,7 +20,8 @@ from builder.verify.script import INSIDE, Expectation, verify_script
 TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "uv": "0.13.8", "python": "3.13.1", "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
-    "unvouched": [], "sync": [], "overrides": False, "folder": ".", "thorough": False, "checks": list(INSIDE),
+    "proven": [], "unvouched": [], "sync": [], "sources": [], "overrides": False, "folder": ".", "thorough": False,
+    "checks": list(INSIDE),
 }  # fmt: skip
 EXPECTED = Expected(TABLE)
 RESULTS: list[Result] = [
@@ -100,7 +101,7 @@ def test_hashes(tmp_path: Path) -> None:
 
 def test_junit() -> None:
     """Broken: GitLab cannot read the report, or reads a failed check as one that passed."""
-    suites = ElementTree.fromstring(junit("x:1", RESULTS))  # noqa: S314 - written here
+    suites = ElementTree.fromstring(junit({"x:1": RESULTS}))  # noqa: S314 - written here
     (suite,) = suites
     assert suite.attrib == {
         "name": "x:1", "tests": "3", "failures": "1", "errors": "0", "skipped": "1", "time": "1.750",

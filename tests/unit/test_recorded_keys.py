@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "e952ce9577862547c150b677b0c97394a9989381a1019a7d01044fddda98b037",
-    "3.11-alpine": "ad00da7be5ebf21f58305e4ece64ac6f06c47552294476067e9d965e76491671",
-    "3.13-bookworm-slim": "24db87f6d459a49b905ac0de2ef067244d665eac68b9b150311e73dacb141f1a",
-    "3.13-alpine": "cfe9f253d1c3f781e9379d7d466beb5074bc9b985fd619ac3c1cb0523ed74b96",
+    "3.11-bookworm-slim": "0e22cdb9b975703654810f78e484fda734925e2e07bf981304f3574d820273f9",
+    "3.11-alpine": "4b53c6915c8815a3a33a8c1046c015aefb12f0ba8d4680fed4f83f70322d1f39",
+    "3.13-bookworm-slim": "2f0bde14e42a94468c73388b2bbe4b107d9662ac039334c4d0c14bcd96795e39",
+    "3.13-alpine": "36885c14f5402de4a0179010cdb66202e11f7dbec046c7aa68b213ac491ee4d3",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builder.image.uv_settings import lasting_settings
+from builder.image.uv_settings import settings_of
 from builder.lock.model import Selection
 from builder.lock.select import select
 from tests.cells import alpine
@@ -42,7 +42,7 @@ def selection(folder: Path, settings: str, *packages: dict[str, Any]) -> Selecti
 )
 def test_answers_of_every_index_last(tmp_path: Path, settings: str, indexes: list[str]) -> None:
     """Broken: a job's build asks the index again once its answers are some minutes old; or asks another index."""
-    found = lasting_settings(selection(tmp_path, settings, BUILT))
+    found = settings_of(selection(tmp_path, settings, BUILT))
     assert [index["url"] for index in found["index"]] == indexes
     assert [index.get("default", False) for index in found["index"]] == [False] * (len(indexes) - 1) + [True]
     assert {index["cache-control"]["api"] for index in found["index"]} == {"max-age=365000000"}
@@ -52,13 +52,13 @@ def test_answers_of_every_index_last(tmp_path: Path, settings: str, indexes: lis
 def test_without_builds_the_settings_are_the_projects(tmp_path: Path) -> None:
     """Broken: images without anything to build are built again because of settings that nothing reads."""
     wheels = selection(tmp_path, 'index-url = "https://one.invalid/simple"', pure("one"))
-    assert lasting_settings(wheels) == wheels.uv_settings == {"index-url": "https://one.invalid/simple"}
-    assert lasting_settings(selection(tmp_path, "")) == {}
+    assert settings_of(wheels) == wheels.uv_settings == {"index-url": "https://one.invalid/simple"}
+    assert settings_of(selection(tmp_path, "")) == {}
 
 
 def test_default_index(tmp_path: Path) -> None:
     """Broken: the public index's answers do not last, or are where uv in a job does not look for them."""
     vcs = {"name": "forked", "vcs": {"type": "git", "url": "https://git.invalid/f.git", "commit-id": "ab" * 20}}
-    (index,) = lasting_settings(selection(tmp_path, "", vcs))["index"]
+    (index,) = settings_of(selection(tmp_path, "", vcs))["index"]
     assert index["default"]
     assert index["url"].endswith("/simple")  # uv notes the public index by this form

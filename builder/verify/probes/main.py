@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Tuple
 
-from builder.verify.probes import bytecode, files, promises
+from builder.verify.probes import bytecode, files, libraries, promises
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import WITHOUT_NETWORK, Expected, Failed, Shell, Skipped
 
@@ -23,12 +23,13 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("second-environment", promises.second_environment),
         ("activated-environment", promises.activated_environment),
         ("bytecode", bytecode.bytecode),
+        ("libraries", libraries.libraries),
+        ("sync-frozen", promises.sync_frozen),
+        ("python-version-file", promises.python_version_file),
     ),
 )
 # Checks that come one after another. The last ones write to the environment.
 LATER: Tuple[Tuple[str, Check], ...] = (
-    ("sync-frozen", promises.sync_frozen),
-    ("python-version-file", promises.python_version_file),
     ("any-user", promises.any_user),
     ("uv-pip", promises.uv_pip),
     ("project-offline", promises.project_offline),
@@ -46,7 +47,7 @@ def check_image(expected: str, output: str) -> int:
     with open(output, "w", encoding="utf-8") as written:
         json.dump({"image": table["image"], "id": table["id"], "checks": results}, written, indent=2)
     with open(os.path.splitext(output)[0] + ".xml", "wb") as report:
-        report.write(junit(table["image"], results))
+        report.write(junit({table["image"]: results}))
     for each in results:
         print("%-20s %-8s %s" % (each["name"], each["verdict"], each["evidence"]))
     sys.stdout.flush()
