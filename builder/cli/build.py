@@ -35,6 +35,7 @@ from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
 from builder.means import Here, MakerName, choose_means
 from builder.oci.registry import Registries
+from builder.publication import PromoteMode, Publication, build_and_publish
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
@@ -45,16 +46,7 @@ from builder.request import (
     published_repository,
     require_repository,
 )
-from builder.run import (
-    CellResult,
-    PromoteMode,
-    Publication,
-    RunContext,
-    build_and_publish,
-    make_cells,
-    plan_cells,
-    plan_images,
-)
+from builder.run import CellResult, RunContext, make_cells, plan_cells, plan_images
 from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 from builder.verify.checkout import Checkout
 
@@ -179,7 +171,7 @@ class BuildOptions:
         return BuildSettings(
             mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(),
             proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
-            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom,
+            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom, reverify=self.reverify,
         )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from builder.layer.buildkit import BuildKitMaker
 from builder.layer.store import LayerStore
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
+from builder.publication import Publication, promote_registered, push_verified
 from builder.release.accept import accept
 from builder.release.layers import fetch_unused_layers
 from builder.release.promote import fetch_rollback
@@ -37,7 +38,7 @@ from builder.request import (
     read_project,
     require_repository,
 )
-from builder.run import Publication, plan_images, promote_registered, push_verified
+from builder.run import plan_images
 
 
 @click.command("push")

@@ -13,8 +13,8 @@ from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.verbosity import is_quiet
 from builder.errors import BuildError, VerifyError, counted
 from builder.oci.reference import ImageRef
+from builder.publication import Publication
 from builder.request import Project, Request, read_project
-from builder.run import Publication
 
 
 def read_noted_project(request: Request) -> Project:

@@ -49,7 +49,10 @@ class _Metadata(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """How to build. No setting affects the content of the image, or its key."""
+    """How to build. No setting affects the content of the image, or its key.
+
+    With `reverify`, what an earlier image proved of its layers is proven again.
+    """
 
     mirrors: Mirrors
     secrets: Mapping[str, Path]
@@ -60,6 +63,7 @@ class BuildSettings:
     writes_cache: bool = False
     no_cache: bool = False
     pull: bool = False
+    reverify: bool = False
     provenance: Provenance | None = None
     sbom: bool = False
 

@@ -87,6 +87,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         packages=dict(facts.vouched.packages),
         trees=facts.vouched.trees,
         complete=facts.vouched.is_complete,
+        proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout),
         overrides=bool(checkout and has_overrides(checkout.lock)),

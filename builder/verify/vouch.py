@@ -54,12 +54,14 @@ class _Selection(Document):
 class Vouched:
     """What is known: packages with versions (None: any), and the digests that the files of their wheels may have.
 
-    With `is_complete`, the cache may have no other wheels. `faults` say what the lock does not vouch for.
+    With `is_complete`, the cache may have no other wheels. `proven` are wheels (`six-1.17.0`) that were compared with
+    theirs before, in an image that passed, and `stdlib`. `faults` say what the lock does not vouch for.
     """
 
     packages: Mapping[str, str | None]
     trees: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_complete: bool = False
+    proven: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
 
 
@@ -69,8 +71,9 @@ def vouched_by_layers(rendered: RenderedImage, image: AssembledImage | None) -> 
     if image is None or image.trees is None:
         return Vouched(packages=packages)
     return Vouched(
-        packages=packages, trees={name: sorted(each) for name, each in image.trees.items()}, is_complete=True
-    )
+        packages=packages, trees={name: sorted(each) for name, each in image.trees.items()}, is_complete=True,
+        proven=image.proven,
+    )  # fmt: skip
 
 
 def vouched_by_lock(text: str, source: str, lock: Lock | None, store: LayerStore) -> Vouched:

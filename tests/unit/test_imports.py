@@ -29,6 +29,7 @@ ORDER = (
     ("secret",),
     ("means", "request"),
     ("run",),
+    ("publication",),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)

@@ -15,7 +15,8 @@ from builder.errors import BuildError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage, render
 from builder.oci.reference import Digest
-from builder.run import CellResult, Outcome, Publication
+from builder.publication import Publication
+from builder.run import CellResult, Outcome
 from builder.verify.inside import Check
 from tests.locks import FILES, INDEX, fake_hash, pure, sdist
 from tests.matrices import EXAMPLE

@@ -9,9 +9,10 @@ from builder.errors import counted
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.oci.reference import ImageRef
+from builder.publication import Publication
 from builder.release.diff import Difference
 from builder.release.state import Explanation, Status
-from builder.run import CellResult, Publication
+from builder.run import CellResult
 from builder.verify.inside import Check
 
 

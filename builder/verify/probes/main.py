@@ -22,12 +22,12 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("installed-set", promises.installed_set),
         ("second-environment", promises.second_environment),
         ("bytecode", bytecode.bytecode),
+        ("sync-frozen", promises.sync_frozen),
+        ("python-version-file", promises.python_version_file),
     ),
 )
 # Checks that come one after another. The last ones write to the environment.
 LATER: Tuple[Tuple[str, Check], ...] = (
-    ("sync-frozen", promises.sync_frozen),
-    ("python-version-file", promises.python_version_file),
     ("any-user", promises.any_user),
     ("uv-pip", promises.uv_pip),
     ("project-offline", promises.project_offline),

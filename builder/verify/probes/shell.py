@@ -38,6 +38,7 @@ class Expected:
         self.packages: Dict[str, Optional[str]] = table["packages"]
         self.trees: Dict[str, List[str]] = table["trees"]
         self.is_complete: bool = table["complete"]
+        self.proven: List[str] = table["proven"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
         self.overrides: bool = table["overrides"]
