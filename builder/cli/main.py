@@ -25,6 +25,8 @@ COMMANDS: Final = {
         ("plan", "build", "Show what would be built, and why."),
         ("render", "build", "Write each cell's Dockerfile and build context."),
         ("build", "build", "Build, verify and tag an image for each cell."),
+        ("run", "job", "Run a command on an image as a CI job would."),
+        ("shell", "job", "Open a shell where a CI job would run."),
         ("verify", "inspect", "Check that IMAGE works as a CI job image."),
         ("push", "release", "Push images that were built and verified earlier."),
         ("promote", "release", "Move the tags that jobs use to images in the registry."),

@@ -47,8 +47,8 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     for error in errors:
         print_error(error)
     if errors:
-        print_note(
-            f"builder: {len(errors)} of {counted(len(done.results), 'cell')} failed; {'its' if len(errors) == 1 else 'their'} moving tags are unchanged"
-        )
+        whose = "its" if len(errors) == 1 else "their"
+        cells = counted(len(done.results), "cell")
+        print_note(f"builder: {len(errors)} of {cells} failed; {whose} moving tags are unchanged")
         codes = {error.exit_code for error in errors}
         sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

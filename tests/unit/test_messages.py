@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import requests
@@ -125,7 +125,7 @@ def test_lock_that_moved_since_the_image(tmp_path: Path) -> None:
     lock = locks.read(tmp_path, locks.pure("six", "1.17"), locks.pure("pluggy"))
     facts = Facts(
         image="ci:x", id="sha256:0", config=ConfigSection(Labels={CELL_LABEL: "3.12-slim"}),
-        checkout=Checkout(top=tmp_path, workdir=Path(), lock=lock),  # type: ignore[arg-type] - not used here
+        checkout=Checkout(top=tmp_path, workdir=PurePosixPath(), lock=lock),
         vouched=Vouched(packages={"six": "1.16", "attrs": "1.0"}),
     )  # fmt: skip
     matrix = parse_matrix(SMALL, source="matrix.toml")
