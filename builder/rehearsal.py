@@ -105,8 +105,8 @@ def _require_image(image: str, engine: DockerEngine) -> None:
 def job_script(arguments: Sequence[str], lock: Lock, *, sync: bool, network: bool = True) -> str:
     """The script of a job: one argument is a script of its own, several are the words of a command.
 
-    With `sync`, the project is installed before, as jobs do it: with a uv.lock, by `uv sync --frozen`. Without a network
-    uv is told so; otherwise it asks the index for newer build systems.
+    With `sync`, the project is installed before, as jobs do it: with a uv.lock, by `uv sync --frozen`. Without a
+    network uv is told so; otherwise it asks the index for newer build systems.
     """
     command = arguments[0] if len(arguments) == 1 else shlex.join(arguments)
     if not sync or lock.kind != "uv.lock":

@@ -28,7 +28,7 @@ ORDER = (
     ("start",),
     ("secret",),
     ("means", "request"),
-    ("run", "rehearsal"),
+    ("run", "rehearsal", "doctor"),
     ("publication",),
     ("cli",),
 )

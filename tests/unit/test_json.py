@@ -124,7 +124,7 @@ def test_plan_as_text(rendered: RenderedImage) -> None:
     said = text.plan_table([rendered])
     assert said.splitlines()[:3] == [
         "3.12-bookworm-slim",
-        "  packages   3: 1 wheels, 2 built from source (two, zip)",
+        "  packages   3: 1 wheel, 2 built from source (two, zip)",
         "  download   unknown size",
     ]
     assert rendered.key in said
