@@ -48,7 +48,7 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
         print_error(error)
     if errors:
         whose = "its" if len(errors) == 1 else "their"
-        failed = f"{len(errors)} of {counted(len(done.results), 'cell')} failed"
-        print_note(f"builder: {failed}; {whose} moving tags are unchanged")
+        cells = counted(len(done.results), "cell")
+        print_note(f"builder: {len(errors)} of {cells} failed; {whose} moving tags are unchanged")
         codes = {error.exit_code for error in errors}
         sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

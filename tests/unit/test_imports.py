@@ -28,7 +28,7 @@ ORDER = (
     ("start",),
     ("secret",),
     ("means", "request"),
-    ("run",),
+    ("run", "rehearsal", "doctor"),
     ("publication",),
     ("reports",),
     ("cli",),
