@@ -29,6 +29,7 @@ COMMANDS: Final = {
         ("rollback", "release", "Undo the latest promotion."),
         ("prune", "release", "Delete immutable tags that nothing uses."),
         ("diff", "inspect", "Compare two images, or an image with the plan."),
+        ("report", "pages", "Write static pages about the images."),
         ("ci", "ci", "Write GitLab jobs and pipelines; adapt an existing one."),
         ("schema", "inspect", "Print the JSON Schema of matrix.toml."),
         ("completion", "inspect", "Print the completion script of a shell."),

@@ -27,7 +27,7 @@ ORDER = (
     ("secret",),
     ("means", "request"),
     ("run",),
-    ("reports",),
+    ("reports", "pages"),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)
