@@ -40,6 +40,8 @@ FOREIGN_VARIABLES: Final = (
     "UV_PYTHON_PREFERENCE",
 )
 
+STDLIB: Final = "stdlib"  # the kind of the layer with the standard library's bytecode
+
 # Where a runner mounts a job's files, and the folders that verification creates there.
 BUILDS: Final = "/builds"
 PROJECT: Final = "project"

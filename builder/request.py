@@ -68,7 +68,8 @@ class Request:
             raise UsageError("--package with --all-packages", hint="omit one of the two")
         chosen: Names = "all" if self.all_packages else self.packages or install.packages
         if self.only_groups:
-            return Install.model_validate({"packages": chosen, "only-groups": self.only_groups})
+            only = {"packages": chosen, "only-groups": self.only_groups, "allow-source": install.allow_source}
+            return Install.model_validate(only)
         return install.model_copy(update={"packages": chosen})
 
 
@@ -128,6 +129,11 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     return Checkout.of(_read_lock(lock, file, Request()))
 
 
+def read_matrix_or_none(path: Path | None) -> Matrix | None:
+    """Read the named matrix, or the nearest one; None if there is none."""
+    return _read_matrix_file(path)
+
+
 def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
     """A warning if the lock is outdated; raise LockError instead if only a current one will do."""
     if request.locked:
@@ -149,7 +155,8 @@ def _member_notes(lock: Lock) -> tuple[str, ...]:
 
 def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
     install = request.choose(matrix.install if matrix else Install())
-    return read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
+    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
+    return replace(lock, allows_source=install.allow_source)
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:

@@ -23,7 +23,7 @@ from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.folders import default_log_folder, layer_folder, record_folder, root_folder, sdist_folder
-from builder.image.build import BuildSettings
+from builder.image.build import BuildSettings, make_log_folder
 from builder.image.render import RenderedImage
 from builder.layer.artifact import Artifacts
 from builder.layer.build import LayeredBuild, LayerStatus
@@ -36,6 +36,7 @@ from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
 from builder.means import Here, MakerName, choose_means
 from builder.oci.registry import Registries
+from builder.publication import PromoteMode, Publication, build_and_publish
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
@@ -46,16 +47,7 @@ from builder.request import (
     published_repository,
     require_repository,
 )
-from builder.run import (
-    CellResult,
-    PromoteMode,
-    Publication,
-    RunContext,
-    build_and_publish,
-    make_cells,
-    plan_cells,
-    plan_images,
-)
+from builder.run import CellResult, RunContext, make_cells, plan_cells, plan_images
 from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 from builder.verify.checkout import Checkout
 
@@ -181,7 +173,7 @@ class BuildOptions:
         return BuildSettings(
             mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(),
             proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
-            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom,
+            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom, reverify=self.reverify,
         )  # fmt: skip
 
 
@@ -268,6 +260,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         done = _dry_run(rendered, registries, options)
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
+    make_log_folder(options.log_dir)
     done = _build(rendered, project, settings, registries, buildx, options)
     if options.timings:
         print_note(text.timings_table(done.results))

@@ -20,7 +20,7 @@ from builder.gitlab.adopt.include import read_pipeline, top_folder
 from builder.gitlab.adopt.remark import in_brief
 from builder.gitlab.images import DOTENV_VARIABLES, default_cell, dotenv, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
-from builder.lock.discovery import MATRIX_NAME, find_matrix
+from builder.lock.discovery import find_matrix, matrix_in
 from builder.matrix.file import read_matrix
 from builder.parse import read_text
 from builder.release.state import fetch_states
@@ -121,7 +121,7 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     """  # noqa: D301 - click takes the character, not the backslash
     pipeline = read_pipeline(file)
     top = pipeline.folder or Path.cwd()
-    path = matrix or find_matrix() or (top / MATRIX_NAME if (top / MATRIX_NAME).exists() else None)
+    path = matrix or find_matrix() or matrix_in(top)
     adoption = adopt(pipeline, read_matrix(path)) if path else adopt_without_matrix(pipeline, component)
     edited = {_shown(Path(each.file.source)): each for each in adoption.files}
     new = {_shown(top / name): text for name, text in adoption.new.items()}

@@ -14,12 +14,14 @@ import click
 import builder
 from builder.cli.lazy import Lazy, LazyGroup
 from builder.cli.output.messages import print_error
-from builder.cli.verbosity import verbosity
+from builder.cli.verbosity import show_retries, verbosity
+from builder.disk import failure_text
 from builder.errors import BuilderError, CommandError, InterruptedRun
 
 COMMANDS: Final = {
     name: Lazy(target=f"builder.cli.{module}:{name}_command", summary=summary)
     for name, module, summary in (
+        ("init", "init", "Write a first matrix.toml for this project."),
         ("plan", "build", "Show what would be built, and why."),
         ("render", "build", "Write each cell's Dockerfile and build context."),
         ("build", "build", "Build, verify and tag an image for each cell."),
@@ -58,6 +60,7 @@ def cli() -> None:
     """Bake a project's locked dependencies into the images that its CI jobs run on.
 
     \b
+    Begin with a project:               builder init
     See what would be built:            builder plan --lock uv.lock
     Build and verify on this machine:   builder build --lock uv.lock
     Write the Dockerfiles:              builder render --lock uv.lock -o contexts/
@@ -70,6 +73,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line, and exit with a code from errors.py."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry
+    show_retries()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(
@@ -86,7 +90,7 @@ def main() -> NoReturn:
         # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _end(CommandError(f"{error.filename or 'this machine'}: {error.strerror}"))
+        _end(CommandError(failure_text(error)))
     sys.exit(0)
 
 

@@ -23,7 +23,7 @@ from builder.cli.report import report, report_dry_run
 from builder.cli.reporting import Reporter
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
-from builder.errors import UsageError
+from builder.errors import UsageError, counted
 from builder.folders import default_log_folder, layer_folder, record_folder
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
@@ -31,6 +31,7 @@ from builder.layer.buildkit import BuildKitMaker
 from builder.layer.store import LayerStore
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
+from builder.publication import Publication, promote_registered, push_verified
 from builder.release.accept import accept
 from builder.release.layers import fetch_unused_layers
 from builder.release.promote import fetch_rollback
@@ -46,7 +47,7 @@ from builder.request import (
     read_project,
     require_repository,
 )
-from builder.run import Publication, plan_images, promote_registered, push_verified
+from builder.run import plan_images
 from builder.verify.inside import Check
 
 
@@ -164,7 +165,9 @@ def prune_command(request: Request, *, keep: int, branch_days: int, hours: int, 
             registries.delete(layer)
         found.append(layer)
         click.echo(layer.with_tag(str(layer.tag)).familiar)
-    print_note(f"builder: {len(found)} tags {'deleted' if delete else 'would be deleted; --delete deletes them'}")
+    print_note(
+        f"builder: {counted(len(found), 'tag')} {'deleted' if delete else 'would be deleted; --delete deletes them'}"
+    )
 
 
 def _unused_layers(

@@ -11,10 +11,10 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.verbosity import is_quiet
-from builder.errors import BuildError, VerifyError
+from builder.errors import BuildError, VerifyError, counted
 from builder.oci.reference import ImageRef
+from builder.publication import Publication
 from builder.request import Project, Request, read_project
-from builder.run import Publication
 
 
 def read_noted_project(request: Request) -> Project:
@@ -47,6 +47,8 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     for error in errors:
         print_error(error)
     if errors:
-        print_note(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags are unchanged")
+        whose = "its" if len(errors) == 1 else "their"
+        failed = f"{len(errors)} of {counted(len(done.results), 'cell')} failed"
+        print_note(f"builder: {failed}; {whose} moving tags are unchanged")
         codes = {error.exit_code for error in errors}
         sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

@@ -12,13 +12,13 @@ from builder.errors import UsageError
 from builder.image.render import RenderedImage
 from builder.lock.preflight import preflight
 from builder.oci.registry import Registries
+from builder.publication import Publication
 from builder.reports.code_quality import Problem, problems
 from builder.reports.facts import fetch_facts
 from builder.reports.folder import ReportFolder, shown_path
 from builder.reports.github import commands
 from builder.reports.summary import summary_markdown
 from builder.request import Project
-from builder.run import Publication
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from builder.errors import UsageError
+from builder.errors import UsageError, counted
 from builder.gitlab.reports import report_artifacts
 from builder.matrix.model import Cell
 from builder.release.state import RegistryState
@@ -68,14 +68,17 @@ def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], 
     if any(state.status != "up-to-date" for state in states):
         last, script = "promote", commands.promote(verified=bool(missing))
     else:
-        last, script = "nothing to do", f"echo '{len(states)} cells are up to date'"
+        last, script = (
+            "nothing to do",
+            f"echo '{counted(len(states), 'cell')} {'is' if len(states) == 1 else 'are'} up to date'",
+        )
     jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
     if last == "promote" and commands.reports:
         jobs[last]["artifacts"] = report_artifacts(commands.reports)
     if last == "promote" and commands.environments:
         moved = [state for state in states if state.status != "up-to-date"]
         jobs |= {f"use {state.rendered.plan.cell.name}": _deployment_job(state, keywords) for state in moved}
-    head = f"# Written by `builder ci pipeline` for {len(missing)} of {len(states)} cells; "
+    head = f"# Written by `builder ci pipeline` for {len(missing)} of {counted(len(states), 'cell')}; "
     head += "do not edit, run it again instead.\n"
     stages = {"stages": [*(["build", "verify"] if missing else []), "promote"]}
     if any(job["stage"] == "use" for job in jobs.values()):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -85,7 +85,7 @@ def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     files["pylock.toml"] = pylock(plan.selection.packages)
-    files |= build_system_files(plan.selection) | uv_settings_files(plan.selection)
+    files |= build_system_files(plan.selection) | uv_settings_files(plan.selection.uv_settings)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
@@ -127,9 +127,9 @@ def build_system_files(selection: Selection) -> dict[str, bytes]:
     return files
 
 
-def uv_settings_files(selection: Selection) -> dict[str, bytes]:
-    """The `uv.toml` that names indexes; none if the selection has no such settings."""
-    return {"uv.toml": tomli_w.dumps(selection.uv_settings).encode()} if selection.uv_settings else {}
+def uv_settings_files(settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """The `uv.toml` that names indexes and says how to build; none without settings."""
+    return {"uv.toml": tomli_w.dumps(settings).encode()} if settings else {}
 
 
 def _build_system(folder: str, system: BuildSystem) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ from builder.contract import (
     MANIFEST_TYPE,
     SELECTION,
     STATUS,
+    STDLIB,
     VENV,
 )
 from builder.image.inputs import ImageInputs
@@ -44,7 +45,9 @@ class AssembledImage:
     """An image that consists of layers; `made` are those that this run made.
 
     `trees` maps the wheels in its cache (`six-1.17.0`) to the digests of their files, in each layer that has them; it
-    is None if a layer does not tell. `size` is that of all layers in bytes.
+    is None if a layer does not tell. `proven` are those whose layers are all in an image that passed every check, and
+    `stdlib` if that holds for the bytecode of the standard library.
+    `size` is that of all layers in bytes.
     """
 
     rendered: RenderedImage
@@ -54,6 +57,7 @@ class AssembledImage:
     blobs: Blobs
     made: tuple[Layer, ...]
     trees: Mapping[str, frozenset[str]] | None = None
+    proven: frozenset[str] = frozenset()
 
     @property
     def digest(self) -> Digest:
@@ -102,7 +106,7 @@ def assemble(
     blobs.store.add_image(manifest.digest, digest_of(config))
     return AssembledImage(
         rendered=plan.rendered, plan=plan, manifest=manifest, config_bytes=config, blobs=blobs, made=tuple(made),
-        trees=_trees(plan, found),
+        trees=_trees(plan, found), proven=_proven(plan, found),
     )  # fmt: skip
 
 
@@ -115,6 +119,13 @@ def _trees(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> dict[str, frozen
         for name, tree in told.items():
             trees[name] = trees.get(name, frozenset()) | {tree}
     return trees
+
+
+def _proven(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> frozenset[str]:
+    layers = [(layer, found[layer.key]) for layer in plan.layers]
+    others = {name for _, each in layers if not each.proven for name in each.stored.trees}
+    kinds = {layer.kind for layer, each in layers if each.proven}
+    return frozenset({name for _, each in layers for name in each.stored.trees} - others | (kinds & {STDLIB}))
 
 
 def _notes(rendered: RenderedImage, created: datetime) -> bytes:

@@ -60,6 +60,7 @@ class Cell:
     libc: str
     packages: tuple[str, ...]
     platform: Platform
+    build_packages: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -123,6 +123,9 @@ class Install(_Table):
         (),
         description='Workspace members whose dependencies to install; by default the root\'s; "all" for every member',
     )
+    allow_source: bool = Field(
+        True, alias="allow-source", description="Whether packages that have no fitting wheel may be built from source"
+    )
 
     @property
     def is_default(self) -> bool:
@@ -140,6 +143,11 @@ class Base(_Table):
         description="Distribution family: decides the package manager and the libc"
     )
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
+    build_packages: tuple[PackageName, ...] = Field(
+        (),
+        alias="build-packages",
+        description="System packages with which sources are built, such as compilers; they are not in the image",
+    )
     libc: LibcVersion | None = Field(
         None,
         description="Version of its glibc or musl; builder knows it for Debian, Ubuntu and Alpine releases",

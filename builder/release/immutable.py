@@ -42,7 +42,7 @@ def put_immutable(ref: ImageRef, key: str, manifest: Manifest, registries: Regis
     if standing.digest != own.digest and not _has_key(ref, key, registries):
         raise PublishError(
             f"{ref.familiar} already exists but was built from different inputs: {standing.digest}, not {own.digest}",
-            hint="another tool uses this tag: delete it, or choose another repository",
+            hint="another tool uses this tag: choose another repository for the images",
         )
     return standing.digest
 

@@ -11,8 +11,9 @@ from builder.image.render import RenderedImage
 from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
+from builder.publication import Publication
 from builder.release.state import fetch_image_inputs, fetch_image_manifest
-from builder.run import CellResult, Publication
+from builder.run import CellResult
 from builder.verify.inside import Check
 
 

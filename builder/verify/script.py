@@ -35,8 +35,10 @@ class Expectation:
     """What the script expects of an image, as it can be told before.
 
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
-    their files may have, and is `complete` if the cache may have no other wheels. `unvouched` are faults found outside.
-    `sync` is a job's `uv sync`, empty without a uv.lock; `overrides` says that the project has some. `folder` is that
+    their files may have, and is `complete` if the cache may have no other wheels. `proven` are the wheels that are not
+    compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside.
+    `sync` is a job's `uv sync`, empty without a uv.lock; `sources` are the packages that were built from source, by
+    name. `overrides` says that the project has some. `folder` is that
     of the lock, relative to the checkout. A `thorough` check compiles all bytecode again.
     """
 
@@ -49,8 +51,10 @@ class Expectation:
     packages: Mapping[str, str | None]
     trees: Mapping[str, Sequence[str]]
     complete: bool
+    proven: Sequence[str]
     unvouched: Sequence[str]
     sync: Sequence[str]
+    sources: Sequence[str]
     overrides: bool
     folder: str
     thorough: bool

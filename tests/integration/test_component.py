@@ -164,7 +164,7 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert json.loads((reports / "gl-code-quality-report.json").read_text()) == []
     assert "idna" in (reports / "3.13-slim.cdx.json").read_text()
     second = consumer.scheduled()
-    assert "nothing to do: 1 cells are up to date" in second["prebuilt"].output
+    assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
     assert 'prebuilt_image_new_bytes{cell="3.13-slim"} 0\n' in (reports / "metrics.txt").read_text()
     assert consumer.named("3.13-slim") == before
 

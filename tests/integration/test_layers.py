@@ -179,7 +179,9 @@ def test_bump_makes_and_sends_one_layer(case: Case) -> None:
     plan = case.plan()
     assert [what for what, exists in plan.items() if not exists] == ["large"]
     case.proxy.forget()
-    case.push()
+    checks = {check["name"]: check["evidence"] for check in case.push()["checks"]}
+    assert "compared before" in checks["files"]
+    assert "more had it before" in checks["bytecode"]
     after = keys(manifest(case, TAG))
     assert len(set(after) - set(before)) == 1
     assert len(set(after.values()) - set(before.values())) == 1
@@ -371,3 +373,6 @@ def test_unchanged_build_makes_nothing(case: Case) -> None:
     built = [json.loads(case.project.builder("build", "--json").stdout)["cells"] for _ in range(2)]
     assert [cell["outcome"] for (cell,) in built] == ["up-to-date", "up-to-date"]
     assert built[0] == [{**cell, "seconds": built[0][0]["seconds"]} for cell in built[1]]
+    (cell,) = json.loads(case.project.builder("build", "--reverify", "--json").stdout)["cells"]
+    assert cell["outcome"] == "verified"
+    assert [check["evidence"] for check in cell["checks"] if "before" in check["evidence"]] == []

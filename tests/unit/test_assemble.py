@@ -17,13 +17,16 @@ import zstandard
 
 from builder.contract import INPUTS_LABEL, KEY_LABEL, LAYER_DIFF_ID, LAYER_KEY
 from builder.errors import RegistryError
-from builder.layer.assemble import AssembledImage
+from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.blobs import Blobs
-from builder.layer.store import LayerStore
+from builder.layer.find import FoundLayer
+from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import Digest, Mirrors
 from builder.oci.registry import Registries
 from tests.assembled import BASE_HISTORY, BASE_PLAIN, DOCKER, OCI, assembled, base, names, plan, read
 from tests.layers import chosen, digest, file, rendered, tar_of
+
+BLOB = str(digest(b"a layer"))
 
 
 def config(image: AssembledImage) -> dict[str, Any]:
@@ -140,6 +143,33 @@ def test_layers_carry_their_keys(tmp_path: Path) -> None:
     assert marks[0] == marks[1] == marks[-1] == {}
     assert [mark[LAYER_KEY] for mark in marks[2:-1]] == [layer.key for layer in image.plan.layers]
     assert [mark[LAYER_DIFF_ID] for mark in marks[2:-1]] == config(image)["rootfs"]["diff_ids"][2:-1]
+
+
+def test_what_earlier_images_proved(tmp_path: Path) -> None:
+    """Broken: a wheel is not compared with its files although a layer that has it is new, or bytecode on a new base."""
+    layers = plan().layers
+    trees = {"stdlib": [], "uv": [], "environment": ["pip-26"], "large": ["large-1", "both-1"], "small": ["both-1"]}
+
+    def found(proven: set[str]) -> dict[str, FoundLayer]:
+        made = {}
+        for layer in layers:
+            name = layer.packages[0].name if layer.packages else layer.kind
+            stored = StoredLayer(
+                key=layer.key, digest=BLOB, size=1, media_type=OCI, diff_id=BLOB,
+                trees=dict.fromkeys(trees[name], BLOB),
+            )  # fmt: skip
+            made[layer.key] = FoundLayer(stored=stored, repository=None, proven=name in proven)
+        return made
+
+    def proven(*names: str) -> set[str]:
+        store = LayerStore(folder=tmp_path)
+        blobs = Blobs(store=store, registries=Registries(Mirrors()), origins={})
+        return set(assemble(plan(), base(store), found(set(names)), (), blobs).proven)
+
+    assert proven() == set()
+    assert proven("large") == {"large-1"}
+    assert proven("large", "small", "environment") == {"large-1", "both-1", "pip-26"}
+    assert proven("stdlib", "uv") == {"stdlib"}
 
 
 def test_notes(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import builder
 
 ORDER = (
     ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
+    ("disk",),
     ("parse", "process", "http"),
     ("oci",),
     ("rootfs",),
@@ -24,9 +25,11 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
+    ("start",),
     ("secret",),
     ("means", "request"),
     ("run",),
+    ("publication",),
     ("reports", "pages"),
     ("cli",),
 )

@@ -20,7 +20,8 @@ from builder.verify.script import INSIDE, Expectation, verify_script
 TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "uv": "0.13.8", "python": "3.13.1", "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
-    "unvouched": [], "sync": [], "overrides": False, "folder": ".", "thorough": False, "checks": list(INSIDE),
+    "proven": [], "unvouched": [], "sync": [], "sources": [], "overrides": False, "folder": ".", "thorough": False,
+    "checks": list(INSIDE),
 }  # fmt: skip
 EXPECTED = Expected(TABLE)
 RESULTS: list[Result] = [

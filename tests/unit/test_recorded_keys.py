@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "3a8fa12f603faac63bc48bf1f3dc3deaed1e708cd6cf48f0b2cefeb8ba383267",
-    "3.11-alpine": "5fd0eb167d1fe01423cae3ee6654e68502de8e4ab5d0bbaabb00260fef1a7a02",
-    "3.13-bookworm-slim": "7ea47e3971c8efeea9aca6b6390d3148d90e51e6510282695ae098ebd0d9dc5f",
-    "3.13-alpine": "48fb0df69c4781ad74c50f67ad984aa809abf694987fbbed296accfe0d35c38a",
+    "3.11-bookworm-slim": "63e56a96c52dff7efc22262c05984f5f946ad39c896867361d0e2dc1790e089b",
+    "3.11-alpine": "050651c54531f964f4653abf1e49db2de10b842d27dbe8a011c2d72befcac527",
+    "3.13-bookworm-slim": "22f3f85a8ad9e0ffcc65e3c24f99ffd0be5829a1f53caba2a1ba2f81e5229fc8",
+    "3.13-alpine": "b3b60d583441c2c184ce9a20b66921ee3980386db7f72931676c4674de36b144",
 }
 
 

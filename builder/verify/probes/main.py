@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Tuple
 
-from builder.verify.probes import bytecode, files, promises
+from builder.verify.probes import bytecode, files, libraries, promises
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import Expected, Failed, Shell, Skipped
 
@@ -22,12 +22,13 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("installed-set", promises.installed_set),
         ("second-environment", promises.second_environment),
         ("bytecode", bytecode.bytecode),
+        ("libraries", libraries.libraries),
+        ("sync-frozen", promises.sync_frozen),
+        ("python-version-file", promises.python_version_file),
     ),
 )
 # Checks that come one after another. The last ones write to the environment.
 LATER: Tuple[Tuple[str, Check], ...] = (
-    ("sync-frozen", promises.sync_frozen),
-    ("python-version-file", promises.python_version_file),
     ("any-user", promises.any_user),
     ("uv-pip", promises.uv_pip),
     ("project-offline", promises.project_offline),
