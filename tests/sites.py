@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from builder.pages.fetch import parts_of
+from builder.pages.fetch import space_parts
 from builder.pages.model import CellPage, HistoryRow, LayerRow, PackageRow, PublishedPage, Site
 from builder.release.state import Status
 from builder.verify.checks import CHECKS
@@ -90,7 +90,7 @@ def image(number: int = 0, hostile: str = "") -> PublishedPage:
             "python": "3.13", "base": f"docker.io/library/python:3.13-slim-bookworm@{digest('base')}",
             "uv": "ghcr.io/astral-sh/uv:0.13.8", "system packages": f"git curl{hostile}",
         },
-        parts=parts_of(layers, packages),
+        parts=space_parts(layers, packages),
     )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def _fetch_image(rendered: RenderedImage, results: Path | None, registries: Regi
         settings={name: redact(value) for name, value in settings.items() if value not in {"", "{}"}},
         layers=layers,
         packages=packages,
-        parts=parts_of(layers, packages),
+        parts=space_parts(layers, packages),
         checks=_checks(named, rendered, results),
     )
 
@@ -148,7 +148,7 @@ def _packages(inputs: ImageInputs, layers: Sequence[LayerRow], rendered: Rendere
     )  # fmt: skip
 
 
-def parts_of(layers: Sequence[LayerRow], packages: Sequence[PackageRow]) -> tuple[Part, ...]:
+def space_parts(layers: Sequence[LayerRow], packages: Sequence[PackageRow]) -> tuple[Part, ...]:
     """What takes the space: the base, each foundation layer, each package."""
     kinds = {name: layer.kind for layer in layers for name in layer.packages}
     base = sum(layer.size for layer in layers if layer.kind == "base")
