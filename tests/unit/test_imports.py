@@ -30,7 +30,7 @@ ORDER = (
     ("means", "request"),
     ("run", "rehearsal", "doctor"),
     ("publication",),
-    ("reports",),
+    ("reports", "pages"),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)
