@@ -18,7 +18,7 @@ from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.output.preflight import preflight_json, preflight_text
-from builder.cli.report import read_noted_project, report, report_dry_run
+from builder.cli.report import check_project, read_noted_project, report, report_dry_run
 from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
@@ -52,12 +52,22 @@ from builder.secret import check_provenance, credential_hosts, proxy_arguments, 
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
 @click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
+@click.option(
+    "--check", is_flag=True, help="Only check that lock and matrix fit, and that the lock is current; ask no registry."
+)
 @json_option
-def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_json: bool) -> None:
+def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, check: bool, as_json: bool) -> None:
     """Show what would be built, and why: each cell's packages, download size, tags and key.
 
     A cell that the lock does not cover does not keep the others from being planned.
     """
+    if check:
+        if exit_code or check_hosts or as_json:
+            raise UsageError(
+                "--check with --exit-code, --check-hosts or --json", hint="--check prints only what is wrong"
+            )
+        check_project(request)
+        return
     project = read_noted_project(request)
     found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
     error = preflight_error(project.lock, found)

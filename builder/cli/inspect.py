@@ -18,7 +18,7 @@ from builder.errors import UsageError, VerifyError, listed, near
 from builder.folders import layer_folder
 from builder.layer.store import LayerStore
 from builder.matrix.model import Platform
-from builder.matrix.schema import schema
+from builder.matrix.schema import SCHEMA_ID, schema
 from builder.oci.reference import has_registry
 from builder.release.diff import Side, compare, fetch_side, planned_side
 from builder.release.local import local_side
@@ -112,9 +112,10 @@ def diff_command(request: Request, *, old: str, new: str | None, local: bool, as
 
 
 @click.command("schema")
-def schema_command() -> None:
+@click.option("--id", "address", metavar="URL", default=SCHEMA_ID, help="Where you publish it: the schema's $id.")
+def schema_command(address: str) -> None:
     """Print the JSON Schema of matrix.toml, for editors."""
-    click.echo(schema(), nl=False)
+    click.echo(schema(address), nl=False)
 
 
 @click.command("completion")

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "63e56a96c52dff7efc22262c05984f5f946ad39c896867361d0e2dc1790e089b",
-    "3.11-alpine": "050651c54531f964f4653abf1e49db2de10b842d27dbe8a011c2d72befcac527",
-    "3.13-bookworm-slim": "22f3f85a8ad9e0ffcc65e3c24f99ffd0be5829a1f53caba2a1ba2f81e5229fc8",
-    "3.13-alpine": "b3b60d583441c2c184ce9a20b66921ee3980386db7f72931676c4674de36b144",
+    "3.11-bookworm-slim": "0e22cdb9b975703654810f78e484fda734925e2e07bf981304f3574d820273f9",
+    "3.11-alpine": "4b53c6915c8815a3a33a8c1046c015aefb12f0ba8d4680fed4f83f70322d1f39",
+    "3.13-bookworm-slim": "2f0bde14e42a94468c73388b2bbe4b107d9662ac039334c4d0c14bcd96795e39",
+    "3.13-alpine": "36885c14f5402de4a0179010cdb66202e11f7dbec046c7aa68b213ac491ee4d3",
 }
 
 

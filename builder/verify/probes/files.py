@@ -21,7 +21,7 @@ import time
 import zipfile
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from builder.contract import CACHE, SELECTION, VENV
+from builder.contract import CACHE, SELECTION, SYSTEM_PYTHON, VENV
 from builder.tree import tree_digest, wheel_id
 from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
 
@@ -240,7 +240,8 @@ def environment_faults(expected: Expected, job: Shell, cache: Cache) -> Iterator
 def fresh_environment(expected: Expected, fresh: str) -> str:
     """A script that makes the environment anew, as the image's was made."""
     # With the Python that the base image has on its PATH, as when the image was made.
-    lines = ['PATH="${PATH#%s/bin:}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (VENV, fresh)]
+    own = "%s/bin:%s:" % (VENV, os.path.dirname(SYSTEM_PYTHON))
+    lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (own, fresh)]
     if "pip" not in expected.packages:
         bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
         lines.append("uv pip install --quiet --python %s --no-index --find-links %s pip" % (fresh, bundled))
