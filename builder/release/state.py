@@ -145,4 +145,5 @@ def labelled(config: ImageConfig, named: Manifest | None) -> ImageConfig:
     own = (named.body.annotations if named and named.is_index else None) or {}
     if KEY_LABEL not in own:
         return config
-    return config.model_copy(update={"config": ConfigSection(Labels={**config.labels, **own})})
+    section = (config.config or ConfigSection()).model_copy(update={"labels": {**config.labels, **own}})
+    return config.model_copy(update={"config": section})
