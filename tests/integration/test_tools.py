@@ -17,7 +17,7 @@ PYPROJECT = """\
 [project]
 name = "shop"
 version = "1.0"
-requires-python = ">=3.13"
+requires-python = ">=3.11"
 dependencies = ["six"]
 
 [dependency-groups]
