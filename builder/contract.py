@@ -57,6 +57,7 @@ INPUTS_LABEL: Final = f"{LABELS}.inputs"
 JOURNAL_LABEL: Final = f"{LABELS}.journal"
 LEASE_LABEL: Final = f"{LABELS}.lease"
 PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601
+CHECKS_ANNOTATION: Final = f"{LABELS}.checks"  # of a manifest: the results with which the image was verified, as JSON
 KEY_LENGTH: Final = 12
 UNVERIFIED: Final = "unverified"  # what the tag of an image ends with that has not passed its checks yet
 
