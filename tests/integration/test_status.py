@@ -73,7 +73,7 @@ def test_drift_is_counted_fetched_and_gone(built: Built, tmp_path: Path, cell: s
 
 
 def test_requirements_file_is_compared_too(built: Built, builder: Builder, tmp_path: Path) -> None:
-    """Broken: with a requirements file, the script reports no difference, a wrong one, or that of a job's own environment."""
+    """Broken: with a requirements file, the script reports no difference, or that of another environment."""
     lock = tmp_path / "requirements.txt"
 
     def compiled(*requirements: str) -> None:
