@@ -72,11 +72,12 @@ def _fetch_page(
 def _fetch_image(rendered: RenderedImage, results: Path | None, registries: Registries) -> PublishedPage | None:
     """The image that the cell's tag names; None if there is none, or builder did not make it."""
     tag = rendered.moving_tags[0]
+    platform = rendered.plan.cell.platform
     named = registries.fetch_manifest(tag)
-    manifest = fetch_image_manifest(tag, registries) if named else None
+    manifest = fetch_image_manifest(tag, registries, platform) if named else None
     if named is None or manifest is None:
         return None
-    config = fetch_image_config(tag, registries)
+    config = fetch_image_config(tag, registries, platform)
     inputs = _inputs_of(config)
     if inputs is None:
         return None
@@ -86,22 +87,25 @@ def _fetch_image(rendered: RenderedImage, results: Path | None, registries: Regi
     return PublishedPage(
         digest=str(named.digest),
         platform=inputs.settings.get("platform", ""),
-        made=pushed_at(named) or _time(config.created),
+        made=pushed_at(manifest) or pushed_at(named) or _time(config.created),
         size=sum(layer.size for layer in layers),
         settings={name: redact(value) for name, value in settings.items() if value not in {"", "{}"}},
         layers=layers,
         packages=packages,
         parts=space_parts(layers, packages),
-        checks=_checks(named, rendered, results),
+        checks=_checks((manifest, named), rendered, results),
     )
 
 
-def _checks(named: Manifest, rendered: RenderedImage, results: Path | None) -> tuple[Check, ...]:
-    """The results of an image's checks: those that a job wrote about this very image, else those pushed with it."""
+def _checks(manifests: Sequence[Manifest], rendered: RenderedImage, results: Path | None) -> tuple[Check, ...]:
+    """The results of an image's checks: those that a job wrote about this very image, else those pushed with it.
+
+    The image is one of the manifests; the others are indexes of it, which have the results if it is attested.
+    """
     written = read_checks(results, rendered.plan.cell.name) if results else None
-    if written and written.id == str(named.digest):
+    if written and written.id in {str(manifest.digest) for manifest in manifests}:
         return written.checks
-    return checks_of(named)
+    return next(filter(None, map(checks_of, manifests)), ())
 
 
 def _layers(manifest: Manifest, config: ImageConfig) -> tuple[LayerRow, ...]:
