@@ -77,26 +77,24 @@ def _fetch(result: CellResult, moved: Mapping[str, Digest | None], registries: R
 
 def _compare(facts: CellFacts, moved: Mapping[str, Digest | None], registries: Registries) -> CellFacts:
     """Compare a published image with the one that its tag named before this run."""
-    assert facts.image is not None  # noqa: S101 - for mypy
-    manifest = fetch_image_manifest(facts.image.without_tag(), registries)
-    facts = facts.with_checks_of(manifest)
+    image = facts.image
+    assert image is not None  # noqa: S101 - for mypy
+    manifest = fetch_image_manifest(image.without_tag(), registries)
     new = _layers(manifest)
-    size = sum(new.values())
-    name = str(facts.image.tag)
-    old = moved.get(name)
-    if name not in moved:
-        return CellFacts(result=facts.result, image=facts.image, size=size, new_size=0)
+    facts = replace(facts.with_checks_of(manifest), size=sum(new.values()), new_size=0)
+    if str(image.tag) not in moved:
+        return facts
+    old = moved[str(image.tag)]
     if old is None:
-        return CellFacts(result=facts.result, image=facts.image, size=size, new_size=size)
-    before = facts.image.with_digest(old).without_tag()
-    platform = facts.rendered.plan.cell.platform
+        return replace(facts, new_size=facts.size)
+    before, platform = image.with_digest(old).without_tag(), facts.rendered.plan.cell.platform
     shared = _layers(fetch_image_manifest(before, registries, platform))
     inputs = fetch_image_inputs(before, registries, platform)
-    return CellFacts(
-        result=facts.result, image=facts.image, size=size,
-        new_size=sum(bytes_ for digest, bytes_ in new.items() if digest not in shared),
+    return replace(
+        facts,
+        new_size=sum(size for digest, size in new.items() if digest not in shared),
         changes=input_changes(inputs, ImageInputs.of(facts.rendered)) if inputs else (),
-    )  # fmt: skip
+    )
 
 
 def _layers(manifest: Manifest | None) -> dict[str, int]:
