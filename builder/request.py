@@ -144,7 +144,7 @@ def read_checkout(matrix: Path | None, lock: Path | None, cell: str = "") -> Che
     If the matrix has the cell with this name, it is that of the cell's profile.
     """
     file = _read_matrix_file(matrix)
-    profile = next((each.profile for each in file.cells if each.name == cell), "") if file else ""
+    profile = next((each.profile for each in file.cells if cell in {each.name, each.tag}), "") if file else ""
     path = _lock_path(file, profile, lock) or nearest_lock()
     return Checkout.of(_read_lock(path, file, profile, Request())) if path else None
 
@@ -208,13 +208,21 @@ def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | 
 
     With a repository it does not read the matrix either. Raises UsageError if no repository is known.
     """
+    target, registries = read_repository("roll back in", repository, matrix)
+    return journal_of(target, branch_slug(branch) if branch else ""), registries
+
+
+def read_repository(purpose: str, repository: str | None, matrix: Path | None) -> tuple[ImageRef, Registries]:
+    """Return the named repository, or that of the matrix, and the registries. Reads no lock.
+
+    With a name it does not read the matrix either. Raises UsageError, with the purpose, if no repository is known.
+    """
     file = None if repository else _read_matrix_file(matrix)
     if repository:
         target = ImageRef.from_str(repository).without_tag()
     else:
-        target = _require_repository(file, "roll back in", option="name one with --repository, ")
-    registries = Registries(Mirrors(), insecure=file.insecure if file else ())
-    return journal_of(target, branch_slug(branch) if branch else ""), registries
+        target = _require_repository(file, purpose, option="name one with --repository, ")
+    return target, Registries(Mirrors(), insecure=file.insecure if file else ())
 
 
 def open_registries(matrix: Matrix, mirrors: Mirrors, *, stopped: threading.Event | None = None) -> Registries:
@@ -239,6 +247,12 @@ def layer_repositories(matrix: Matrix) -> LayerRepositories | None:
 def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
     """The repository to push to; raise UsageError, which names the purpose, if none is set."""
     return _require_repository(matrix, purpose)
+
+
+def require_all_platforms(request: Request, matrix: Matrix) -> None:
+    """Raise UsageError if the request is for one of several platforms: a tag moves for all of them at once."""
+    if request.platform and matrix.cells[0].platforms:
+        raise UsageError(f"--platform, but tags have images for {len(matrix.cells[0].platforms)}", hint="omit it")
 
 
 def today() -> date:

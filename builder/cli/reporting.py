@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Final
 
 from builder.cli.output.messages import print_note
-from builder.errors import UsageError
+from builder.errors import RegistryError, UsageError
+from builder.gitlab.reports import PAGES_NAME
 from builder.image.render import RenderedImage
 from builder.lock.preflight import preflight
 from builder.oci.registry import Registries
+from builder.pages.fetch import fetch_site
+from builder.pages.render import render_pages, write_pages
 from builder.publication import Publication
 from builder.reports.code_quality import Problem, problems
 from builder.reports.facts import fetch_facts
@@ -19,6 +24,8 @@ from builder.reports.folder import ReportFolder, shown_path
 from builder.reports.github import commands
 from builder.reports.summary import summary_markdown
 from builder.request import Project
+
+_PROMOTIONS: Final = 10  # in the pages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +61,23 @@ class Reporter:
         facts = fetch_facts(done, registries)
         if self.folder:
             self.folder.write_run(facts, self.problems, self.project.locks)
+            if any(result.published for result in done.results):
+                self._write_pages(self.folder.path / PAGES_NAME, done, registries)
         if self.step_summary:
             _append(Path(self.step_summary), summary_markdown(facts, self.problems))
         for line in commands(facts, self.problems) if self.is_github else ():
             print_note(line)
+
+    def _write_pages(self, folder: Path, done: Publication, registries: Registries) -> None:
+        """Write the pages of `builder report`; if the registry fails now, only they are missing: the run is over."""
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        rendered = [result.rendered for result in done.results]
+        try:
+            site = fetch_site(rendered, registries, promotions=_PROMOTIONS, results=None, at=now)
+        except RegistryError as error:
+            print_note(f"builder: no report: {error}")
+            return
+        write_pages(render_pages(site), folder)
 
 
 def _problems(project: Project) -> tuple[Problem, ...]:

@@ -10,6 +10,7 @@ CODE_QUALITY_NAME: Final = "gl-code-quality-report.json"
 METRICS_NAME: Final = "metrics.txt"
 ANNOTATIONS_NAME: Final = "annotations.json"
 SUMMARY_NAME: Final = "summary.md"
+PAGES_NAME: Final = "report"  # a folder, with the pages of `builder report`
 SBOM_ENDING: Final = ".cdx.json"  # after the cell's name
 
 

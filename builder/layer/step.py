@@ -12,6 +12,7 @@ from typing import Final, Literal
 from builder.errors import counted
 from builder.image.plan import ImagePlan
 from builder.image.render import build_system_files, pylock, render_template, uv_settings_files
+from builder.image.uv_settings import lasting
 from builder.lock.build_system import narrowed
 from builder.lock.model import SelectedPackage
 
@@ -64,7 +65,7 @@ def environment_step(plan: ImagePlan) -> Step:
 
 def build_systems_step(plan: ImagePlan) -> Step:
     """Fill the cache with what builds of local packages need."""
-    settings = uv_settings_files(plan.selection.uv_settings)
+    settings = uv_settings_files(lasting(plan.selection.uv_settings))
     parts = [
         render_template("steps/build-system.sh.j2", plan, system=system, folder=f"/run/builder/build-system-{number}")
         for number, system in enumerate(plan.selection.build_systems)
@@ -95,7 +96,7 @@ def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
     """Build packages and install them: one, or several that share a layer."""
     folder = f"source-{packages[0].name}"
     narrow = narrowed(plan.selection.uv_settings, {package.name for package in packages})
-    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(narrow).items()}
+    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(lasting(narrow)).items()}
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),

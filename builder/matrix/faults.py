@@ -17,6 +17,7 @@ from builder.matrix.schema import DEFAULT_PROFILE, Base, Install, MatrixFile
 
 LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
+_ARCHITECTURE: Final = 6  # characters that `platforms` adds to the tags of single images
 
 
 def matrix_error(source: str, faults: Sequence[str]) -> MatrixError:
@@ -90,11 +91,12 @@ def axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
 def cell_faults(file: MatrixFile) -> Iterator[str]:
     """The contradictions between keys of a file in which each key is valid on its own."""
     for name, base in file.bases.items():
-        yield from _base_faults(name, base)
+        yield from _base_faults(name, base, file)
     yield from _install_faults("install", file.install)
     for name, profile in file.profiles.items():
         yield from _install_faults(f"profiles.{name}", profile)
         yield from _profile_name_faults(name, file)
+    yield from _platform_faults(file)
     for index, exclusion in enumerate(file.exclude):
         if exclusion.is_empty:
             yield f"exclude.{index}: empty; set python, base or profile"
@@ -112,7 +114,7 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f"aliases.{alias}: is already the name of a cell; choose another name"
 
 
-def _base_faults(name: str, base: Base) -> Iterator[str]:
+def _base_faults(name: str, base: Base, file: MatrixFile) -> Iterator[str]:
     if not base.known_family:
         families = '"debian", "alpine", "rhel" or "wolfi"'
         yield f"bases.{name}.family: missing, and the name {base.image!r} does not tell it; write {families}"
@@ -120,8 +122,13 @@ def _base_faults(name: str, base: Base) -> Iterator[str]:
         yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
     elif not base.known_libc:
         yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
-    if len(name) > LONGEST_BASE:
-        yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
+    longest = _longest_base(file)
+    if len(name) > longest:
+        yield f"bases.{name}: too long for a tag with Python version and key; use at most {longest} characters"
+
+
+def _longest_base(file: MatrixFile) -> int:
+    return LONGEST_BASE - (_ARCHITECTURE if file.platforms else 0)
 
 
 def _install_faults(where: str, install: Install) -> Iterator[str]:
@@ -134,6 +141,20 @@ def _profile_name_faults(name: str, file: MatrixFile) -> Iterator[str]:
         yield f"profiles.{name}: is what [install] chooses; write it there, or use another name"
     if re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", name):
         yield f"profiles.{name}: its tags could be mistaken for immutable ones; use another name"
-    most = LONGEST_BASE - max(map(len, file.base), default=0) - 1
+    if any(platform.endswith(f"/{name}") for platform in file.platforms):
+        yield f"profiles.{name}: is an architecture of platforms, whose images have such names; use another name"
+    most = _longest_base(file) - max(map(len, file.base), default=0) - 1
     if len(name) > most:
         yield f"profiles.{name}: too long for a tag with base and key; use at most {most} characters"
+
+
+def _platform_faults(file: MatrixFile) -> Iterator[str]:
+    if file.platform and file.platforms:
+        yield "platform: is the only one, and platforms lists several; remove one of the two keys"
+    for platform in dict.fromkeys(file.platforms):
+        if file.platforms.count(platform) > 1:
+            yield f"platforms: {platform!r} is listed {file.platforms.count(platform)} times; list it once"
+        suffix = f"-{platform.partition('/')[2]}"
+        for name in file.base if len(file.platforms) > 1 else ():
+            if f"{name}{suffix}" in file.base:
+                yield f"base: {name!r} for {platform} and the base {name + suffix!r} have the same name; rename one"

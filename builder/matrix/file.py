@@ -101,7 +101,8 @@ def _parse_table(table: Mapping[str, Any], source: str) -> Matrix:
 
 
 def _matrix(file: MatrixFile, source: str) -> Matrix:
-    platform = Platform.from_str(file.platform) if file.platform else Platform.of_this_machine()
+    named = file.platforms or ((file.platform,) if file.platform else ())
+    platforms = tuple(map(Platform.from_str, named)) or (Platform.of_this_machine(),)
     cells = []
     for place in file.places:
         base = file.bases[place.base]
@@ -109,13 +110,14 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         if file.excludes(place) or libc is None or family is None:
             continue
         image = ImageRef.from_str(base.image.replace("{python}", place.python))
-        cells.append(
+        cells += [
             Cell(
                 python=place.python, base=place.base, profile=place.profile, image=image, family=family,
                 libc=libc, packages=base.packages, platform=platform, user=base.user or "",
-                build_packages=base.build_packages,
+                build_packages=base.build_packages, platforms=platforms if len(platforms) > 1 else (),
             )
-        )  # fmt: skip
+            for platform in platforms
+        ]  # fmt: skip
     return Matrix(
         source=source,
         repository=file.repository,

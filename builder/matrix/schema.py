@@ -15,6 +15,7 @@ from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PROFILE: Final = "default"  # what [install] chooses, in a matrix with profiles
+SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
@@ -96,6 +97,7 @@ UserName = Annotated[
 ]
 Family = Literal["debian", "alpine", "rhel", "wolfi"]
 Names = tuple[str, ...] | Literal["all"]
+PlatformName = Literal["linux/amd64", "linux/arm64"]
 
 
 class _Table(BaseModel):
@@ -224,8 +226,9 @@ class MatrixFile(_Table):
     uv_image: Annotated[str, AfterValidator(_repository)] = Field(
         "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that contains /uv and /uvx, without a tag"
     )
-    platform: Literal["linux/amd64", "linux/arm64"] | None = Field(
-        None, description="Platform of the images; by default that of this machine"
+    platform: PlatformName | None = Field(None, description="Platform of the images; by default that of this machine")
+    platforms: tuple[PlatformName, ...] = Field(
+        (), description="Several platforms, in place of one: each tag names an index with an image for each"
     )
     link_mode: Literal["copy", "symlink", "hardlink"] = Field(
         "copy", alias="link-mode", description="How uv installs from the warm cache in a job (UV_LINK_MODE)"
@@ -280,9 +283,9 @@ class MatrixFile(_Table):
         return any(exclusion.matches(place) for exclusion in self.exclude)
 
 
-def schema() -> str:
-    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text."""
+def schema(address: str = SCHEMA_ID) -> str:
+    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text; `address` is its `$id`."""
     body = MatrixFile.model_json_schema(by_alias=True)
     # The default depends on the installed uv; the schema must not.
     body["properties"]["uv"].pop("default", None)
-    return json.dumps({"$schema": SCHEMA_URL, **body}, indent=2, sort_keys=True) + "\n"
+    return json.dumps({"$schema": SCHEMA_URL, "$id": address, **body}, indent=2, sort_keys=True) + "\n"

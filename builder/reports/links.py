@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.gitlab.reports import SUMMARY_NAME
+from builder.gitlab.reports import PAGES_NAME, SUMMARY_NAME
 from builder.reports.facts import CellFacts
 
 
@@ -22,6 +22,8 @@ def annotations_json(facts: Sequence[CellFacts], folder: str, variables: Mapping
     links = []
     if job:
         links.append(_link("What was built, and what changed", f"{job}/artifacts/file/{folder}/{SUMMARY_NAME}"))
+        if any(each.result.published for each in facts):
+            links.append(_link("The report on all images", f"{job}/artifacts/file/{folder}/{PAGES_NAME}/index.html"))
     if project and own:
         links += [
             _link(f"{each.name}: {each.image.tag}", f"{project}/container_registry?search[]={each.image.tag}")

@@ -111,12 +111,14 @@ def _sync(lock: Lock) -> list[str]:
     if lock.kind != "uv.lock":
         return []
     # --no-install-local includes --no-install-project, and the other members of a workspace.
-    return ["uv", "sync", "--frozen", "--offline", "--no-install-local", *lock.uv_flags]
+    return ["uv", "sync", "--frozen", "--no-install-local", *lock.uv_flags]
 
 
 def _install(lock: Lock) -> list[str]:
     """How a job installs from the cache what the lock has."""
-    return _sync(lock) or ["uv", "pip", "install", "--offline", "--no-deps", *lock.uv_flags, "-r", lock.path.name]
+    if sync := _sync(lock):
+        return [*sync[:3], "--offline", *sync[3:]]
+    return ["uv", "pip", "install", "--offline", "--no-deps", *lock.uv_flags, "-r", lock.path.name]
 
 
 def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[Check, ...]:

@@ -28,9 +28,9 @@ ORDER = (
     ("start",),
     ("secret",),
     ("means", "request"),
-    ("run",),
+    ("run", "rehearsal", "doctor"),
     ("publication",),
-    ("reports",),
+    ("reports", "pages"),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "63e56a96c52dff7efc22262c05984f5f946ad39c896867361d0e2dc1790e089b",
-    "3.11-alpine": "050651c54531f964f4653abf1e49db2de10b842d27dbe8a011c2d72befcac527",
-    "3.13-bookworm-slim": "22f3f85a8ad9e0ffcc65e3c24f99ffd0be5829a1f53caba2a1ba2f81e5229fc8",
-    "3.13-alpine": "b3b60d583441c2c184ce9a20b66921ee3980386db7f72931676c4674de36b144",
+    "3.11-bookworm-slim": "5fb3628c4f38fec45afe4fbdc7e98b7498268e081220a921bd9fb33adad91ce8",
+    "3.11-alpine": "fbc093921b5d27c7597a5fc95944f9681c0fd8bd7199eb042dd2b208048a7787",
+    "3.13-bookworm-slim": "9862d78c71f1d5ed37c7e060b28f6b55ae32ee1ff8d87a4e5b7fda04d7a06eb2",
+    "3.13-alpine": "d508af1c680cfe67d2ab1a2652ad965d51e5799e90d65339b233a772a30d339f",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from builder.verify.probes import bytecode, files, libraries, promises
 from builder.verify.probes.report import Result, junit
-from builder.verify.probes.shell import Expected, Failed, Shell, Skipped
+from builder.verify.probes.shell import WITHOUT_NETWORK, Expected, Failed, Shell, Skipped
 
 Check = Callable[[Expected, Shell], str]
 # Checks that leave everything as they found it, each lane at the same time as the other.
@@ -21,6 +21,7 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("contract", promises.contract),
         ("installed-set", promises.installed_set),
         ("second-environment", promises.second_environment),
+        ("activated-environment", promises.activated_environment),
         ("bytecode", bytecode.bytecode),
         ("libraries", libraries.libraries),
         ("sync-frozen", promises.sync_frozen),
@@ -56,7 +57,7 @@ def check_image(expected: str, output: str) -> int:
 def run_all(expected: Expected) -> List[Result]:
     """Run all checks that are asked for."""
     job = Shell(os.getcwd(), expected.folder)
-    os.environ["UV_NO_PROGRESS"] = "1"
+    os.environ.update(WITHOUT_NETWORK, UV_NO_PROGRESS="1")
     with ThreadPoolExecutor(len(LANES)) as pool:
         lanes = list(pool.map(lambda lane: [run_check(*each, expected, job) for each in chosen(lane, expected)], LANES))
     return [each for lane in lanes for each in lane] + [
