@@ -26,6 +26,13 @@ from builder.lock.model import BuildSystem, SelectedPackage, Selection
 from builder.oci.reference import ImageRef
 
 RECIPE_NAME: Final = "make_layers.py"  # in each layer's key, and in each image's
+# Answers git's question for a login (gitcredentials(7)) from the netrc file, in one line without quotes of the shell.
+_GIT_CREDENTIAL: Final = (
+    "import netrc, os, sys; "
+    "asked = dict(line.strip().partition('=')[::2] for line in sys.stdin); "
+    "found = netrc.netrc(os.environ['NETRC']).authenticators(asked['host'].partition(':')[0]); "
+    "found and print('username=' + found[0], 'password=' + found[2], sep=chr(10))"
+).replace("'", r"'\''")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +173,7 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             ca_secret=CA_SECRET,
             netrc=f"{SECRETS}/{NETRC_SECRET}",
             netrc_secret=NETRC_SECRET,
+            git_credential=_GIT_CREDENTIAL,
             sources=[package.name for package in packages if package.artifact != "wheel"],
             has_pip=any(package.name == "pip" for package in packages),
             **values,

@@ -93,4 +93,5 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         insecure=file.insecure,
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
+        credentials=tuple((host, each.username, each.password) for host, each in sorted(file.credentials.items())),
     )

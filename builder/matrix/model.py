@@ -95,6 +95,7 @@ class Matrix:
     insecure: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
+    credentials: tuple[tuple[str, str, str], ...] = ()  # host, user name, name of the variable with the password
     branch: str = ""
 
     def only(self, selectors: Iterable[str]) -> Matrix:

@@ -12,8 +12,8 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
-    ("parse", "process", "http"),
+    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tree"),
+    ("parse", "process", "http", "login"),
     ("oci",),
     ("rootfs",),
     ("matrix",),
