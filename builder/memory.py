@@ -7,9 +7,6 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Final
-
-_opened: Final[list[IO[bytes]]] = []  # until this process ends
 
 
 def keep_in_memory(name: str, content: bytes) -> Path:
@@ -19,11 +16,10 @@ def keep_in_memory(name: str, content: bytes) -> Path:
     read, and that is removed at the end.
     """
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-        file = open(os.memfd_create(name), "w+b")  # noqa: PTH123, SIM115 - a descriptor that stays open
-        file.write(content)
-        file.flush()
-        _opened.append(file)
-        return Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        descriptor = os.memfd_create(name)  # which stays open
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
     descriptor, path = tempfile.mkstemp(prefix="builder-")
     atexit.register(_remove, path)
     with os.fdopen(descriptor, "wb") as file:

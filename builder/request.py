@@ -132,6 +132,12 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     return Checkout.of(_read_lock(lock, file, Request()))
 
 
+def read_ca(matrix: Path | None) -> bytes:
+    """The certificates that images of the named matrix trust, or of the nearest one; empty if there is none."""
+    file = _read_matrix_file(matrix)
+    return file.ca if file else b""
+
+
 def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
     """A warning if the lock is outdated; raise LockError instead if only a current one will do."""
     if request.locked:

@@ -212,6 +212,7 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         secrets=context.settings.secrets,
         proxy_logins=context.settings.proxy_logins,
         packages=packages,
+        public=result.rendered.plan.ca,
         artifacts=context.layered.factory.artifacts,
         log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
     )

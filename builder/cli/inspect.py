@@ -19,7 +19,7 @@ from builder.folders import layer_folder
 from builder.layer.store import LayerStore
 from builder.matrix.schema import schema
 from builder.release.diff import compare, fetch_side, planned_side
-from builder.request import Request, open_registries, published_repository, read_checkout, read_project
+from builder.request import Request, open_registries, published_repository, read_ca, read_checkout, read_project
 from builder.run import plan_images
 from builder.secret import proxy_logins, read_build_secrets
 from builder.verify.checks import CHECKS
@@ -46,7 +46,7 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
             raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
     quiet = is_quiet()
     checkout = read_checkout(matrix, lock)
-    inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins())
+    inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins(), public=read_ca(matrix))
     store = LayerStore(folder=layer_folder())
     subject = subject_of(image, DockerEngine(), checkout=checkout, inputs=inputs, store=store)
     checks = run_checks(subject, only=only, on_check=lambda name: None if quiet else print_note(f"… {name}"))

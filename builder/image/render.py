@@ -19,7 +19,7 @@ from typing import Any, Final
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, UNVERIFIED, VENV
+from builder.contract import CA_BUNDLE, CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, UNVERIFIED, VENV
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
@@ -92,7 +92,7 @@ def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     files["pylock.toml"] = pylock(plan.selection.packages)
-    files |= build_system_files(plan.selection) | uv_settings_files(plan.selection.uv_settings)
+    files |= ca_files(plan.ca) | build_system_files(plan.selection) | uv_settings_files(plan.selection.uv_settings)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
@@ -134,6 +134,11 @@ def build_system_files(selection: Selection) -> dict[str, bytes]:
     return files
 
 
+def ca_files(ca: bytes) -> dict[str, bytes]:
+    """The certificates that an image is to trust; none if it has no company's CA."""
+    return {"ca.pem": ca} if ca else {}
+
+
 def uv_settings_files(settings: Mapping[str, Any]) -> dict[str, bytes]:
     """The `uv.toml` that names indexes and says how to build; none without settings."""
     return {"uv.toml": tomli_w.dumps(settings).encode()} if settings else {}
@@ -171,6 +176,7 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             selection=SELECTION,
             ca=f"{SECRETS}/{CA_SECRET}",
             ca_secret=CA_SECRET,
+            ca_bundle=CA_BUNDLE,
             netrc=f"{SECRETS}/{NETRC_SECRET}",
             netrc_secret=NETRC_SECRET,
             git_credential=_GIT_CREDENTIAL,

@@ -97,6 +97,8 @@ def _refuse(request: MakeRequest) -> None:
     hint = "make this image where its programs can be run: on a machine like it, or with --builder"
     if request.packages:
         raise BuildError(f"{listed(request.packages)} cannot be installed without running the base image", hint=hint)
+    if request.installs_ca:
+        raise BuildError("CA certificates cannot be installed without running the base image", hint=hint)
     if request.sources:
         what = "has no wheel and" if len(request.sources) == 1 else "have no wheels and"
         raise BuildError(f"{listed(request.sources)} {what} would be built for this machine", hint=hint)

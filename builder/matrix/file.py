@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,7 +13,9 @@ from builder.matrix.faults import axis_faults, cell_faults, matrix_error, schema
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
-from builder.parse import MalformedError, load_toml, read_text
+from builder.parse import MalformedError, load_toml, read_bytes, read_text
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 BUILT_IN = """\
 python = ["{python}"]
@@ -41,11 +44,14 @@ def read_matrix(path: Path) -> Matrix:
             f"cannot read {path}: {error.strerror}",
             hint="name the matrix with -f; without -f and matrix.toml, builder uses its built-in matrix",
         ) from error
-    return parse_matrix(text, source=str(path))
+    return parse_matrix(text, source=str(path), folder=path.parent)
 
 
-def parse_matrix(text: str, *, source: str) -> Matrix:
-    """Parse the text of a matrix file; raise a MatrixError that lists all its faults."""
+def parse_matrix(text: str, *, source: str, folder: Path = Path()) -> Matrix:
+    """Parse the text of a matrix file; raise a MatrixError that lists all its faults.
+
+    Other files that it names are relative to the folder.
+    """
     try:
         table = load_toml(text)
     except MalformedError as error:
@@ -59,10 +65,24 @@ def parse_matrix(text: str, *, source: str) -> Matrix:
     faults = [*axis_faults(table), *cell_faults(file)]
     if faults:
         raise matrix_error(source, faults)
-    return _matrix(file, source)
+    return _matrix(file, source, _certificates(source, folder / file.ca) if file.ca else b"")
 
 
-def _matrix(file: MatrixFile, source: str) -> Matrix:
+def _certificates(source: str, path: Path) -> bytes:
+    """The certificates in a PEM file, which will be in images for all to read."""
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise matrix_error(source, [f"ca: cannot read {path}: {error.strerror}"]) from error
+    if b"PRIVATE KEY" in content:
+        raise matrix_error(source, [f"ca: {path} has a private key; images get certificates only"])
+    found = _CERTIFICATE.findall(content)
+    if not found:
+        raise matrix_error(source, [f"ca: {path} has no certificate in PEM"])
+    return b"".join(each.replace(b"\r\n", b"\n") + b"\n" for each in found)
+
+
+def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
     platform = Platform.from_str(file.platform) if file.platform else Platform.of_this_machine()
     cells = []
     for python in file.python:
@@ -93,5 +113,6 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         insecure=file.insecure,
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
+        ca=ca,
         credentials=tuple((host, each.username, each.password) for host, each in sorted(file.credentials.items())),
     )

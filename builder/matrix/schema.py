@@ -225,6 +225,9 @@ class MatrixFile(_Table):
     )
     install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - mypy does not know the alias as a keyword
     bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
+    ca: str | None = Field(
+        None, description="File with CA certificates (PEM), relative to this file, that the images trust"
+    )
     credentials: dict[Host, Credential] = Field(
         default_factory=dict,
         description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "a2f8b10bcb42b6baf8f0ab512fe55fc246a6803f1b1cac71633cd755a254c576",
-    "3.11-alpine": "c0c0b490a66e5b25d3442754306d1752be7eb69f2cecd6293da5f01e0c92e5cf",
-    "3.13-bookworm-slim": "d379cc3c1ba41451d6d5d7538f3f95cf9face57df85a32ab3e78581fe3f08147",
-    "3.13-alpine": "9c9e86575e77edc232369c9322f59aabecd989be745f43cd0b2470af30e63f83",
+    "3.11-bookworm-slim": "683278fe9582d35c9d5064718ab23cd7429038ff854afb963934e3fedc0ed32c",
+    "3.11-alpine": "fee2e936ad7f58cca91bf35e245e6bb8fefe30cedd432b26ef0bdf20de2ca05b",
+    "3.13-bookworm-slim": "be1fad8b16b3db5763f98750200c5e97d113cb5ef6fce8e912db8ae2e7944497",
+    "3.13-alpine": "95dcca55ed48d4c1b6c6cc3f3b8692f87bd9f24892e077a0b762599819582221",
 }
 
 
