@@ -96,6 +96,11 @@ def near(word: str, known: Iterable[str]) -> str:
     return f" (perhaps you meant {close[0]!r}?)" if close else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return the number and the noun, in the plural unless there is one: `1 cell`, `3 cells`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(words: Sequence[str], *, most: int = 8) -> str:
     """Join the words with commas; after the first `most`, say only how many more there are."""
     shown = ", ".join(words[:most])

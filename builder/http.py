@@ -273,9 +273,25 @@ def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -
 
 def failure_reason(error: requests.RequestException) -> str:
     """Return the innermost cause of a failed request, without the wrapping of requests and urllib3."""
+    if isinstance(error, requests.exceptions.ProxyError):
+        return _proxy_failure(error)
     cause: BaseException = error
     while cause.args and isinstance(cause.args[0], BaseException):
         cause = cause.args[0]
     inner = getattr(cause, "reason", None)
     text = str(inner if isinstance(inner, BaseException) else cause)
     return _CONNECTION.sub("", text)
+
+
+def _proxy_failure(error: requests.exceptions.ProxyError) -> str:
+    """Which variable names the proxy that does not answer; without the proxy's login."""
+    scheme = urlsplit(str(error.request.url)).scheme if error.request is not None else "https"
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")  # in the order that requests has
+    name = next((name for name in names if os.environ.get(name)), "")
+    parts = urlsplit(os.environ.get(name, ""))
+    address = parts.netloc.rpartition("@")[2] or parts.path
+    reason = str(error)
+    found = re.search(r"\[Errno -?\d+\] [^'\")]+|Tunnel connection failed: [^'\")]+|timed out", reason)
+    return (
+        f"the proxy of {name or 'this machine'} ({address}) does not answer: {found[0] if found else 'no connection'}"
+    )

@@ -109,6 +109,25 @@ def run(
     return Completed(argv=tuple(argv), returncode=process.returncode, stdout=stdout, stderr=stderr)
 
 
+def attached(argv: Sequence[str], *, env: Mapping[str, str], on_interrupt: Callable[[], object]) -> int:
+    """Run a command with this process's own input and output, and return its exit code; 130 if it is interrupted.
+
+    After a signal `on_interrupt` is called, which is to end the command. Raises CommandError if it cannot be started.
+    """
+    log.debug("$ %s", quoted(argv))
+    sys.stdout.flush()
+    try:
+        process = subprocess.Popen(tuple(argv), env=dict(env))
+    except OSError as error:
+        raise CommandError(f"cannot start {argv[0]}: {error.strerror}", hint=f"command: {quoted(argv)}") from error
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        on_interrupt()
+        process.wait()
+        return InterruptedRun.exit_code
+
+
 class _LimitError(Exception):
     """A process that takes too long or prints too much; `str()` says which."""
 

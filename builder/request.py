@@ -132,10 +132,9 @@ def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
     return Checkout.of(_read_lock(lock, file, Request()))
 
 
-def read_ca(matrix: Path | None) -> bytes:
-    """The certificates that images of the named matrix trust, or of the nearest one; empty if there is none."""
-    file = _read_matrix_file(matrix)
-    return file.ca if file else b""
+def read_matrix_or_none(path: Path | None) -> Matrix | None:
+    """Read the named matrix, or the nearest one; None if there is none."""
+    return _read_matrix_file(path)
 
 
 def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
@@ -178,13 +177,21 @@ def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | 
 
     With a repository it does not read the matrix either. Raises UsageError if no repository is known.
     """
+    target, registries = read_repository("roll back in", repository, matrix)
+    return journal_of(target, branch_slug(branch) if branch else ""), registries
+
+
+def read_repository(purpose: str, repository: str | None, matrix: Path | None) -> tuple[ImageRef, Registries]:
+    """Return the named repository, or that of the matrix, and the registries. Reads no lock.
+
+    With a name it does not read the matrix either. Raises UsageError, with the purpose, if no repository is known.
+    """
     file = None if repository else _read_matrix_file(matrix)
     if repository:
         target = ImageRef.from_str(repository).without_tag()
     else:
-        target = _require_repository(file, "roll back in", option="name one with --repository, ")
-    registries = Registries(Mirrors(), insecure=file.insecure if file else ())
-    return journal_of(target, branch_slug(branch) if branch else ""), registries
+        target = _require_repository(file, purpose, option="name one with --repository, ")
+    return target, Registries(Mirrors(), insecure=file.insecure if file else ())
 
 
 def open_registries(matrix: Matrix, mirrors: Mirrors, *, stopped: threading.Event | None = None) -> Registries:

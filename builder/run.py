@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from builder.disk import failure_text
 from builder.engine.protocol import Engine
-from builder.errors import BuilderError, BuildError, InterruptedRun, PublishError, listed
+from builder.errors import BuilderError, BuildError, InterruptedRun
 from builder.image.build import BuildSettings, build
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
@@ -21,10 +22,8 @@ from builder.lock.select import select_all
 from builder.oci.manifest import digest_of
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
-from builder.release.journal import Promotion, journal_of
-from builder.release.promote import PlannedImage, Promotable, plan_moves
+from builder.release.promote import PlannedImage, Promotable
 from builder.release.publisher import Publisher
-from builder.release.state import RegistryState
 from builder.request import Project, today
 from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
@@ -38,7 +37,6 @@ Outcome = Literal[
     "planned", "up-to-date", "built", "verified", "pushed", "handed-over", "build-failed", "verify-failed",
     "push-failed",
 ]  # fmt: skip
-PromoteMode = Literal["all", "passed", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +69,6 @@ class CellResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Publication:
-    """The outcome of a run: its cells, and the promotion; None if no tag had to be moved, or none was allowed to."""
-
-    results: tuple[CellResult, ...]
-    promotion: Promotion | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunContext:
     """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
 
@@ -95,9 +85,6 @@ class RunContext:
     publisher: Publisher | None = None
     reuse: bool = True
     later: Path | None = None
-
-
-Make = Callable[[Sequence[RenderedImage]], tuple[CellResult, ...]]
 
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
@@ -158,7 +145,7 @@ def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:
 
 def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> CellResult:
     result = CellResult(rendered=rendered, outcome="planned", log=context.settings.log_of(rendered))
-    for failure, stage in _STAGES:
+    for failure, stage in _WITHOUT_ENGINE if context.later else _STAGES:
         try:
             result = stage(result, context, scratch)
         except InterruptedRun:
@@ -168,15 +155,15 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
         except BuilderError as error:
             result = replace(result, outcome=failure, error=error)
         except OSError as error:
-            where = f"{rendered.plan.cell.name}: {error.filename or 'a file of this machine'}"
-            result = replace(result, outcome=failure, error=BuildError(f"{where}: {error.strerror}"))
+            what = f"{rendered.plan.cell.name}: {failure_text(error)}"
+            result = replace(result, outcome=failure, error=BuildError(what))
         if result.error:
             break
     return result
 
 
 def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if not context.reuse or context.checkout is None or context.later:
+    if not context.reuse or context.checkout is None:
         return result
     image = find_verified(result.rendered, context.engine, context.records)
     return replace(result, verified=image, outcome="up-to-date") if image else result
@@ -206,46 +193,52 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if context.checkout is None or result.built is None or result.verified:
         return result
     cell = result.rendered.plan.cell.name
-    log = context.settings.log_of(result.rendered)
-    packages = result.rendered.plan.selection.packages
-    inputs = BuildInputs(
-        secrets=context.settings.secrets,
-        proxy_logins=context.settings.proxy_logins,
-        packages=packages,
-        public=result.rendered.plan.ca,
-        artifacts=context.layered.factory.artifacts,
-        log=log.read_text(encoding="utf-8") if result.built.made and log.exists() else "",
-    )
-    if context.later:
-        checks = check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs)
-        return replace(result, checks=checks)
     with result.watch.measure("verify"):
         verified = verify(
             result.built,
             context.engine,
             checkout=context.checkout,
-            inputs=inputs,
+            inputs=_inputs(result, result.built, context),
             on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
         )
     record_verified(verified, context.engine, context.records)
+    if isinstance(verified.content, AssembledImage):
+        context.layered.prove(verified.content)
     return replace(result, verified=verified, checks=verified.checks, outcome="verified")
 
 
+def _check_outside(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if context.checkout is None or result.built is None:
+        return result
+    inputs = _inputs(result, result.built, context)
+    return replace(result, checks=check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs))
+
+
+def _inputs(result: CellResult, built: Built, context: RunContext) -> BuildInputs:
+    log = context.settings.log_of(result.rendered)
+    return BuildInputs(
+        secrets=context.settings.secrets,
+        proxy_logins=context.settings.proxy_logins,
+        packages=result.rendered.plan.selection.packages,
+        public=result.rendered.plan.ca,
+        artifacts=context.layered.factory.artifacts,
+        log=log.read_text(encoding="utf-8") if built.made and log.exists() else "",
+    )
+
+
 def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    for tag in () if context.later else result.rendered.moving_tags:
+    for tag in result.rendered.moving_tags:
         context.engine.tag(str(result.rendered.immutable_tag), str(tag))
     return result
 
 
 def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
-    if context.later and context.checkout and context.publisher and result.built:
-        return _hand_over(result, result.built, context.checkout, context.publisher, context.later)
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar
     context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=tag))
     if isinstance(result.verified, EngineImage):
-        content = _content(result.verified, context.engine, context.layered, scratch)
+        content = engine_content(result.verified, context.engine, context.layered, scratch)
     else:
         content = result.verified.content
     with result.watch.measure("send"):
@@ -253,16 +246,18 @@ def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     return replace(result, published=published, outcome="pushed")
 
 
-def _hand_over(result: CellResult, built: Built, checkout: Checkout, publisher: Publisher, folder: Path) -> CellResult:
+def _hand_over(result: CellResult, context: RunContext, _: Path) -> CellResult:
+    if not (context.later and context.checkout and context.publisher and result.built):
+        return result
     with result.watch.measure("send"):
-        digest = publisher.push_unverified(built)
+        digest = context.publisher.push_unverified(result.built)
     if digest is None:
         return result
-    hand_over(built, digest, checkout, folder)
-    return replace(result, handed_over=built.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
+    hand_over(result.built, digest, context.checkout, context.later)
+    return replace(result, handed_over=result.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
 
 
-def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:
+def engine_content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch: Path) -> AssembledImage | Path:
     """The image as it was assembled, if its layers are still on this machine; else the engine saves it."""
     assembled = layered.find(image.rendered)
     if assembled and image.digest in {assembled.digest, digest_of(assembled.config_bytes)}:
@@ -272,77 +267,18 @@ def _content(image: EngineImage, engine: Engine, layered: LayeredBuild, scratch:
     return saved
 
 
+Stage = Callable[[CellResult, RunContext, Path], CellResult]
 # Each stage, after the outcome of a cell in which it fails.
-_STAGES: Final[tuple[tuple[Outcome, Callable[[CellResult, RunContext, Path], CellResult]], ...]] = (
+_STAGES: Final[tuple[tuple[Outcome, Stage], ...]] = (
     ("build-failed", _reuse),
     ("build-failed", _build),
     ("verify-failed", _verify),
     ("build-failed", _tag),
     ("push-failed", _push),
 )
-
-
-def build_and_publish(
-    states: Sequence[RegistryState], make: Make, publisher: Publisher, *, promote: PromoteMode
-) -> Publication:
-    """Make the cells that the registry lacks, then move the tags; `promote` selects the cells whose tags move.
-
-    `make` is called only if a cell is missing. Raises PublishError if tags were moved in part, or by somebody else.
-    """
-    missing = [state.rendered for state in states if state.image is None]
-    made = {result.rendered.key: result for result in make(missing)} if missing else {}
-    results = tuple(made.get(state.rendered.key) or _registered(state) for state in states)
-    promotion = None
-    if promote == "passed" or (promote == "all" and all(result.error is None for result in results)):
-        promotion = _promote([result.published for result in results if result.published], states, publisher)
-    return Publication(results=results, promotion=promotion)
-
-
-def push_verified(
-    states: Sequence[RegistryState], engine: Engine, records: Path, layered: LayeredBuild, publisher: Publisher
-) -> Publication:
-    """Push the images that an earlier run built and verified, and move the tags of all cells.
-
-    Raises PublishError if a cell is neither in the registry nor, verified, in the engine.
-    """
-    results, missing = [], []
-    for state in states:
-        if state.image is not None:
-            results.append(_registered(state))
-        elif image := find_verified(state.rendered, engine, records):
-            with tempfile.TemporaryDirectory(prefix="builder-") as scratch:
-                published = publisher.push(image, _content(image, engine, layered, Path(scratch)))
-            results.append(CellResult(rendered=state.rendered, outcome="pushed", published=published))
-        else:
-            missing.append(state.rendered.immutable_tag.familiar)
-    _require_all(missing, "in the registry or, verified, in the engine")
-    images = [result.published for result in results if result.published]
-    return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
-
-
-def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
-    """Move the tags of all cells to images in the registry; raise PublishError if one is not there."""
-    _require_all([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
-    images = [state.image for state in states if state.image]
-    results = tuple(_registered(state) for state in states)
-    return Publication(results=results, promotion=_promote(images, states, publisher))
-
-
-def _require_all(missing: Sequence[str], where: str) -> None:
-    if missing:
-        raise PublishError(f"not {where}: {listed(missing)}; no tag was moved", hint="run `builder build --push`")
-
-
-def _promote(
-    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
-) -> Promotion | None:
-    """Move the images' moving tags, all or none; None if no tag has to move."""
-    moves = plan_moves(images, states)
-    if not moves:
-        return None
-    plan = images[0].rendered.plan
-    return publisher.move(journal_of(plan.repository, plan.branch), moves)
-
-
-def _registered(state: RegistryState) -> CellResult:
-    return CellResult(rendered=state.rendered, outcome="up-to-date", published=state.image)
+# For images that a later job verifies.
+_WITHOUT_ENGINE: Final[tuple[tuple[Outcome, Stage], ...]] = (
+    ("build-failed", _build),
+    ("verify-failed", _check_outside),
+    ("push-failed", _hand_over),
+)

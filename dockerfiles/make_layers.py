@@ -42,8 +42,8 @@ State = Dict[str, Tuple[int, ...]]
 class Step:
     """A step of layers.json: its scripts, where it changes files, and the layers that it makes.
 
-    `layers` maps keys to the names of packages, which are empty if the layer is all that the step changed. A step without
-    layers only prepares for those after it.
+    `layers` maps keys to the names of packages, which are empty if the layer is all that the step changed. A step
+    without layers only prepares for those after it.
     """
 
     def __init__(self, folder: str, table: Dict[str, Any]) -> None:

@@ -11,18 +11,19 @@ from typing import Any
 
 import click
 
-from builder.cli.options import PATH, cell_options, dry_run_option, json_option
+from builder.cli.options import PATH, cell_options, dry_run_option, json_option, reports_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.output.preflight import preflight_json, preflight_text
-from builder.cli.report import read_noted_project, report, report_dry_run
+from builder.cli.report import check_project, read_noted_project, report, report_dry_run
+from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.folders import default_log_folder, layer_folder, record_folder, root_folder, sdist_folder
-from builder.image.build import BuildSettings
+from builder.image.build import BuildSettings, make_log_folder
 from builder.image.render import RenderedImage
 from builder.layer.artifact import Artifacts
 from builder.layer.build import LayeredBuild, LayerStatus
@@ -35,6 +36,7 @@ from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
 from builder.means import Here, MakerName, choose_means
 from builder.oci.registry import Registries
+from builder.publication import PromoteMode, Publication, build_and_publish
 from builder.release.publisher import DryRunPublisher, RegistryPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
@@ -45,16 +47,7 @@ from builder.request import (
     published_repository,
     require_repository,
 )
-from builder.run import (
-    CellResult,
-    PromoteMode,
-    Publication,
-    RunContext,
-    build_and_publish,
-    make_cells,
-    plan_cells,
-    plan_images,
-)
+from builder.run import CellResult, RunContext, make_cells, plan_cells, plan_images
 from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 from builder.verify.checkout import Checkout
 
@@ -63,12 +56,22 @@ from builder.verify.checkout import Checkout
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
 @click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
+@click.option(
+    "--check", is_flag=True, help="Only check that lock and matrix fit, and that the lock is current; ask no registry."
+)
 @json_option
-def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_json: bool) -> None:
+def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, check: bool, as_json: bool) -> None:
     """Show what would be built, and why: each cell's packages, download size, tags and key.
 
     A cell that the lock does not cover does not keep the others from being planned.
     """
+    if check:
+        if exit_code or check_hosts or as_json:
+            raise UsageError(
+                "--check with --exit-code, --check-hosts or --json", hint="--check prints only what is wrong"
+            )
+        check_project(request)
+        return
     project = read_noted_project(request)
     found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
     error = preflight_error(project.lock, found)
@@ -165,6 +168,7 @@ class BuildOptions:
     provenance: Provenance | None
     sbom: bool
     timings: bool
+    reports: Path | None
     as_json: bool
 
     @property
@@ -179,7 +183,7 @@ class BuildOptions:
         return BuildSettings(
             mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(),
             proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
-            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom,
+            writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom, reverify=self.reverify,
         )  # fmt: skip
 
 
@@ -240,6 +244,7 @@ class BuildOptions:
 )
 @click.option("--sbom", is_flag=True, help="Attest what each image contains.")
 @click.option("--timings", is_flag=True, help="Print where the time of each cell went.")
+@reports_option
 @json_option
 def build_command(request: Request, /, **flags: Any) -> None:
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
@@ -259,14 +264,17 @@ def build_command(request: Request, /, **flags: Any) -> None:
         require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
     registries = open_registries(project.matrix, project.mirrors, stopped=buildx.processes.stopped)
+    reporter = Reporter.start(project, None if options.dry_run else options.reports)
     rendered = plan_images(project, registries)
     if options.dry_run:
         done = _dry_run(rendered, registries, options)
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
+    make_log_folder(options.log_dir)
     done = _build(rendered, project, settings, registries, buildx, options)
     if options.timings:
         print_note(text.timings_table(done.results))
+    reporter.end(done, registries)
     report(done, as_json=options.as_json, pushed=options.push)
 
 

@@ -14,21 +14,29 @@ import click
 import builder
 from builder.cli.lazy import Lazy, LazyGroup
 from builder.cli.output.messages import print_error
-from builder.cli.verbosity import verbosity
+from builder.cli.verbosity import show_retries, verbosity
+from builder.disk import failure_text
 from builder.errors import BuilderError, CommandError, InterruptedRun
 
 COMMANDS: Final = {
     name: Lazy(target=f"builder.cli.{module}:{name}_command", summary=summary)
     for name, module, summary in (
+        ("init", "init", "Write a first matrix.toml for this project."),
         ("plan", "build", "Show what would be built, and why."),
         ("render", "build", "Write each cell's Dockerfile and build context."),
         ("build", "build", "Build, verify and tag an image for each cell."),
+        ("run", "job", "Run a command on an image as a CI job would."),
+        ("shell", "job", "Open a shell where a CI job would run."),
         ("verify", "inspect", "Check that IMAGE works as a CI job image."),
         ("push", "release", "Push images that were built and verified earlier."),
         ("promote", "release", "Move the tags that jobs use to images in the registry."),
         ("rollback", "release", "Undo the latest promotion."),
         ("prune", "release", "Delete immutable tags that nothing uses."),
         ("diff", "inspect", "Compare two images, or an image with the plan."),
+        ("ls", "look", "List the images in the registry."),
+        ("show", "look", "Show what is in an image, and what takes the space."),
+        ("doctor", "look", "Check that builder can work here."),
+        ("report", "pages", "Write static pages about the images."),
         ("ci", "ci", "Write GitLab jobs and pipelines; adapt an existing one."),
         ("schema", "inspect", "Print the JSON Schema of matrix.toml."),
         ("completion", "inspect", "Print the completion script of a shell."),
@@ -57,6 +65,7 @@ def cli() -> None:
     """Bake a project's locked dependencies into the images that its CI jobs run on.
 
     \b
+    Begin with a project:               builder init
     See what would be built:            builder plan --lock uv.lock
     Build and verify on this machine:   builder build --lock uv.lock
     Write the Dockerfiles:              builder render --lock uv.lock -o contexts/
@@ -69,6 +78,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line, and exit with a code from errors.py."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry
+    show_retries()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(
@@ -85,7 +95,7 @@ def main() -> NoReturn:
         # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _end(CommandError(f"{error.filename or 'this machine'}: {error.strerror}"))
+        _end(CommandError(failure_text(error)))
     sys.exit(0)
 
 

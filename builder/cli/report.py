@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import click
 
@@ -11,10 +12,11 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.verbosity import is_quiet
-from builder.errors import BuildError, VerifyError
+from builder.errors import BuildError, VerifyError, counted
+from builder.lock.preflight import preflight, preflight_error
 from builder.oci.reference import ImageRef
+from builder.publication import Publication
 from builder.request import Project, Request, read_project
-from builder.run import Publication
 
 
 def read_noted_project(request: Request) -> Project:
@@ -23,6 +25,13 @@ def read_noted_project(request: Request) -> Project:
     for note in project.notes if not is_quiet() else ():
         print_note(f"builder: {note}")
     return project
+
+
+def check_project(request: Request) -> None:
+    """Raise LockError if the lock is outdated, or a cell cannot be built from it; ask no registry and build nothing."""
+    project = read_noted_project(replace(request, locked=True))
+    if error := preflight_error(project.lock, preflight(project.lock, project.matrix.cells)):
+        raise error
 
 
 def report_dry_run(done: Publication, repository: ImageRef, *, as_json: bool, pushed: bool) -> None:
@@ -47,6 +56,8 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     for error in errors:
         print_error(error)
     if errors:
-        print_note(f"builder: {len(errors)} of {len(done.results)} cells failed; their moving tags are unchanged")
+        whose = "its" if len(errors) == 1 else "their"
+        cells = counted(len(done.results), "cell")
+        print_note(f"builder: {len(errors)} of {cells} failed; {whose} moving tags are unchanged")
         codes = {error.exit_code for error in errors}
         sys.exit(1 if codes & {BuildError.exit_code, VerifyError.exit_code} else max(codes))

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
-from builder.cli.output.messages import printable
+from builder.cli.output.messages import print_note, printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _QUIET = "builder.quiet"
+_RETRIES = "builder.retries"  # see builder.oci.transport
 
 
 def verbosity(command: _Command) -> _Command:
@@ -31,6 +32,21 @@ def is_quiet() -> bool:
     return bool(click.get_current_context().meta.get(_QUIET))
 
 
+class _Notes(logging.Handler):
+    """Prints what a run waits for."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_note(f"builder: {record.getMessage()}")
+
+
+def show_retries() -> None:
+    """Print each retry of a registry, unless -q is given, so that nobody takes waiting for hanging."""
+    retries = logging.getLogger(_RETRIES)
+    retries.propagate = False
+    retries.handlers = [_Notes()]
+    retries.setLevel(logging.WARNING)
+
+
 class _Printable(logging.Formatter):
     """Formats a record as what may go to the terminal."""
 
@@ -40,6 +56,8 @@ class _Printable(logging.Formatter):
 
 def _set_quiet(context: click.Context, _: click.Parameter, flag: bool) -> None:
     context.meta[_QUIET] = context.meta.get(_QUIET, False) or flag
+    if flag:
+        logging.getLogger(_RETRIES).setLevel(logging.ERROR)
 
 
 def _set_verbose(_: click.Context, __: click.Parameter, flag: bool) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import yaml
 
-from builder.errors import UsageError
+from builder.errors import UsageError, counted
+from builder.gitlab.reports import report_artifacts
 from builder.matrix.model import Cell
 from builder.release.state import RegistryState
 from builder.verify.handover import DOTENV_NAME, IMAGE_VARIABLE, RESULTS_NAME, SCRIPT_NAME
@@ -29,12 +30,15 @@ class Commands:
     """The builder commands of a child pipeline: all get `options`, and builds also get `build_options`.
 
     `only` selects the cells to promote, as `--only` does. With `prune`, unused images are deleted afterwards.
+    `reports` is a folder for the reports of the promotion. With `environments`, each promoted cell has a deployment.
     """
 
     options: Sequence[str]
     build_options: Sequence[str] = ()
     only: Sequence[str] = ()
     prune: bool = False
+    reports: str = ""
+    environments: bool = False
 
     def build(self, cell: Cell) -> str:
         """The command that builds and pushes one cell, without verifying it."""
@@ -44,7 +48,8 @@ class Commands:
     def promote(self, *, verified: bool) -> str:
         """The command that moves the tags of all cells, those among them that jobs of the pipeline have verified."""
         only = [word for selector in self.only for word in ("--only", selector)]
-        return _command("promote", *(("--results", FOLDER) if verified else ()), *only, *self.options)
+        reports = ("--reports", self.reports) if self.reports else ()
+        return _command("promote", *(("--results", FOLDER) if verified else ()), *reports, *only, *self.options)
 
     def delete(self) -> list[str]:
         """The command that deletes unused images, if requested."""
@@ -63,11 +68,21 @@ def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], 
     if any(state.status != "up-to-date" for state in states):
         last, script = "promote", commands.promote(verified=bool(missing))
     else:
-        last, script = "nothing to do", f"echo '{len(states)} cells are up to date'"
+        last, script = (
+            "nothing to do",
+            f"echo '{counted(len(states), 'cell')} {'is' if len(states) == 1 else 'are'} up to date'",
+        )
     jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
-    head = f"# Written by `builder ci pipeline` for {len(missing)} of {len(states)} cells; "
+    if last == "promote" and commands.reports:
+        jobs[last]["artifacts"] = report_artifacts(commands.reports)
+    if last == "promote" and commands.environments:
+        moved = [state for state in states if state.status != "up-to-date"]
+        jobs |= {f"use {state.rendered.plan.cell.name}": _deployment_job(state, keywords) for state in moved}
+    head = f"# Written by `builder ci pipeline` for {len(missing)} of {counted(len(states), 'cell')}; "
     head += "do not edit, run it again instead.\n"
-    stages = {"stages": ["build", "verify", "promote"] if missing else ["promote"]}
+    stages = {"stages": [*(["build", "verify"] if missing else []), "promote"]}
+    if any(job["stage"] == "use" for job in jobs.values()):
+        stages["stages"].append("use")
     parts = [stages, *({name: job} for name, job in jobs.items())]
     return head + "\n".join(_dumped(part) for part in parts)
 
@@ -98,6 +113,20 @@ def _verify_job(cell: Cell, keywords: Mapping[str, Any]) -> dict[str, Any]:
             "reports": {"junit": str(PurePosixPath(results).with_suffix(".xml"))},
             "expire_in": "1 week",
         },
+    }
+
+
+def _deployment_job(state: RegistryState, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """A job on the image that a cell's tag names now: the first user of it, and a deployment in GitLab's history."""
+    tag = state.rendered.moving_tags[0]
+    return {
+        "stage": "use",
+        **{name: value for name, value in keywords.items() if name in _OF_RUNNER},
+        "needs": ["promote"],
+        "image": {"name": str(tag), "pull_policy": ["always", "if-not-present"]},
+        "variables": {"GIT_STRATEGY": "none"},
+        "script": ["prebuilt-status || true"],
+        "environment": {"name": f"prebuilt/{state.rendered.plan.cell.name}", "deployment_tier": "other"},
     }
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from pydantic import Field
 
 from builder.contract import INPUTS_LABEL, KEY_LABEL, KEY_LENGTH, STEP_CACHE_TAG
+from builder.disk import full_disk
 from builder.engine.buildx import DAMAGED_CACHE, BuildRequest, Provenance
 from builder.engine.protocol import Engine
 from builder.errors import BuildError, EngineError, UsageError
@@ -28,8 +29,7 @@ from builder.redaction import Login, redact
 # Advice for known failures, by a pattern in the output: there is no error code to tell them apart.
 _ADVICE: Final[Mapping[str, str]] = {
     DAMAGED_CACHE: "the engine's own cache is damaged: repeat with --no-cache; if that fails too, restart the engine",
-    "no space left on device": "the engine's disk is full: `docker system df` shows its usage, "
-    "`docker system prune` frees space",
+    "no space left on device": "the engine's disk is full: make space on it; `docker system df` shows what uses it",
     r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
     'add a compiler to the base\'s build-packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
 }
@@ -49,7 +49,10 @@ class _Metadata(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """How to build. No setting affects the content of the image, or its key."""
+    """How to build. No setting affects the content of the image, or its key.
+
+    With `reverify`, what an earlier image proved of its layers is proven again.
+    """
 
     mirrors: Mirrors
     secrets: Mapping[str, Path]
@@ -60,6 +63,7 @@ class BuildSettings:
     writes_cache: bool = False
     no_cache: bool = False
     pull: bool = False
+    reverify: bool = False
     provenance: Provenance | None = None
     sbom: bool = False
 
@@ -128,14 +132,20 @@ def build(
 
 def new_log(path: Path) -> Path:
     """Create an empty log and return its path; raise UsageError if that fails."""
+    make_log_folder(path.parent)
+    path.write_text("", encoding="utf-8")
+    return path
+
+
+def make_log_folder(folder: Path) -> None:
+    """Create the folder for logs; raise UsageError unless files can be written there."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("", encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UsageError(
-            f"cannot write logs to {path.parent}: {error.strerror}", hint="name another folder with --log-dir"
+            f"cannot write logs to {folder}: {error.strerror}", hint="name another folder with --log-dir"
         ) from error
-    return path
 
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
@@ -169,5 +179,5 @@ def advice_on(reason: str) -> list[str]:
 def failure_of(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
     """The error of a failed build: the last output of the failed step, advice where the failure is known, the log."""
     reason = redact(progress.failure_text() or f"docker buildx build failed with exit code {returncode}")
-    hint = "\n  ".join([*advice_on(reason), f"log: {log}"])
+    hint = "\n  ".join([*advice_on(reason), *filter(None, [progress.advice, full_disk()]), f"log: {log}"])
     return BuildError(f"{rendered.plan.cell.name}: {reason}", hint=hint)

@@ -9,11 +9,16 @@ from typing import IO, Final
 
 from builder.engine.buildx import WITHOUT_CACHE
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
+from builder.errors import counted
 from builder.redaction import redact
 
 # What make_layers.py prints before the steps' own output, and when one failed.
 _TITLE: Final = "builder: "
 _FAILED: Final = "builder: failed: "
+
+# Warnings of uv that say nothing about a failure.
+_NOISE: Final = re.compile(r"^warning: .*(\bexperimental\b|preview-features|does not contain any dependencies)")
+_BUILD_SYSTEMS: Final = "cache the build systems"
 
 # BuildKit repeats the whole script of a RUN before its exit code.
 _SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re.DOTALL)
@@ -80,7 +85,7 @@ class BuildLog:
             self.titles[digest] = text.removeprefix(_TITLE)
             self.tails[digest] = []
             self.on_step(self.titles[digest])
-        elif text.strip():
+        elif text.strip() and not _NOISE.match(text):
             self.tails.setdefault(digest, []).append(text)
         summary = re.match(r"(Prepared|Installed|Bytecode compiled) \d+ (package|file)s?", text)
         if summary and (digest in self.titles or _step_name(self.names.get(digest, ""), self.packages)):
@@ -99,6 +104,14 @@ class BuildLog:
             return f"{step} failed: {error}" + (f"\n    {tail}" if tail else "")
         return "\n    ".join(line for line in self.messages[-8:] if line.strip())
 
+    @property
+    def advice(self) -> str:
+        """What to do about the failed step; '' if that depends on what it printed."""
+        titles = [self.titles.get(digest) for digest, _ in self.failed]
+        if _BUILD_SYSTEMS not in titles:
+            return ""
+        return "correct the requires of [build-system] in the project's pyproject.toml, or in that of a member"
+
     def _write(self, text: str) -> None:
         self.file.write(redact(text) + "\n")
         self.file.flush()
@@ -109,7 +122,7 @@ def _step_name(vertex: str, packages: int) -> str:
     steps = {
         "make_layers.py": "",  # it prints the titles of its own steps
         "unpack base and uv": "unpack base and uv",
-        "pylock.toml": f"install {packages} packages",
+        "pylock.toml": f"install {counted(packages, 'package')}",
         "RUN --mount": "install system packages",
         "RUN <<": "compile the standard library",
         "COPY": "copy uv",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
@@ -19,9 +20,21 @@ from typing import Any, Final
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.contract import CA_BUNDLE, CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, UNVERIFIED, VENV
+from builder.contract import (
+    CA_BUNDLE,
+    CA_SECRET,
+    CACHE,
+    KEY_LENGTH,
+    NETRC_SECRET,
+    SECRETS,
+    SELECTION,
+    SYSTEM_PYTHON,
+    UNVERIFIED,
+    VENV,
+)
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
+from builder.image.uv_settings import settings_of
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
 from builder.oci.reference import ImageRef
 
@@ -33,6 +46,7 @@ _GIT_CREDENTIAL: Final = (
     "found = netrc.netrc(os.environ['NETRC']).authenticators(asked['host'].partition(':')[0]); "
     "found and print('username=' + found[0], 'password=' + found[2], sep=chr(10))"
 ).replace("'", r"'\''")
+SYSTEM_PYTHON_NAME: Final = "system_python.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +105,8 @@ class RenderedImage:
 def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
-    files["pylock.toml"] = pylock(plan.selection.packages)
-    files |= ca_files(plan.ca) | build_system_files(plan.selection) | uv_settings_files(plan.selection.uv_settings)
+    files |= {"pylock.toml": pylock(plan.selection.packages), SYSTEM_PYTHON_NAME: template_bytes(SYSTEM_PYTHON_NAME)}
+    files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection)) | ca_files(plan.ca)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
@@ -174,6 +188,8 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             venv=VENV,
             cache=CACHE,
             selection=SELECTION,
+            system_python=SYSTEM_PYTHON,
+            has_uv_settings=bool(settings_of(plan.selection)),
             ca=f"{SECRETS}/{CA_SECRET}",
             ca_secret=CA_SECRET,
             ca_bundle=CA_BUNDLE,
@@ -223,6 +239,7 @@ def _templates() -> Environment:
     )
     environment.filters["sh"] = shell_quoted
     environment.filters["env"] = dockerfile_quoted
+    environment.filters["dirname"] = posixpath.dirname
     return environment
 
 

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from posixpath import dirname
 from typing import IO, Any, Final
 
 from builder.contract import (
@@ -20,10 +21,12 @@ from builder.contract import (
     MANIFEST_TYPE,
     SELECTION,
     STATUS,
+    STDLIB,
+    SYSTEM_PYTHON,
     VENV,
 )
 from builder.image.inputs import ImageInputs
-from builder.image.render import RenderedImage
+from builder.image.render import SYSTEM_PYTHON_NAME, RenderedImage
 from builder.layer.base import BaseImage
 from builder.layer.blobs import Blobs
 from builder.layer.find import FoundLayer
@@ -44,7 +47,9 @@ class AssembledImage:
     """An image that consists of layers; `made` are those that this run made.
 
     `trees` maps the wheels in its cache (`six-1.17.0`) to the digests of their files, in each layer that has them; it
-    is None if a layer does not tell. `size` is that of all layers in bytes.
+    is None if a layer does not tell. `proven` are those whose layers are all in an image that passed every check, and
+    `stdlib` if that holds for the bytecode of the standard library.
+    `size` is that of all layers in bytes.
     """
 
     rendered: RenderedImage
@@ -54,6 +59,7 @@ class AssembledImage:
     blobs: Blobs
     made: tuple[Layer, ...]
     trees: Mapping[str, frozenset[str]] | None = None
+    proven: frozenset[str] = frozenset()
 
     @property
     def digest(self) -> Digest:
@@ -102,7 +108,7 @@ def assemble(
     blobs.store.add_image(manifest.digest, digest_of(config))
     return AssembledImage(
         rendered=plan.rendered, plan=plan, manifest=manifest, config_bytes=config, blobs=blobs, made=tuple(made),
-        trees=_trees(plan, found),
+        trees=_trees(plan, found), proven=_proven(plan, found),
     )  # fmt: skip
 
 
@@ -117,14 +123,22 @@ def _trees(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> dict[str, frozen
     return trees
 
 
+def _proven(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> frozenset[str]:
+    layers = [(layer, found[layer.key]) for layer in plan.layers]
+    others = {name for _, each in layers if not each.proven for name in each.stored.trees}
+    kinds = {layer.kind for layer, each in layers if each.proven}
+    return frozenset({name for _, each in layers for name in each.stored.trees} - others | (kinds & {STDLIB}))
+
+
 def _notes(rendered: RenderedImage, created: datetime) -> bytes:
-    """The tar of the last layer: the selection, whose time is the image's, and prebuilt-status."""
+    """The tar of the last layer: the selection, whose time is the image's, and the two programs."""
     files = dict(rendered.files)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path, content, mode in (
             (SELECTION, files["pylock.toml"], 0o644),
             (STATUS, files["prebuilt-status"], 0o755),
+            (SYSTEM_PYTHON, files[SYSTEM_PYTHON_NAME], 0o755),
         ):
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.size, entry.mode, entry.mtime = len(content), mode, int(created.timestamp())
@@ -145,7 +159,7 @@ def _config(
     config = dict(base.config)
     section = dict(config.get("config") or {})
     environment = {**base.environment, **rendered.plan.environment}
-    environment["PATH"] = f"{VENV}/bin:{base.environment.get('PATH', _PATH)}"
+    environment["PATH"] = f"{VENV}/bin:{dirname(SYSTEM_PYTHON)}:{base.environment.get('PATH', _PATH)}"
     section["Env"] = [f"{name}={value}" for name, value in environment.items()]
     labels = {**rendered.plan.labels, KEY_LABEL: rendered.key, INPUTS_LABEL: ImageInputs.of(rendered).to_label()}
     section["Labels"] = {**(section.get("Labels") or {}), **labels}

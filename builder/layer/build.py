@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.engine.protocol import Engine
@@ -101,7 +101,9 @@ class LayeredBuild:
             base = fetch_image(rendered.plan.base, platform, self.registries, self.store)
             plan, existing = self._plan_and_find(rendered, base)
         usable = {} if self.factory.settings.no_cache else existing
-        found = {key: each for key, each in usable.items() if Digest.from_str(each.stored.digest) not in lost}
+        kept = {key: each for key, each in usable.items() if Digest.from_str(each.stored.digest) not in lost}
+        proves = self.factory.settings.reverify
+        found = {key: replace(each, proven=each.proven and not proves) for key, each in kept.items()}
         missing = [layer for layer in plan.layers if layer.key not in found]
         if missing:
             uv = fetch_image(rendered.plan.uv, platform, self.registries, self.store)
@@ -122,6 +124,10 @@ class LayeredBuild:
 
     def _blobs(self, origins: Mapping[str, BlobSource]) -> Blobs:
         return Blobs(store=self.store, registries=self.registries, origins=origins)
+
+    def prove(self, image: AssembledImage) -> None:
+        """Note that the image passed every check, so that its layers need not be proven again in another image."""
+        self.store.prove(Digest.from_str(layer.digest) for layer in image.manifest.body.layers)
 
     def fetch_status(self, rendered: RenderedImage) -> LayerStatus:
         """Plan an image's layers, and look which of them exist; the repositories are asked if there are any."""

@@ -8,7 +8,7 @@ images, unless it may write that tag itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TREES, LAYER_TYPE
 from builder.layer.plan import Layer, LayerPlan
@@ -23,10 +23,14 @@ _TYPES = {f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd"}
 
 @dataclass(frozen=True, kw_only=True)
 class FoundLayer:
-    """A layer that need not be made; `repository` has its blob, or None if only the local store has it."""
+    """A layer that need not be made; `repository` has its blob, or None if only the local store has it.
+
+    It is `proven` if an image with it passed every check.
+    """
 
     stored: StoredLayer
     repository: ImageRef | None
+    proven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,11 @@ class LayerRepositories:
 def find_stored(layers: Iterable[Layer], store: LayerStore, branch: str) -> dict[str, FoundLayer]:
     """Find layers in the local store, by key."""
     stored = (store.find(layer.key, branch) for layer in layers)
-    return {each.key: FoundLayer(stored=each, repository=None) for each in stored if each}
+    return {
+        each.key: FoundLayer(stored=each, repository=None, proven=store.is_proven(Digest.from_str(each.digest)))
+        for each in stored
+        if each
+    }
 
 
 def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Registries) -> FoundLayers:
@@ -75,7 +83,8 @@ def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Re
     images = [(tag, manifest) for tag in tags if (manifest := registries.fetch_manifest(tag))]
     found: dict[str, FoundLayer] = {}
     for tag, manifest in images:
-        found = {**_in_manifest(manifest, keys, tag), **found}
+        in_image = _in_manifest(manifest, keys, tag)  # of an image that passed every check: only those are promoted
+        found = {**{key: replace(each, proven=True) for key, each in in_image.items()}, **found}
     found |= _fetch_single(sorted(keys - found.keys()), repositories, registries)
 
     def is_there(each: FoundLayer) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
+from builder.contract import STDLIB
 from builder.image.plan import ImagePlan
 from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
 from builder.layer.step import (
@@ -112,7 +113,7 @@ def _foundation(keys: _Keys) -> Iterator[Layer]:
     if keys.plan.ca:
         yield Layer(kind="ca", key=keys.ca)
     yield Layer(kind="uv", key=keys.uv)
-    yield Layer(kind="stdlib", key=keys.stdlib)
+    yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
     if keys.plan.selection.build_systems:
         yield Layer(kind="build-systems", key=keys.build_systems)

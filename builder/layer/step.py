@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from builder.errors import counted
 from builder.image.plan import ImagePlan
 from builder.image.render import build_system_files, ca_files, pylock, render_template, uv_settings_files
+from builder.image.uv_settings import lasting
 from builder.lock.build_system import narrowed
 from builder.lock.model import SelectedPackage
 
@@ -36,13 +38,13 @@ class Step:
 def system_step(plan: ImagePlan) -> Step:
     """Install the cell's system packages."""
     script = _system_packages(plan, plan.cell.packages, plan.refresh_period)
-    return Step(title=f"install {_count(len(plan.cell.packages), 'system package')}", script=script)
+    return Step(title=f"install {counted(len(plan.cell.packages), 'system package')}", script=script)
 
 
 def toolchain_step(plan: ImagePlan) -> Step:
     """Install what builds from source need; no layer has it."""
     script = _system_packages(plan, plan.toolchain)
-    return Step(title=f"install {_count(len(plan.toolchain), 'package')} to build with", script=script)
+    return Step(title=f"install {counted(len(plan.toolchain), 'package')} to build with", script=script)
 
 
 def ca_step(plan: ImagePlan) -> Step:
@@ -64,7 +66,7 @@ def environment_step(plan: ImagePlan) -> Step:
 
 def build_systems_step(plan: ImagePlan) -> Step:
     """Fill the cache with what builds of local packages need."""
-    settings = uv_settings_files(plan.selection.uv_settings)
+    settings = uv_settings_files(lasting(plan.selection.uv_settings))
     parts = [
         render_template("steps/build-system.sh.j2", plan, system=system, folder=f"/run/builder/build-system-{number}")
         for number, system in enumerate(plan.selection.build_systems)
@@ -82,7 +84,7 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
     folder = f"packages-{number}"
     files = {f"{folder}/pylock.{package.name}.toml": pylock([package]) for package in packages}
     return Step(
-        title=f"install {_count(len(packages), 'package')}",
+        title=f"install {counted(len(packages), 'package')}",
         setup=_new_environment(plan),
         script=_settings(plan) + _install(plan),
         scope=_UV,
@@ -95,7 +97,7 @@ def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
     """Build packages and install them: one, or several that share a layer."""
     folder = f"source-{packages[0].name}"
     narrow = narrowed(plan.selection.uv_settings, {package.name for package in packages})
-    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(narrow).items()}
+    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(lasting(narrow)).items()}
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
@@ -125,7 +127,3 @@ def _new_environment(plan: ImagePlan) -> str:
 
 def _install(plan: ImagePlan) -> str:
     return render_template("steps/packages.sh.j2", plan, requirements='"$REQUIREMENTS"')
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -151,6 +151,15 @@ class LayerStore:
         """Whether the image with this digest of its manifest or config was assembled here."""
         return self._number("images", digest.hex) is not None
 
+    def prove(self, digests: Iterable[Digest]) -> None:
+        """Note layers of an image that passed every check."""
+        for digest in digests:
+            self._add_number("proven", digest.hex, 1)
+
+    def is_proven(self, digest: Digest) -> bool:
+        """Whether an image with this layer passed every check on this machine."""
+        return self._number("proven", digest.hex) is not None
+
     def size_of(self, artifact: str) -> int | None:
         """The size in bytes of the artifact with this SHA-256; None if it was not noted."""
         return self._number("sizes", artifact)

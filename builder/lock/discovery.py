@@ -6,17 +6,33 @@ import os
 from pathlib import Path
 from typing import Final
 
-from builder.errors import LockError
+from builder.errors import LockError, MatrixError
 from builder.lock.foreign import advice_in
 from builder.lock.uv import workspace_root
+from builder.matrix.file import PROJECT_FILE, TABLE, has_matrix
 
 MATRIX_NAME: Final = "matrix.toml"
 LOCK_NAMES: Final = ("uv.lock", "pylock.toml", "requirements.txt")
 
 
 def find_matrix() -> Path | None:
-    """The `matrix.toml` of this folder or the nearest one above it; None if there is none."""
-    return next((folder / MATRIX_NAME for folder in _folders_upwards() if (folder / MATRIX_NAME).exists()), None)
+    """The matrix of this folder or the nearest one above it; None if there is none.
+
+    It is a `matrix.toml`, or the pyproject.toml that contains it; raise MatrixError if a folder has both.
+    """
+    return next((found for folder in _folders_upwards() if (found := matrix_in(folder))), None)
+
+
+def matrix_in(folder: Path) -> Path | None:
+    """The file in a folder that is or contains a matrix; None if there is none. Raises MatrixError if there are two."""
+    alone, project = folder / MATRIX_NAME, folder / PROJECT_FILE
+    is_alone, is_embedded = alone.exists(), has_matrix(project)
+    if is_alone and is_embedded:
+        raise MatrixError(
+            f"there are two matrices: {alone}, and {TABLE} in {project}",
+            hint="remove one of the two, or name the one to use with -f",
+        )
+    return alone if is_alone else project if is_embedded else None
 
 
 def find_lock() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,13 @@ MUSL: Final = _TABLE["musl"]["alpine"]
 # The range of Python 3 minor releases from which a project without a matrix gets one.
 OLDEST_PYTHON: Final = int(_TABLE["python"]["oldest"].removeprefix("3."))
 NEWEST_PYTHON: Final = int(_TABLE["python"]["newest"].removeprefix("3."))
+
+
+def near_release(image: str) -> str:
+    """The release that the name of an image seems to mean but misspells; '' if there is none."""
+    words = image.rpartition(":")[2].split("-")
+    close = (get_close_matches(word, list(GLIBC), n=1, cutoff=0.75) for word in words if word not in {*GLIBC, "slim"})
+    return next((match[0] for match in close if match), "")
 
 
 def libc_of(image: str, family: str) -> str | None:

@@ -10,8 +10,10 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from builder.errors import MatrixError, listed, near
+from builder.matrix.facts import near_release
 from builder.matrix.schema import MatrixFile
 
+LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
 
 
@@ -33,8 +35,17 @@ def schema_fault(details: ErrorDetails) -> str:
         return f"{where}: missing; this key is required"
     if details["type"] == "value_error":
         return f"{where}: {details['ctx']['error']}"
+    if path == ["bases"] and isinstance(details["input"], list):
+        return f"bases: {LIST_OF_BASES}"
+    if details["type"] == "string_type" and isinstance(details["input"], (int, float)):
+        return f"{where}: write {_quoted(where, details['input'])}, in quotes; {details['input']!r} is a number"
     message = details["msg"].replace("an object", "a table")  # pydantic uses the JSON term
     return f"{where}: {message[0].lower()}{message[1:]}, not {details['input']!r}"
+
+
+def _quoted(where: str, number: float) -> str:
+    """A number as the text that was meant: TOML reads 3.10 as 3.1, and there is no Python 3.1 to want."""
+    return '"3.10"' if where.startswith("python") and str(number) == "3.1" else f'"{number}"'
 
 
 def _known_keys(path: Sequence[str]) -> set[str]:
@@ -77,7 +88,9 @@ def axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
 def cell_faults(file: MatrixFile) -> Iterator[str]:
     """The contradictions between keys of a file in which each key is valid on its own."""
     for name, base in file.bases.items():
-        if not base.known_libc:
+        if not base.known_libc and (meant := near_release(base.image)):
+            yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
+        elif not base.known_libc:
             yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
         if len(name) > LONGEST_BASE:
             yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from builder.errors import MatrixError
-from builder.matrix.faults import axis_faults, cell_faults, matrix_error, schema_fault
+from builder.matrix.faults import LIST_OF_BASES, axis_faults, cell_faults, matrix_error, schema_fault
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
@@ -17,6 +19,8 @@ from builder.parse import MalformedError, load_toml, read_bytes, read_text
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
+PROJECT_FILE: Final = "pyproject.toml"  # may contain the matrix, as its table [tool.builder]
+TABLE: Final = "[tool.builder]"
 BUILT_IN = """\
 python = ["{python}"]
 base = ["bookworm-slim"]
@@ -34,7 +38,10 @@ def built_in_matrix(python: str, *, uv: str | None = None) -> Matrix:
 
 
 def read_matrix(path: Path) -> Matrix:
-    """Read and parse a matrix file; raise a MatrixError that lists all its faults."""
+    """Read and parse a matrix file, or the table `[tool.builder]` of a pyproject.toml.
+
+    Raises a MatrixError that lists all its faults.
+    """
     try:
         text = read_text(path)
     except UnicodeDecodeError as error:
@@ -44,7 +51,27 @@ def read_matrix(path: Path) -> Matrix:
             f"cannot read {path}: {error.strerror}",
             hint="name the matrix with -f; without -f and matrix.toml, builder uses its built-in matrix",
         ) from error
-    return parse_matrix(text, source=str(path), folder=path.parent)
+    if path.name != PROJECT_FILE:
+        return parse_matrix(text, source=str(path), folder=path.parent)
+    table = _embedded(_load(text, str(path)))
+    if table is None:
+        raise MatrixError(f"{path} has no table {TABLE}", hint="write the matrix there, or name another file with -f")
+    return _parse_table(table, f"{path} {TABLE}", path.parent)
+
+
+def has_matrix(path: Path) -> bool:
+    """Whether a pyproject.toml has a table `[tool.builder]`; False if it cannot be read, which others report."""
+    try:
+        text = read_text(path)
+        return "builder" in text and _embedded(load_toml(text)) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _embedded(table: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    tool = table.get("tool")
+    found = tool.get("builder") if isinstance(tool, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def parse_matrix(text: str, *, source: str, folder: Path = Path()) -> Matrix:
@@ -52,10 +79,20 @@ def parse_matrix(text: str, *, source: str, folder: Path = Path()) -> Matrix:
 
     Other files that it names are relative to the folder.
     """
+    return _parse_table(_load(text, source), source, folder)
+
+
+def _load(text: str, source: str) -> Mapping[str, Any]:
     try:
-        table = load_toml(text)
+        return load_toml(text)
     except MalformedError as error:
+        twice = re.search(r"^bases\s*=", text, re.MULTILINE) and re.search(r"^\[bases\.", text, re.MULTILINE)
+        if twice:
+            raise MatrixError(f"{source}: bases is both a list and a table", hint=LIST_OF_BASES) from error
         raise MatrixError(f"{source} is not TOML: {error}") from error
+
+
+def _parse_table(table: Mapping[str, Any], source: str, folder: Path) -> Matrix:
     try:
         # In strict mode, a tuple field accepts a JSON array but not a Python list.
         file = MatrixFile.model_validate_json(json.dumps(table, default=str))

@@ -14,6 +14,7 @@ from builder.matrix.facts import libc_of
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
@@ -242,9 +243,9 @@ class MatrixFile(_Table):
         return any(exclusion.matches(python, base) for exclusion in self.exclude)
 
 
-def schema() -> str:
-    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text."""
+def schema(address: str = SCHEMA_ID) -> str:
+    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text; `address` is its `$id`."""
     body = MatrixFile.model_json_schema(by_alias=True)
     # The default depends on the installed uv; the schema must not.
     body["properties"]["uv"].pop("default", None)
-    return json.dumps({"$schema": SCHEMA_URL, **body}, indent=2, sort_keys=True) + "\n"
+    return json.dumps({"$schema": SCHEMA_URL, "$id": address, **body}, indent=2, sort_keys=True) + "\n"

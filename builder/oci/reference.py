@@ -28,6 +28,12 @@ def _names_a_registry(component: str) -> bool:
     return "." in component or ":" in component or component == "localhost"
 
 
+def has_registry(text: str) -> bool:
+    """Whether the text begins with the name of a registry and a slash."""
+    first, slash, _ = text.partition("/")
+    return bool(slash) and _names_a_registry(first)
+
+
 def is_tag(text: str) -> bool:
     """Whether the text is a valid tag (distribution specification, "Pulling manifests")."""
     return _TAG.fullmatch(text) is not None

@@ -6,6 +6,7 @@ registry clients for Python (oras, dxf) return parsed manifests, but a digest is
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import threading
 from collections.abc import Callable, Iterable
@@ -19,7 +20,8 @@ from builder.contract import MANIFEST_TYPES
 from builder.errors import InterruptedRun, RegistryError
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef, Mirrors, is_digest
-from builder.oci.transport import ANSWER_BYTES, Target, Transport, Upload, check_response, media_type_of
+from builder.oci.target import Target
+from builder.oci.transport import ANSWER_BYTES, Transport, Upload, check_response, media_type_of
 from builder.parse import Document, parse_or_raise
 
 _MOST_PAGES: Final = 1000  # of tags, with a thousand or less on each
@@ -77,8 +79,17 @@ class Registries:
         target = Target(ref=self.mirrors.locate(ref), original=ref)
         digest = self._fetch_digest(target)
         if digest is None:
-            raise RegistryError(f"no such image: {target}", hint="check its name and tag in the matrix")
+            raise RegistryError(f"no such image: {target}", hint=self._hint_for(target.ref))
         return digest
+
+    def _hint_for(self, ref: ImageRef) -> str:
+        """What to do about an image that does not exist: the tag that its repository has and that resembles it."""
+        try:
+            tags = self.fetch_tags(ref)
+        except RegistryError:
+            tags = ()
+        close = difflib.get_close_matches(str(ref.tag), tags, n=1, cutoff=0.7)
+        return f"no such tag; did you mean {close[0]!r}?" if close else "check its name and tag in the matrix"
 
     def fetch_digest(self, ref: ImageRef) -> Digest | None:
         """Fetch the digest that a tag names; None if there is no such tag. One request."""

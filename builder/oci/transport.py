@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from builder.errors import InterruptedRun, RegistryError
 from builder.http import Origin, RefusedError
 from builder.oci.challenge import Challenge, parse_token
 from builder.oci.credentials import credentials_for
-from builder.oci.reference import DOCKER_HUB, ImageRef
+from builder.oci.reference import DOCKER_HUB
+from builder.oci.target import Target
 from builder.parse import Document, MalformedError, parse_document
 
+retries = logging.getLogger("builder.retries")  # shown while somebody waits, see builder.cli.verbosity
 Action = Literal["pull", "push", "delete"]
 
 _HUB_HOST: Final = "registry-1.docker.io"
@@ -33,21 +36,6 @@ _CHUNK: Final = 1 << 20
 ANSWER_BYTES: Final = 4 << 20  # the largest manifest, config, list or error; 4 MiB is what registries accept themselves
 ANSWER_SECONDS: Final = 120.0  # for such an answer
 _SLOWEST: Final = 50_000  # bytes per second of a blob
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The reference that a request is about. With a mirror, `original` is the reference before the replacement.
-
-    `source` is another repository of the registry, which the request reads from.
-    """
-
-    ref: ImageRef
-    original: ImageRef
-    source: str | None = None
-
-    def __str__(self) -> str:
-        return str(self.original) if self.ref == self.original else f"{self.original} (mirror: {self.ref})"
 
 
 class _Access(NamedTuple):
@@ -151,24 +139,27 @@ class Transport:
 
         Returns the last response, whatever its status. Raises RegistryError if the registry cannot be reached.
         """
-        for pause in _PAUSES:
+        for number, pause in enumerate(_PAUSES, 2):
             retry_after: float | None = None
             try:
                 response = attempt()
                 if response.status_code not in _TEMPORARY:
                     return response
-                retry_after = _retry_after(response)
-            except _ConnectionLostError:
-                pass
-            if self.stopped.wait(min(retry_after or pause, _LONGEST_PAUSE)):
+                retry_after, reason = _retry_after(response), f"{response.status_code} {response.reason}"
+            except _ConnectionLostError as error:
+                reason = str(error)
+            seconds = min(retry_after or pause, _LONGEST_PAUSE)
+            retries.warning(
+                "%s: %s; attempt %d of %d in %g s", target.ref.registry, reason, number, len(_PAUSES) + 1, seconds
+            )
+            if self.stopped.wait(seconds):
                 raise InterruptedRun("interrupted")
         try:
             return attempt()
         except _ConnectionLostError as error:
             raise RegistryError(
                 f"cannot reach the registry {target.ref.registry} for {target}: {error} ({len(_PAUSES) + 1} attempts)",
-                hint="check the name and the network; --mirror or [mirrors] names another registry, "
-                "SSL_CERT_FILE a CA bundle to trust",
+                hint=target.advice,
             ) from error
 
     def send(

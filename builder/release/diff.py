@@ -19,7 +19,7 @@ from builder.oci.registry import Registries
 from builder.parse import FILE_BYTES
 from builder.release.state import fetch_image_inputs, fetch_image_manifest
 
-_DATABASES = ("var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed")
+DATABASES = ("var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed")
 _DEBIAN = re.compile(r"^Package: (?P<name>\S+)$(?:(?!^$).)*?^Version: (?P<version>\S+)$", re.MULTILINE | re.DOTALL)
 _ALPINE = re.compile(r"^P:(?P<name>\S+)$\n(?:.+\n)*?V:(?P<version>\S+)$", re.MULTILINE)
 
@@ -140,9 +140,14 @@ def _fetch_system_packages(ref: ImageRef, manifest: Manifest, registries: Regist
             except DAMAGED as error:
                 raise RegistryError(f"layer {layer.digest} of {ref.familiar} cannot be unpacked: {error}") from error
         for name, text in databases:
-            pattern = _DEBIAN if "dpkg" in name else _ALPINE
-            return {match["name"]: match["version"] for match in pattern.finditer(text)}
+            return system_packages(name, text)
     return {}
+
+
+def system_packages(path: str, text: str) -> dict[str, str]:
+    """The names and versions in a package database, one of `DATABASES`."""
+    pattern = _DEBIAN if "dpkg" in path else _ALPINE
+    return {match["name"]: match["version"] for match in pattern.finditer(text)}
 
 
 def _databases(blob: IO[bytes]) -> list[tuple[str, str]]:
@@ -153,5 +158,5 @@ def _databases(blob: IO[bytes]) -> list[tuple[str, str]]:
         return [
             (entry.name, file.read(FILE_BYTES).decode(errors="replace"))
             for entry in tar
-            if entry.name.removeprefix("./") in _DATABASES and (file := tar.extractfile(entry))
+            if entry.name.removeprefix("./") in DATABASES and (file := tar.extractfile(entry))
         ]

@@ -100,7 +100,7 @@ class Lease:
         except MalformedError as error:
             raise PublishError(
                 f"{self._tag} is not a lease of builder: {error}",
-                hint="another tool uses that tag; delete it, or choose another repository for the images",
+                hint="another tool uses that tag; choose another repository for the images",
             ) from error
 
     def _put(self, duration: timedelta) -> None:

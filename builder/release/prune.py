@@ -23,7 +23,7 @@ from builder.release.lease import held
 from builder.release.state import fetch_image_config
 
 # An image that is not verified yet has another tag; once it is, both name it.
-_IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})(-{UNVERIFIED})?")
+IMMUTABLE = re.compile(rf"(?P<cell>.+)-(?P<key>[0-9a-f]{{{KEY_LENGTH}}})(-{UNVERIFIED})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def _fetch_images(
 ) -> tuple[dict[str, Manifest], dict[str, ImageConfig]]:
     """Fetch the manifest of each tag, and the config of each tag that has the form of an immutable one."""
     refs = {tag: repository.with_tag(tag) for tag in tags}
-    immutable = {tag: ref for tag, ref in refs.items() if _IMMUTABLE.fullmatch(tag)}
+    immutable = {tag: ref for tag, ref in refs.items() if IMMUTABLE.fullmatch(tag)}
     manifests = zip(refs, registries.map(registries.fetch_manifest, refs.values()), strict=True)
     configs = registries.map(lambda ref: fetch_image_config(ref, registries), immutable.values())
     return {tag: manifest for tag, manifest in manifests if manifest}, dict(zip(immutable, configs, strict=True))
@@ -190,7 +190,7 @@ def _fetch_named(repository: ImageRef, candidate: Candidate, registries: Registr
     tags = [
         tag for tag in registries.fetch_tags(repository)
         if tag not in candidate.tags
-        and (not _IMMUTABLE.fullmatch(tag) or f"{tag}-{UNVERIFIED}" in candidate.tags)
+        and (not IMMUTABLE.fullmatch(tag) or f"{tag}-{UNVERIFIED}" in candidate.tags)
     ]  # fmt: skip
     found = set(registries.map(lambda tag: registries.fetch_digest(repository.with_tag(tag)), tags))
     return {digest for digest in found if digest}

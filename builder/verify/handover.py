@@ -10,10 +10,10 @@ from builder.layer.assemble import AssembledImage
 from builder.oci.archive import ImageArchive
 from builder.oci.manifest import ConfigSection, ImageConfig
 from builder.oci.reference import Digest
-from builder.parse import parse_document
+from builder.parse import MalformedError, parse_document, read_bytes
 from builder.verify.checkout import Checkout
 from builder.verify.checks import no_secrets
-from builder.verify.inside import Check, Facts, Subject, expectation
+from builder.verify.inside import Check, Facts, Results, Subject, expectation
 from builder.verify.runner import Built, FailedVerification, content_of, facts_of, failed_checks
 from builder.verify.script import verify_script
 from builder.verify.search import BuildInputs
@@ -48,6 +48,14 @@ def hand_over(built: Built, digest: Digest, checkout: Checkout, folder: Path) ->
         (own / DOTENV_NAME).write_text(f"{IMAGE_VARIABLE}={reference}\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {own}: {error.strerror}", hint="name another folder") from error
+
+
+def read_checks(folder: Path, cell: str) -> Results | None:
+    """Read what a job wrote that verified a cell's image; None if it wrote nothing that can be read."""
+    try:
+        return parse_document(Results, read_bytes(folder / cell / RESULTS_NAME))
+    except (OSError, MalformedError):
+        return None
 
 
 def _facts(built: Built, identity: str, checkout: Checkout) -> Facts:

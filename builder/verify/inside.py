@@ -87,6 +87,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         packages=dict(facts.vouched.packages),
         trees=facts.vouched.trees,
         complete=facts.vouched.is_complete,
+        proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout),
         sources=list(facts.vouched.sources),
@@ -102,7 +103,7 @@ def _sync(checkout: Checkout | None) -> list[str]:
     if checkout is None or checkout.lock.kind != "uv.lock":
         return []
     # --no-install-local includes --no-install-project, and the other members of a workspace.
-    return ["uv", "sync", "--frozen", "--offline", "--no-install-local", *checkout.lock.uv_flags]
+    return ["uv", "sync", "--frozen", "--no-install-local", *checkout.lock.uv_flags]
 
 
 def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[Check, ...]:

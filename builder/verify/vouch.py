@@ -59,7 +59,8 @@ class _Selection(Document):
 class Vouched:
     """What is known: packages with versions (None: any), and the digests that the files of their wheels may have.
 
-    `sources` are the packages that were built. With `is_complete`, the cache may have no other wheels. `faults` say
+    `sources` are the packages that were built. With `is_complete`, the cache may have no other wheels. `proven` are
+    wheels (`six-1.17.0`) that were compared with theirs before, in an image that passed, and `stdlib`. `faults` say
     what the lock does not vouch for.
     """
 
@@ -67,6 +68,7 @@ class Vouched:
     sources: tuple[str, ...] = ()
     trees: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_complete: bool = False
+    proven: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
 
 
@@ -81,6 +83,7 @@ def vouched_by_layers(rendered: RenderedImage, image: AssembledImage | None) -> 
         sources=sources,
         trees={name: sorted(each) for name, each in image.trees.items()},
         is_complete=True,
+        proven=image.proven,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,9 +10,11 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from builder.verify.checks import CHECKS
 from tests.integration.conftest import docker, images_of
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
 from tests.integration.nightly import Nightly, standing
@@ -50,7 +53,7 @@ test:
   image: $CI_REGISTRY_IMAGE/ci:3.13-slim$PREBUILT
   script:
     - prebuilt-status --fail
-    - uv sync --frozen --offline
+    - uv sync --frozen
     - python -c "import idna; print('idna', idna.__version__)"
 """
 
@@ -151,8 +154,18 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert "idna 3.9" in first["test"].output
     assert first["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
     before = consumer.named("3.13-slim")
+    reports = consumer.project.folder / "prebuilt-reports"
+    (suite,) = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314
+    assert (suite.attrib["name"], suite.attrib["failures"]) == ("3.13-slim", "0")
+    assert {case.attrib["name"] for case in suite} == {"build", *CHECKS}
+    sizes = [line for line in (reports / "metrics.txt").read_text().splitlines() if "_bytes{" in line]
+    assert [line.partition("{")[0] for line in sizes] == ["prebuilt_image_bytes", "prebuilt_image_new_bytes"]
+    assert sizes[0].partition(" ")[2] == sizes[1].partition(" ")[2]  # all of the first image is new
+    assert json.loads((reports / "gl-code-quality-report.json").read_text()) == []
+    assert "idna" in (reports / "3.13-slim.cdx.json").read_text()
     second = consumer.scheduled()
-    assert "nothing to do: 1 cells are up to date" in second["prebuilt"].output
+    assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
+    assert 'prebuilt_image_new_bytes{cell="3.13-slim"} 0\n' in (reports / "metrics.txt").read_text()
     assert consumer.named("3.13-slim") == before
 
 

@@ -227,7 +227,7 @@ def test_disk_full_while_building(small: Path, builder: Builder, engine_with_lit
     done = builder("build", cwd=small, env={"DOCKER_HOST": engine_with_little_disk})
     assert (done.returncode, done.stdout) == (1, "")
     assert "no space left on device" in done.stderr
-    assert "docker system prune" in done.stderr
+    assert "docker system df" in done.stderr
 
 
 def test_no_moving_tag_for_an_image_that_fails(

@@ -189,10 +189,16 @@ def test_pipeline_keeps_the_options(nightly: Nightly) -> None:
         f"builder build --push --verify-later prebuilt-verify --only python=3.13,base=slim {words}"
     ]
     assert jobs["promote"]["script"] == [f"builder promote --results prebuilt-verify --only python=3.13 {words}"]
-    jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", "--prune"))
+    more = ("--prune", "--environments", "--reports", "out")
+    jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", *more))
+    assert [name for name in jobs if name.startswith("use ")] == ["use 3.11-slim", "use 3.13-slim"]
+    assert jobs["use 3.13-slim"]["image"]["name"] == f"{nightly.repository}:3.13-slim"
+    assert jobs["use 3.13-slim"]["environment"]["name"] == "prebuilt/3.13-slim"
+    assert jobs["promote"]["artifacts"]["reports"]["junit"] == "out/junit.xml"
+    assert json.loads((nightly.folder / "out" / "gl-code-quality-report.json").read_text()) == []
     assert jobs["build 3.11-slim"]["script"][0].endswith("--file 'ci matrix.toml' --builder 'my pods' --jobs 1")
     assert jobs["promote"]["script"] == [
-        "builder promote --results prebuilt-verify --file 'ci matrix.toml'",
+        "builder promote --results prebuilt-verify --reports out --file 'ci matrix.toml'",
         "builder prune --delete --file 'ci matrix.toml'",
     ]  # fmt: skip
 

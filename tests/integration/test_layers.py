@@ -179,7 +179,9 @@ def test_bump_makes_and_sends_one_layer(case: Case) -> None:
     plan = case.plan()
     assert [what for what, exists in plan.items() if not exists] == ["large"]
     case.proxy.forget()
-    case.push()
+    checks = {check["name"]: check["evidence"] for check in case.push()["checks"]}
+    assert "compared before" in checks["files"]
+    assert "more had it before" in checks["bytecode"]
     after = keys(manifest(case, TAG))
     assert len(set(after) - set(before)) == 1
     assert len(set(after.values()) - set(before.values())) == 1
@@ -289,6 +291,29 @@ def test_projects_share_a_repository_of_layers(case: Case) -> None:
     forget_images(second.project.repository)
 
 
+def test_prune_removes_layers_that_no_image_has(case: Case) -> None:
+    """Broken: layers stay in the registry for ever, or prune removes one that an image needs."""
+    case.push()
+    first = keys(manifest(case, TAG))
+    case.lock(large="2.0")
+    case.push()
+    second = keys(manifest(case, TAG))
+    (old,) = set(first) - set(second)
+    (new,) = set(second) - set(first)
+    layers = f"{case.path}/layers"
+    assert case.project.builder("prune", "--hours", "0", "--keep", "2", "--delete").stdout == ""
+    assert case.project.builder("prune", "--keep", "0", "--delete").stdout == ""  # all of them were made just now
+    assert manifest(case, old, layers)
+    done = case.project.builder("prune", "--hours", "0", "--keep", "0", "--delete")
+    assert f"{case.project.repository}/layers:{old}" in done.stdout.split()
+    assert manifest(case, old, layers) is None
+    assert manifest(case, new, layers)
+    assert is_whole(case)
+    # What is left is enough: another machine makes nothing.
+    case.proxy.forget()
+    assert case.fresh("other-cache").push()["outcome"] == "up-to-date"
+
+
 def test_lost_and_damaged_blobs_are_made_again(case: Case) -> None:
     """Broken: a layer that a registry lost, or that a disk damaged, gets into an image or stops every build."""
     case.push()
@@ -371,3 +396,6 @@ def test_unchanged_build_makes_nothing(case: Case) -> None:
     built = [json.loads(case.project.builder("build", "--json").stdout)["cells"] for _ in range(2)]
     assert [cell["outcome"] for (cell,) in built] == ["up-to-date", "up-to-date"]
     assert built[0] == [{**cell, "seconds": built[0][0]["seconds"]} for cell in built[1]]
+    (cell,) = json.loads(case.project.builder("build", "--reverify", "--json").stdout)["cells"]
+    assert cell["outcome"] == "verified"
+    assert [check["evidence"] for check in cell["checks"] if "before" in check["evidence"]] == []

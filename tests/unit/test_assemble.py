@@ -17,13 +17,16 @@ import zstandard
 
 from builder.contract import INPUTS_LABEL, KEY_LABEL, LAYER_DIFF_ID, LAYER_KEY
 from builder.errors import RegistryError
-from builder.layer.assemble import AssembledImage
+from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.blobs import Blobs
-from builder.layer.store import LayerStore
+from builder.layer.find import FoundLayer
+from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import Digest, Mirrors
 from builder.oci.registry import Registries
 from tests.assembled import BASE_HISTORY, BASE_PLAIN, DOCKER, OCI, assembled, base, names, plan, read
 from tests.layers import chosen, digest, file, rendered, tar_of
+
+BLOB = str(digest(b"a layer"))
 
 
 def config(image: AssembledImage) -> dict[str, Any]:
@@ -37,7 +40,8 @@ def test_layers_are_in_order(tmp_path: Path) -> None:
     image = assembled(tmp_path)
     own = [names(read(image, layer.digest)) for layer in image.manifest.body.layers]
     expected = [[f"opt/{layer.key}"] for layer in image.plan.layers]
-    assert own == [["etc/base"], ["etc/base"], *expected, ["opt/uv/pylock.toml", "usr/local/bin/prebuilt-status"]]
+    notes = ["opt/uv/pylock.toml", "usr/local/bin/prebuilt-status", "usr/local/lib/prebuilt/bin/python"]
+    assert own == [["etc/base"], ["etc/base"], *expected, notes]
     assert image.size == sum(len(read(image, layer.digest)) for layer in image.manifest.body.layers)
 
 
@@ -76,7 +80,7 @@ def test_environment(tmp_path: Path) -> None:
     lines = config(assembled(tmp_path))["config"]["Env"]
     env = dict(line.split("=", 1) for line in lines)
     assert len(env) == len(lines)
-    assert env["PATH"] == "/opt/uv/venv/bin:/base/bin:/bin"
+    assert env["PATH"] == "/opt/uv/venv/bin:/usr/local/lib/prebuilt/bin:/base/bin:/bin"
     assert (env["PYTHON_VERSION"], env["EMPTY"], env["UV_LINK_MODE"]) == ("3.12.4", "", "copy")
     assert env["VIRTUAL_ENV"] == "/opt/uv/venv"
 
@@ -86,7 +90,8 @@ def test_base_without_settings(tmp_path: Path, section: Any) -> None:
     """Broken: a base that sets nothing gives a traceback, or an image without a PATH."""
     image = assembled(tmp_path, base_image=base(LayerStore(folder=tmp_path), section=section))
     lines = config(image)["config"]["Env"]
-    assert "PATH=/opt/uv/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in lines
+    own = "/opt/uv/venv/bin:/usr/local/lib/prebuilt/bin"
+    assert f"PATH={own}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in lines
     assert KEY_LABEL in config(image)["config"]["Labels"]
 
 
@@ -142,6 +147,33 @@ def test_layers_carry_their_keys(tmp_path: Path) -> None:
     assert [mark[LAYER_DIFF_ID] for mark in marks[2:-1]] == config(image)["rootfs"]["diff_ids"][2:-1]
 
 
+def test_what_earlier_images_proved(tmp_path: Path) -> None:
+    """Broken: a wheel is not compared with its files although a layer that has it is new, or bytecode on a new base."""
+    layers = plan().layers
+    trees = {"stdlib": [], "uv": [], "environment": ["pip-26"], "large": ["large-1", "both-1"], "small": ["both-1"]}
+
+    def found(proven: set[str]) -> dict[str, FoundLayer]:
+        made = {}
+        for layer in layers:
+            name = layer.packages[0].name if layer.packages else layer.kind
+            stored = StoredLayer(
+                key=layer.key, digest=BLOB, size=1, media_type=OCI, diff_id=BLOB,
+                trees=dict.fromkeys(trees[name], BLOB),
+            )  # fmt: skip
+            made[layer.key] = FoundLayer(stored=stored, repository=None, proven=name in proven)
+        return made
+
+    def proven(*names: str) -> set[str]:
+        store = LayerStore(folder=tmp_path)
+        blobs = Blobs(store=store, registries=Registries(Mirrors()), origins={})
+        return set(assemble(plan(), base(store), found(set(names)), (), blobs).proven)
+
+    assert proven() == set()
+    assert proven("large") == {"large-1"}
+    assert proven("large", "small", "environment") == {"large-1", "both-1", "pip-26"}
+    assert proven("stdlib", "uv") == {"stdlib"}
+
+
 def test_notes(tmp_path: Path) -> None:
     """Broken: an image lacks its selection or prebuilt-status, or a job may not run or read them."""
     image = assembled(tmp_path)
@@ -153,8 +185,9 @@ def test_notes(tmp_path: Path) -> None:
     assert contents == {
         "opt/uv/pylock.toml": files["pylock.toml"],
         "usr/local/bin/prebuilt-status": files["prebuilt-status"],
+        "usr/local/lib/prebuilt/bin/python": files["system_python.py"],
     }
-    assert [(mode, uid) for mode, uid, _ in found.values()] == [(0o644, 0), (0o755, 0)]
+    assert [(mode, uid) for mode, uid, _ in found.values()] == [(0o644, 0), (0o755, 0), (0o755, 0)]
 
 
 def test_blob_that_is_nowhere(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_steps_are_told_in_plain_words(rendered: RenderedImage, tmp_path: Path, 
         "fetch base and uv",
         "copy uv",
         "compile the standard library",
-        "install 1 packages",
+        "install 1 package",
         "installed 1 package",
         "write the layers",
     ]
@@ -191,7 +191,7 @@ def test_failure_has_last_words_and_log(rendered: RenderedImage, tmp_path: Path,
     said = complaint(rendered, tmp_path, printed(BAD))
     (log,) = (tmp_path / "logs").iterdir()
     assert said.splitlines() == [
-        "3.12-slim: install 1 packages failed: exit code: 2",
+        "3.12-slim: install 1 package failed: exit code: 2",
         "    one",
         "    two",
         "    error: no such thing ✗",
@@ -218,7 +218,7 @@ def test_full_disk_says_how_to_make_room(
 ) -> None:
     """Broken: the error for a full disk does not say that it is the engine's, or what to do."""
     words = complaint(rendered, tmp_path, single(objects))
-    assert "docker system prune" in words
+    assert "docker system df" in words
     assert "log: " in words
 
 
@@ -265,7 +265,7 @@ def test_second_attempt_counts(rendered: RenderedImage, tmp_path: Path, printed:
     _, news = built(rendered, tmp_path, Recording(lines=[*lines, *printed(GOOD)]))
     assert news.count("copy uv") == 2
     words = complaint(rendered, tmp_path, [*lines, *printed(BAD)])
-    assert words.startswith("3.12-slim: install 1 packages failed: exit code: 2")
+    assert words.startswith("3.12-slim: install 1 package failed: exit code: 2")
     assert "cache" not in words
 
 

@@ -13,6 +13,7 @@ import builder
 
 ORDER = (
     ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tree"),
+    ("disk",),
     ("parse", "process", "http", "login"),
     ("oci",),
     ("rootfs",),
@@ -24,9 +25,12 @@ ORDER = (
     ("verify",),
     ("release",),
     ("gitlab",),
+    ("start",),
     ("secret",),
     ("means", "request"),
-    ("run",),
+    ("run", "rehearsal", "doctor"),
+    ("publication",),
+    ("reports", "pages"),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)

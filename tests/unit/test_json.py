@@ -15,7 +15,8 @@ from builder.errors import BuildError
 from builder.image.build import BuiltImage
 from builder.image.render import RenderedImage, render
 from builder.oci.reference import Digest
-from builder.run import CellResult, Outcome, Publication
+from builder.publication import Publication
+from builder.run import CellResult, Outcome
 from builder.verify.inside import Check
 from tests.locks import FILES, INDEX, fake_hash, pure, sdist
 from tests.matrices import EXAMPLE
@@ -123,7 +124,7 @@ def test_plan_as_text(rendered: RenderedImage) -> None:
     said = text.plan_table([rendered])
     assert said.splitlines()[:3] == [
         "3.12-bookworm-slim",
-        "  packages   3: 1 wheels, 2 built from source (two, zip)",
+        "  packages   3: 1 wheel, 2 built from source (two, zip)",
         "  download   unknown size",
     ]
     assert rendered.key in said

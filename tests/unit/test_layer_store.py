@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.layer.find import find_stored
+from builder.layer.plan import Layer
 from builder.layer.store import LayerStore, StoredLayer, digest_of_file
 from builder.oci.reference import Digest
 from tests.layers import digest
@@ -204,6 +206,17 @@ def test_digest_of_a_large_file(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert digest_of_file(path) == digest(content)
     assert digest_of_file(path) != Digest(algorithm="sha256", hex="0" * 64)
+
+
+def test_proven_layer(store: LayerStore) -> None:
+    """Broken: a layer that no image passed with is taken for proven."""
+    put(store)
+    found = find_stored([Layer(kind="wheels", key=KEY)], store, "")
+    assert [each.proven for each in found.values()] == [False]
+    store.prove([digest(CONTENT)])
+    found = find_stored([Layer(kind="wheels", key=KEY)], store, "")
+    assert [each.proven for each in found.values()] == [True]
+    assert not store.is_proven(digest(b"another"))
 
 
 def test_layer_of_a_branch_is_found_by_that_branch_alone(store: LayerStore) -> None:

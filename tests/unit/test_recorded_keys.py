@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "683278fe9582d35c9d5064718ab23cd7429038ff854afb963934e3fedc0ed32c",
-    "3.11-alpine": "fee2e936ad7f58cca91bf35e245e6bb8fefe30cedd432b26ef0bdf20de2ca05b",
-    "3.13-bookworm-slim": "be1fad8b16b3db5763f98750200c5e97d113cb5ef6fce8e912db8ae2e7944497",
-    "3.13-alpine": "95dcca55ed48d4c1b6c6cc3f3b8692f87bd9f24892e077a0b762599819582221",
+    "3.11-bookworm-slim": "1e2b0bcbddc9ba5e7160dd067a093878154362055e8a18538579670a5c47730c",
+    "3.11-alpine": "1b09618c250a2987ea8ada83d2880954748cf02ac18ff47abd519951bec13b49",
+    "3.13-bookworm-slim": "1bd8e7e8f10a7640f847f5d7adb74cfb8eb92025662da13da8c970249388b8c3",
+    "3.13-alpine": "bb93d602f1d730ec7246fc32a70bf6a12d97ac597e3528010017c6d910a3bbe7",
 }
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
+from builder.publication import Publication
 from builder.redaction import redact
 from builder.release.diff import Difference
 from builder.release.journal import Move
 from builder.release.state import Explanation
-from builder.run import CellResult, Publication
+from builder.run import CellResult
 from builder.verify.inside import Check
 from builder.verify.record import EngineImage
 

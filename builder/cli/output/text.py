@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from builder.errors import counted
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.oci.reference import ImageRef
+from builder.publication import Publication
 from builder.release.diff import Difference
 from builder.release.state import Explanation, Status
-from builder.run import CellResult, Publication
+from builder.run import CellResult
 from builder.verify.inside import Check
 
 
@@ -25,7 +27,7 @@ def plan_table(
         selection = image.plan.selection
         sources = [package.name for package in selection.packages if not package.is_wheel]
         download = "unknown size" if selection.download_size is None else format_size(selection.download_size)
-        kinds = f"{len(selection.packages) - len(sources)} wheels"
+        kinds = counted(len(selection.packages) - len(sources), "wheel")
         kinds += f", {len(sources)} built from source ({', '.join(sources)})" if sources else ""
         lines += [
             image.plan.cell.name,
@@ -49,7 +51,7 @@ def _layer_lines(status: LayerStatus | None) -> list[str]:
         return [f"  layers     {total}, all of them exist"]
     packages = [package.name for layer in missing for package in layer.packages]
     kinds = [layer.kind for layer in missing if not layer.packages]
-    parts = [*kinds, *([f"{len(packages)} packages, {format_size(status.download)}"] if packages else [])]
+    parts = [*kinds, *([f"{counted(len(packages), 'package')}, {format_size(status.download)}"] if packages else [])]
     return [f"  layers     {total}, of which {len(missing)} are to be made: {', '.join(parts)}"]
 
 
@@ -89,9 +91,14 @@ def promotion_lines(done: Publication) -> list[str]:
         if any(result.error for result in done.results):
             return ["builder: no moving tag was moved"]
         if all(result.outcome == "up-to-date" for result in done.results):
-            return [f"builder: nothing to do: {len(done.results)} cells are up to date"]
+            return [f"builder: nothing to do: {are_up_to_date(len(done.results))}"]
         return ["builder: no moving tag was moved"]
     return [f"moved  {move.tag}: {move.old or 'nothing'} → {move.new}" for move in done.promotion.moves]
+
+
+def are_up_to_date(cells: int) -> str:
+    """`1 cell is up to date`, `3 cells are up to date`."""
+    return f"{counted(cells, 'cell')} {'is' if cells == 1 else 'are'} up to date"
 
 
 def diff_table(found: Difference) -> str:

@@ -73,10 +73,15 @@ def needs_of(job: Job, folder: Path | None, present: Iterable[str] = ()) -> Iter
 def installed_packages(job: Job, family: str = "debian") -> Iterator[str]:
     """The distribution's packages that the script of a job installs, without versions."""
     for line in job.lines:
-        for match in _INSTALLED[family].finditer(re.sub(r"\\\n\s*", " ", line.scalar.value)):
-            for word in match["names"].split():
-                if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(?:=\S+)?", word):
-                    yield word.partition("=")[0]
+        yield from packages_in(line.scalar.value, family)
+
+
+def packages_in(script: str, family: str) -> Iterator[str]:
+    """The distribution's packages that a script installs, without versions."""
+    for match in _INSTALLED[family].finditer(re.sub(r"\\\n\s*", " ", script)):
+        for word in match["names"].split():
+            if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(?:=\S+)?", word):
+                yield word.partition("=")[0]
 
 
 def _packages(use: Use, folder: Path | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,30 +32,47 @@ _FROM_PROJECT: Final = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
+class WantedCell:
     """A cell that a job wants: `base` is the name of the base, `source` the image of Python without its tag."""
 
     python: str
     base: str
-    source: str
+    source: str = _OFFICIAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedCells:
+    """The cells that a project's jobs want, and the system packages of each base."""
+
+    cells: tuple[WantedCell, ...]
+    packages: Mapping[str, Set[str]]
 
 
 def propose_matrix(jobs: Iterable[Job], folder: Path | None) -> str:
-    """The text of a matrix with a cell for each Python image of these jobs; '' if they have none that builder can bake.
+    """The text of a matrix with a cell for each Python image of these jobs; '' if builder can bake none of them."""
+    wanted = wanted_cells(jobs, folder)
+    head = (
+        "# Proposed by `builder ci adopt`: an image for each Python on each base. docs/matrix.md of builder has more."
+    )
+    return "\n".join([head, *axes_lines(wanted), *bases_lines(wanted)]) + "\n" if wanted.cells else ""
+
+
+def wanted_cells(jobs: Iterable[Job], folder: Path | None) -> WantedCells:
+    """The cell of each Python image of these jobs that builder can bake.
 
     The base of a full image is slim, with the packages that the jobs need.
     """
     images = {job: list(_images(job)) for job in jobs}
     release = _usual_release(image for found in images.values() for image in found)
-    wanted: dict[_Wanted, None] = {}
+    wanted: dict[WantedCell, None] = {}
     packages: defaultdict[str, set[str]] = defaultdict(set)
     for job, found in images.items():
         for image in found:
-            cell = _cell(image, release, project_python(folder))
-            if _is_bakeable(cell):
+            cell = cell_for(image, release, project_python(folder))
+            if is_bakeable(cell):
                 wanted[cell] = None
                 packages[cell.base] |= set(_packages(job, image, folder))
-    return _text(list(wanted), packages) if wanted else ""
+    return WantedCells(cells=tuple(wanted), packages=packages)
 
 
 def has_project(jobs: Iterable[Job], folder: Path | None) -> bool:
@@ -69,14 +86,19 @@ def project_python(folder: Path | None) -> str:
     pin = re.match(r"\s*(?:cpython[-@])?(3\.\d+)", read_inside(folder / ".python-version", folder) if folder else "")
     if pin:
         return pin[1]
+    allowed = required_python(folder)
+    minors = (f"3.{minor}" for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1))
+    return next((python for python in minors if allowed.contains(f"{python}.99")), f"3.{NEWEST_PYTHON}")
+
+
+def required_python(folder: Path | None) -> SpecifierSet:
+    """The `requires-python` of a project; what everything meets if there is none, or none that can be read."""
     text = read_inside(folder / "pyproject.toml", folder) if folder else ""
     required = re.search(r"^(?:requires-)?python\s*=\s*[\"']([^\"'^~]*)[\"']", text, re.MULTILINE)
     try:
-        allowed = SpecifierSet(required[1] if required else "")
+        return SpecifierSet(required[1] if required else "")
     except InvalidSpecifier:
-        allowed = SpecifierSet()
-    minors = (f"3.{minor}" for minor in range(NEWEST_PYTHON, OLDEST_PYTHON - 1, -1))
-    return next((python for python in minors if allowed.contains(f"{python}.99")), f"3.{NEWEST_PYTHON}")
+        return SpecifierSet()
 
 
 def _images(job: Job) -> Iterator[PythonImage]:
@@ -93,12 +115,13 @@ def _usual_release(images: Iterable[PythonImage]) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _cell(image: PythonImage, release: str, python: str) -> _Wanted:
+def cell_for(image: PythonImage, release: str, python: str) -> WantedCell:
+    """The cell in place of an image; `release` and `python` are for an image that names none."""
     base = "alpine" if image.family == "alpine" else f"{next(iter(image.releases), release)}-slim".removeprefix("-")
-    return _Wanted(python=image.python or python, base=base, source=image.source or _OFFICIAL)
+    return WantedCell(python=image.python or python, base=base, source=image.source or _OFFICIAL)
 
 
-def _is_bakeable(cell: _Wanted) -> bool:
+def is_bakeable(cell: WantedCell) -> bool:
     """Whether uv supports this Python, and builder knows what runs on this base."""
     minor = Version(cell.python).minor
     return OLDEST_PYTHON <= minor <= NEWEST_PYTHON and cell.base.split("-")[0] in {"alpine", "slim", *GLIBC}
@@ -112,26 +135,33 @@ def _packages(job: Job, image: PythonImage, folder: Path | None) -> Iterator[str
         yield from (name for name in installed_packages(job, image.family) if _PACKAGE.fullmatch(name))
 
 
-def _text(wanted: Sequence[_Wanted], packages: Mapping[str, Set[str]]) -> str:
-    pythons = sorted({cell.python for cell in wanted}, key=Version)
-    bases = list(dict.fromkeys(cell.base for cell in wanted))
-    cells = {(cell.python, cell.base) for cell in wanted}
+def axes_lines(wanted: WantedCells) -> list[str]:
+    """The lines of a matrix with its two axes, and the combinations that nobody wants."""
+    pythons = sorted({cell.python for cell in wanted.cells}, key=Version)
+    bases = _bases(wanted)
+    cells = {(cell.python, cell.base) for cell in wanted.cells}
     missing = [(python, base) for python in pythons for base in bases if (python, base) not in cells]
-    lines = [
-        "# Proposed by `builder ci adopt`: an image for each Python on each base. docs/matrix.md of builder has more.",
-        f"python = {json.dumps(pythons)}",
-        f"base = {json.dumps(bases)}",
-    ]
+    lines = [f"python = {json.dumps(pythons)}", f"base = {json.dumps(bases)}"]
     if missing:
         pairs = [f'    {{ python = "{python}", base = "{base}" }},' for python, base in missing]
         lines += ["exclude = [", *pairs, "]"]
-    for base in bases:
-        source = next(cell.source for cell in wanted if cell.base == base)
+    return lines
+
+
+def bases_lines(wanted: WantedCells) -> list[str]:
+    """The lines of a matrix that define its bases."""
+    lines = []
+    for base in _bases(wanted):
+        source = next(cell.source for cell in wanted.cells if cell.base == base)
         variant = "-".join(reversed(base.split("-")))
         family = "alpine" if base == "alpine" else "debian"
         lines += ["", f"[bases.{base}]", f'image = "{source}:{{python}}-{variant}"', f'family = "{family}"']
         if base == "slim":  # the oldest release that such a tag may still name
             lines += [f'libc = "{_DEFAULT.libc}"']
-        if packages[base]:
-            lines += [f"packages = {json.dumps(sorted(packages[base]))}"]
-    return "\n".join(lines) + "\n"
+        if wanted.packages.get(base):
+            lines += [f"packages = {json.dumps(sorted(wanted.packages[base]))}"]
+    return lines
+
+
+def _bases(wanted: WantedCells) -> list[str]:
+    return list(dict.fromkeys(cell.base for cell in wanted.cells))

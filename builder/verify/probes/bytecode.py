@@ -1,7 +1,8 @@
 """Checks whether Python accepts the bytecode of every .py file of the environment and the standard library.
 
 The rules are those of PEP 552 and of importlib's `_classify_pyc` and `_validate_*_pyc`. A thorough check compiles
-every file again, and compares what the bytecode means: that takes ten times as long.
+every file again, and compares what the bytecode means: that takes ten times as long. Where the standard library's
+bytecode was proven before, with this very base image, that of wheels which were proven is not looked at again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import types
 import warnings
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Set, Tuple
 
-from builder.contract import VENV
+from builder.contract import STDLIB, VENV
+from builder.tree import wheel_id
+from builder.verify.probes.files import archives, files_below
 from builder.verify.probes.shell import Expected, Failed, Shell
 
 UNCHECKED, CHECKED = 0b01, 0b11
@@ -33,7 +36,8 @@ print_changed()
 
 def bytecode(expected: Expected, _: Shell) -> str:
     """Every source file that compiles has bytecode which the interpreter accepts, and which was made from it."""
-    paths = list(sources(roots()))
+    proven = proven_files(expected)
+    paths = [path for path in sources(roots(expected)) if path not in proven]
     faults: List[Tuple[str, str]] = []
     uncompilable = 0
     for path in paths:
@@ -50,25 +54,40 @@ def bytecode(expected: Expected, _: Shell) -> str:
     made = ", made from these very sources" if expected.thorough else ""
     accepted = len(paths) - uncompilable
     text = "%d of %d files have bytecode%s; %d do not compile with this Python"
-    return text % (accepted, len(paths), made, uncompilable)
+    before = "; %d more had it before" % len(proven) if proven else ""
+    return text % (accepted, len(paths), made, uncompilable) + before
 
 
-def roots() -> List[str]:
+def roots(expected: Expected) -> List[str]:
     """The folders to check: the standard library, and the environment's site-packages."""
     lib = os.path.join(VENV, "lib")
-    return [os.path.dirname(os.__file__)] + [os.path.join(lib, name, "site-packages") for name in os.listdir(lib)]
+    own = [os.path.join(lib, name, "site-packages") for name in os.listdir(lib)]
+    return own if STDLIB in expected.proven else [os.path.dirname(os.__file__), *own]
+
+
+def proven_files(expected: Expected) -> Set[str]:
+    """The files of wheels whose bytecode this Python has accepted before."""
+    site = os.path.realpath(os.path.join(VENV, "lib", "python%d.%d" % sys.version_info[:2], "site-packages"))
+    tops = archives().items() if STDLIB in expected.proven else ()
+    return {
+        os.path.join(site, path)
+        for top, name in tops
+        if wheel_id(name) in expected.proven
+        for path in files_below(top)
+        if path.endswith(".py")
+    }
 
 
 def sources(folders: List[str]) -> Iterator[str]:
     """Yield every .py file below the folders once."""
     seen = set()
     for top in folders:
-        for folder, _, names in os.walk(top):
-            for name in names:
-                path = os.path.realpath(os.path.join(folder, name))
-                if name.endswith(".py") and path not in seen:
-                    seen.add(path)
-                    yield os.path.join(folder, name)
+        for folder, _, names in os.walk(os.path.realpath(top)):
+            if folder not in seen:
+                seen.add(folder)
+                for name in names:
+                    if name.endswith(".py"):
+                        yield os.path.join(folder, name)
 
 
 def bytecode_fault(path: str) -> Optional[str]:

@@ -20,7 +20,7 @@ import time
 import zipfile
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
-from builder.contract import CACHE, SELECTION, VENV
+from builder.contract import CACHE, SELECTION, SYSTEM_PYTHON, VENV
 from builder.tree import tree_digest, wheel_id
 from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
 
@@ -32,7 +32,7 @@ STARTED = time.time()
 
 
 class Hashes:
-    """SHA-256 hashes of files, each file read once however many links it has."""
+    """SHA-256 hashes of files, each file read once however many links it has, and only if somebody asks."""
 
     def __init__(self) -> None:
         self._known: Dict[Tuple[int, int], str] = {}
@@ -65,8 +65,10 @@ def files(expected: Expected, job: Shell) -> str:
     if faults:
         more = " and %d more" % (len(faults) - MOST) if len(faults) > MOST else ""
         raise Failed("; ".join(faults[:MOST]) + more)
-    count = len(cache.archives)
+    count = cache.count
     told = "%d wheels" % count
+    if cache.proven:
+        told += ", of which %d were compared before" % cache.proven
     if cache.unknown:
         others = "as their own RECORDs say" if expected.thorough else "as they were built"
         told = "%d of %d wheels; the others are %s" % (count - cache.unknown, count, others)
@@ -105,30 +107,31 @@ def made_just_now(path: str) -> bool:
 
 
 class Cache:
-    """The unpacked wheels in the cache: `archives` maps their folders to what they are, such as `six-1.17.0`."""
+    """The unpacked wheels in the cache: how many, how many were compared before, and with how many nothing could be."""
 
     def __init__(self, expected: Expected) -> None:
         self.expected = expected
         self.hashes = Hashes()
-        self.archives: Dict[str, str] = {}
-        self.owned: Dict[str, Set[str]] = {}  # hashes by paths below site-packages
-        self.unknown = 0
+        self.owned: Dict[str, List[str]] = {}  # files by paths below site-packages
+        self.count = self.proven = self.unknown = 0
 
     def faults(self) -> Iterator[str]:
         """Compare each wheel."""
         bundled = bundled_trees()
-        for top in sorted(archive_folders()):
-            found = [name for name in os.listdir(top) if name.endswith(".dist-info")] if os.path.isdir(top) else []
-            if len(found) != 1:
+        for top, name in sorted(archives().items()):
+            if not name:
                 yield "%s is no wheel" % top
                 continue
-            name = found[0][: -len(".dist-info")]
-            self.archives[top] = name
-            hashes = {os.path.relpath(path, top): self.hashes.of(path) for path in files_below(top)}
-            for path, hash_ in hashes.items():
+            self.count += 1
+            paths = list(files_below(top))
+            for path in paths:
                 parts = path.split("/")
                 rest = parts[2:] if parts[0].endswith(".data") else parts
-                self.owned.setdefault("/".join(rest), set()).add(hash_)
+                self.owned.setdefault("/".join(rest), []).append(os.path.join(top, path))
+            if wheel_id(name) in self.expected.proven:
+                self.proven += 1
+                continue
+            hashes = {path: self.hashes.of(os.path.join(top, path)) for path in paths}
             trees = self.expected.trees.get(wheel_id(name), []) or bundled.get(wheel_id(name), [])
             if not trees and self.expected.is_complete:
                 yield "%s is a wheel too many" % top
@@ -144,6 +147,15 @@ class Cache:
         return next(record_faults(top, name, hashes), "its RECORD was changed too")
 
 
+def archives() -> Dict[str, str]:
+    """The folders of unpacked wheels, each with its name, such as `six-1.17.0`; empty for one that is no wheel."""
+    found = {}
+    for top in archive_folders():
+        infos = [name for name in os.listdir(top) if name.endswith(".dist-info")] if os.path.isdir(top) else []
+        found[top] = infos[0][: -len(".dist-info")] if len(infos) == 1 else ""
+    return found
+
+
 def archive_folders() -> Iterator[str]:
     """Yield the folders of unpacked wheels."""
     for bucket in os.listdir(CACHE):
@@ -154,10 +166,11 @@ def archive_folders() -> Iterator[str]:
 
 
 def files_below(top: str) -> Iterator[str]:
-    """Yield all files below a folder, links to files included."""
+    """Yield all files below a folder, links to files included, as paths relative to it."""
     for folder, _, names in os.walk(top):
+        inside = folder[len(top) + 1 :]
         for name in names:
-            yield os.path.join(folder, name)
+            yield inside + "/" + name if inside else name
 
 
 def record_faults(top: str, name: str, hashes: Dict[str, str]) -> Iterator[str]:
@@ -225,7 +238,8 @@ def environment_faults(expected: Expected, job: Shell, cache: Cache) -> Iterator
 def fresh_environment(expected: Expected, fresh: str) -> str:
     """A script that makes the environment anew, as the image's was made."""
     # With the Python that the base image has on its PATH, as when the image was made.
-    lines = ['PATH="${PATH#%s/bin:}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (VENV, fresh)]
+    own = "%s/bin:%s:" % (VENV, os.path.dirname(SYSTEM_PYTHON))
+    lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (own, fresh)]
     if "pip" not in expected.packages:
         bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
         lines.append("uv pip install --quiet --python %s --no-index --find-links %s pip" % (fresh, bundled))
@@ -246,25 +260,25 @@ class Comparison:
 
     def paths(self, top: str) -> Set[str]:
         """The files below an environment, relative to it; of bytecode only what has no source."""
-        found = set()
-        for path in files_below(top):
-            folder, name = os.path.split(path)
-            source = os.path.join(os.path.dirname(folder), name.split(".")[0] + ".py")
-            is_bytecode = os.path.basename(folder) == "__pycache__" and name.endswith(".pyc")
-            if not (is_bytecode and (os.path.exists(source) or self._has_wheel(path, top))):
-                found.add(os.path.relpath(path, top))
-        return found
+        found = set(files_below(top))
+        return {path for path in found if not path.endswith(".pyc") or not self._has_source(path, found)}
 
-    def _has_wheel(self, path: str, top: str) -> bool:
-        return os.path.relpath(path, os.path.join(top, self.site)) in self.cache.owned
+    def _has_source(self, path: str, found: Set[str]) -> bool:
+        """Whether it is bytecode of a source that is there too, or that comes from a wheel."""
+        folder, _, name = path.rpartition("/")
+        package, _, last = folder.rpartition("/")
+        source = "%s/%s.py" % (package, name.split(".")[0])
+        return last == "__pycache__" and (source in found or path[len(self.site) + 1 :] in self.cache.owned)
 
     def is_same(self, path: str) -> bool:
         """Whether a file of the environment is what uv installs."""
         ours, theirs = os.path.join(VENV, path), os.path.join(self.fresh, path)
         if os.path.islink(theirs) and os.readlink(theirs).startswith(CACHE):
-            inside = os.path.relpath(path, self.site)
+            inside = path[len(self.site) + 1 :] if path.startswith(self.site) else ""
+            if os.path.samefile(ours, theirs):
+                return True
             # Of packages that write the same file, uv may install either one's.
-            return self.cache.hashes.of(ours) in {self.cache.hashes.of(theirs)} | self.cache.owned.get(inside, set())
+            return self.cache.hashes.of(ours) in map(self.cache.hashes.of, [theirs, *self.cache.owned.get(inside, [])])
         if os.path.islink(theirs) or os.path.islink(ours):
             return os.path.islink(ours) and os.path.islink(theirs) and os.readlink(ours) == os.readlink(theirs)
         if path == "pyvenv.cfg":

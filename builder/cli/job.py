@@ -1,0 +1,98 @@
+"""`builder run` and `builder shell`: a CI job on an image, here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from builder.cli.options import cell_options
+from builder.cli.output.messages import print_note
+from builder.cli.verbosity import is_quiet
+from builder.engine.docker import DockerEngine
+from builder.errors import UsageError, listed
+from builder.gitlab.images import default_cell
+from builder.rehearsal import Rehearsal, described, job_script, job_variables, parse_variables, rehearse
+from builder.request import Project, Request, read_project
+from builder.verify.checkout import Checkout
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _job_options(command: _Command) -> _Command:
+    for option in (
+        click.option("--image", metavar="IMAGE", help="Another image.  [default: the moving tag of the cell]"),
+        click.option("--mount", "mounted", is_flag=True,
+                     help="Work in this folder itself, so that what the job writes stays.  [default: in a copy]"),
+        click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]",
+                     help="A variable for the job. Repeatable."),
+        click.option("--no-network", is_flag=True, help="Without a network."),
+        click.option("-u", "--user", metavar="UID[:GID]", help="As this user.  [default: the image's, root]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, required=True, metavar="COMMAND [ARGUMENT]…", type=click.UNPROCESSED)
+@click.option("--no-sync", is_flag=True, help="Do not install the project first, by `uv sync --frozen`.")
+@_job_options
+@cell_options
+def run_command(request: Request, /, *, arguments: tuple[str, ...], no_sync: bool, **options: Any) -> None:
+    """Run a command as a CI job would: on the cell's image, in a checkout, with a job's variables.
+
+    \b
+    builder run -- pytest -x
+    builder run --only python=3.12 --user 1000 --no-network 'ruff check . && pytest'
+
+    The checkout is a copy of what git tracks or would add, as a runner has it; it goes when the job ends. The project
+    is installed first. The exit code is that of the command.
+    """  # noqa: D301 - click takes the character, not the backslash
+    project = read_project(request)
+    _rehearse(
+        project, job_script(arguments, project.lock, sync=not no_sync, network=not options["no_network"]), **options
+    )
+
+
+@click.command("shell")
+@_job_options
+@cell_options
+def shell_command(request: Request, /, **options: Any) -> None:
+    """Open a shell where a CI job would run: on the cell's image, in a checkout, with a job's variables."""
+    _rehearse(read_project(request), None, **options)
+
+
+def _rehearse(
+    project: Project,
+    script: str | None,
+    *,
+    image: str | None,
+    user: str | None,
+    no_network: bool,
+    mounted: bool,
+    variables: tuple[str, ...],
+) -> None:
+    checkout = Checkout.of(project.lock)
+    job = Rehearsal(
+        image=image or _image_of(project), checkout=checkout, script=script, user=user, network=not no_network,
+        variables=job_variables(checkout, parse_variables(variables, os.environ)), mounted=mounted,
+        terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+    )  # fmt: skip
+    if not is_quiet():
+        print_note(f"builder: {described(job)}")
+    sys.exit(rehearse(job, DockerEngine()))
+
+
+def _image_of(project: Project) -> str:
+    """The moving tag of the chosen cell; of several, the default one. Raises UsageError if --only leaves no cell."""
+    cells = project.matrix.cells
+    if not cells:
+        raise UsageError("no cell is left", hint="choose one with --only")
+    cell = default_cell(project.matrix)
+    if len(cells) > 1 and not is_quiet():
+        others = [other.name for other in cells if other != cell]
+        print_note(f"builder: {cell.name}, the default cell; --only chooses another: {listed(others)}")
+    return project.image_repository.with_tag(project.matrix.moving_tags(cell)[0]).familiar

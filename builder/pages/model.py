@@ -1,0 +1,113 @@
+"""What the pages show of a repository's images: values only, ready for the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from builder.pages.treemap import Part
+from builder.release.state import Status
+from builder.verify.inside import Check
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """A layer: what is in it, its compressed size in bytes, and its digest."""
+
+    title: str
+    kind: str
+    size: int
+    digest: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageRow:
+    """A package in an image. `share` is its part of its layer in bytes: all of it, if it is alone there."""
+
+    name: str
+    version: str
+    share: int | None
+    is_alone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryRow:
+    """A move of a tag. `changes` are those of the inputs, None if they are not known."""
+
+    at: datetime
+    by: str
+    tag: str
+    old: str | None
+    new: str | None
+    is_complete: bool
+    changes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedPage:
+    """An image that a cell's tag names: what is in it, and how it was verified."""
+
+    digest: str
+    platform: str
+    made: datetime | None
+    size: int
+    settings: Mapping[str, str]
+    layers: tuple[LayerRow, ...]
+    packages: tuple[PackageRow, ...]
+    parts: tuple[Part, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPage:
+    """A cell: its tags, what the next run does with it and why, its image if there is one, and its tags' history."""
+
+    name: str
+    python: str
+    column: str
+    platform: str
+    tags: tuple[str, ...]
+    status: Status
+    reasons: tuple[str, ...]
+    image: PublishedPage | None
+    history: tuple[HistoryRow, ...]
+
+    @property
+    def file(self) -> str:
+        """The name of its page."""
+        return f"cell-{self.name}.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """All pages: the repository, when they were made, its cells, and the promotions in the journal, newest first."""
+
+    repository: str
+    at: datetime
+    cells: tuple[CellPage, ...]
+    promotions: tuple[tuple[HistoryRow, ...], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the grid, in the order of the matrix."""
+        return tuple(dict.fromkeys(cell.column for cell in self.cells))
+
+    @property
+    def rows(self) -> Mapping[str, Mapping[str, CellPage]]:
+        """The cells by Python and column."""
+        table: dict[str, dict[str, CellPage]] = {}
+        for cell in self.cells:
+            table.setdefault(cell.python, {})[cell.column] = cell
+        return table
+
+    @property
+    def next_changes(self) -> Mapping[tuple[str, ...], tuple[CellPage, ...]]:
+        """The cells that the next run changes, those with the same reasons together."""
+        table: dict[tuple[str, ...], tuple[CellPage, ...]] = {}
+        for cell in self.cells:
+            if cell.status != "up-to-date":
+                reasons = cell.reasons or ("there is no image yet",)
+                table[reasons] = (*table.get(reasons, ()), cell)
+        return table
