@@ -129,7 +129,7 @@ def open_private_server(folder: Path) -> Iterator[PrivateServer]:
             logins=set(),
             refused=[],
         )
-        server.RequestHandlerClass = partial(_Handler, place=place)  # type: ignore[assignment]
+        server.RequestHandlerClass = partial(_Handler, place=place)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

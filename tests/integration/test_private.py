@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -13,11 +14,14 @@ import pytest
 
 from tests.integration.conftest import docker
 from tests.integration.private import PrivateServer, open_private_server
+from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project
 from tests.integration.test_canaries import Search, canary, encodings
 from tests.integration.test_faults import stand_in
 
 pytestmark = pytest.mark.integration
+
+__all__ = ["an_open_registry"]
 
 PASSWORD, ROTATED = canary("index+/%&<"), canary("rotated&")
 PYPROJECT = """\
@@ -60,10 +64,23 @@ def place(tmp_path: Path) -> Iterator[PrivateServer]:
         yield server
 
 
-def perl_version() -> str:
-    """The version of perl that Debian has, which git needs: the base may have a newer part of it."""
-    script = "apt-get update > /dev/null; apt-cache madison perl | head -n 1 | cut -d '|' -f 2"
-    return docker("run", "--rm", stand_in("python:3.13-slim-bookworm"), "sh", "-c", script).strip()
+@pytest.fixture
+def base_with_git(open_registry: Registry) -> Iterator[str]:
+    """A base image that has git, as companies have them; with {python} in its name.
+
+    Without the perl that git's package asks for, because a stand-in's perl may not fit the one that Debian has.
+    """
+    name = f"{open_registry.host}/company/python"
+    lines = [
+        f"FROM {stand_in('python:3.13-slim-bookworm')}",
+        "RUN apt-get update && apt-get install -y --no-install-recommends libcurl3-gnutls libexpat1 libpcre2-8-0 && \\",
+        "    cd /tmp && apt-get download git && dpkg --install --force-depends git_*.deb && rm git_*.deb",
+    ]
+    argv = ["docker", "build", "--quiet", "--provenance=false", "--tag", f"{name}:3.13-slim-bookworm", "-"]
+    subprocess.run(argv, input="\n".join(lines), text=True, check=True, capture_output=True)
+    docker("push", "--quiet", f"{name}:3.13-slim-bookworm")
+    yield name + ":{python}-slim-bookworm"
+    docker("image", "rm", "--force", f"{name}:3.13-slim-bookworm")
 
 
 def json_forms(secret: str) -> set[bytes]:
@@ -73,7 +90,9 @@ def json_forms(secret: str) -> set[bytes]:
     return {each.encode() for each in (escaped, in_go, quote(secret), quote(secret, safe=""))}
 
 
-def test_private_index_and_git(place: PrivateServer, tmp_path: Path, scratch_repository: str) -> None:
+def test_private_index_and_git(
+    place: PrivateServer, base_with_git: str, tmp_path: Path, scratch_repository: str
+) -> None:
     """Broken: private packages cannot be baked, their passwords leak, a new password rebuilds, or jobs lack the CA."""
     folder = tmp_path / "project"
     folder.mkdir()
@@ -82,9 +101,7 @@ def test_private_index_and_git(place: PrivateServer, tmp_path: Path, scratch_rep
     env = {"BUILDER_CACHE_DIR": str(tmp_path / "cache"), "SSL_CERT_FILE": str(bundle)}
     project = Project(folder=folder, repository=scratch_repository, env=env)
     host = place.url.removeprefix("https://").partition(":")[0]
-    project.one_cell(extra=MATRIX.format(host=host))
-    with (folder / "matrix.toml").open("a") as file:
-        file.write(f'packages = ["git", "perl-base={perl_version()}"]\n')
+    project.one_cell(extra=MATRIX.format(host=host), base=base_with_git)
     (folder / "company.pem").write_bytes(place.ca)
     (folder / "pyproject.toml").write_text(PYPROJECT.format(url=place.url))
     project.packages(place.index(place.shelf.wheel("private-lib")), place.repository("forked"))

@@ -67,9 +67,9 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "1e2b0bcbddc9ba5e7160dd067a093878154362055e8a18538579670a5c47730c",
+    "3.11-bookworm-slim": "fb24e1231b4c502e25970d9c497d942604bf1c06c42300d7d837eeee9af80b3b",
     "3.11-alpine": "1b09618c250a2987ea8ada83d2880954748cf02ac18ff47abd519951bec13b49",
-    "3.13-bookworm-slim": "1bd8e7e8f10a7640f847f5d7adb74cfb8eb92025662da13da8c970249388b8c3",
+    "3.13-bookworm-slim": "e84c223890a8da7e966936681bcd9fae2c30f1610d00273a774980a4fca8e35f",
     "3.13-alpine": "bb93d602f1d730ec7246fc32a70bf6a12d97ac597e3528010017c6d910a3bbe7",
 }
 
