@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.contract import KEY_LENGTH
 from builder.image.render import RenderedImage, template_digest
 from builder.lock.model import SelectedPackage
 from builder.parse import MalformedError, parse_value
@@ -42,6 +44,7 @@ class ImageInputs:
                 "system packages": " ".join(plan.cell.packages),
                 **({"user": plan.cell.user} if plan.cell.user else {}),
                 "build packages": " ".join(plan.toolchain),
+                "ca": hashlib.sha256(plan.ca).hexdigest()[:KEY_LENGTH] if plan.ca else "",
                 "link-mode": plan.link_mode,
                 "refresh": plan.refresh_period,
                 "build requirements": "; ".join(

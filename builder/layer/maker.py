@@ -42,6 +42,7 @@ class MakeRequest:
     user: str = ""
     packages: Sequence[str] = ()
     sources: Sequence[str] = ()
+    installs_ca: bool = False
 
 
 class Maker(Protocol):

@@ -27,6 +27,7 @@ from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
 from builder.layer.step import (
     Step,
     build_systems_step,
+    ca_step,
     cached_step,
     environment_step,
     source_step,
@@ -38,7 +39,7 @@ from builder.layer.step import (
 )
 from builder.lock.model import SelectedPackage
 
-Kind = Literal["system", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
+Kind = Literal["system", "user", "ca", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -120,6 +121,8 @@ def _foundation(keys: _Keys) -> Iterator[Layer]:
         yield Layer(kind="system", key=keys.system)
     if keys.plan.cell.user:
         yield Layer(kind="user", key=keys.user)
+    if keys.plan.ca:
+        yield Layer(kind="ca", key=keys.ca)
     yield Layer(kind="uv", key=keys.uv)
     yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
@@ -193,6 +196,10 @@ class _Keys:
         return self._of_base(user_step(self.plan), self._below)
 
     @cached_property
+    def ca(self) -> str:
+        return self._of_base(ca_step(self.plan), self._below)
+
+    @cached_property
     def stdlib(self) -> str:
         return self._of_base(stdlib_step(self.plan))
 
@@ -260,6 +267,7 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     single: Mapping[Kind, Callable[[ImagePlan], Step]] = {
         "system": system_step,
         "user": user_step,
+        "ca": ca_step,
         "stdlib": stdlib_step,
         "environment": environment_step,
         "build-systems": build_systems_step,

@@ -20,6 +20,8 @@ _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
 _USER = r"[a-z_][a-z0-9_-]{0,31}|0|[1-9][0-9]{0,8}"
+_HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 
 
@@ -30,6 +32,12 @@ def _matching(pattern: str, description: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _variable(text: str) -> str:
+    if not re.fullmatch(_VARIABLE, text):  # which may be a password: it is not repeated
+        raise ValueError("this is no name of an environment variable; write the name of the one that has the password")
+    return text
 
 
 def _reference(text: str) -> str:
@@ -96,6 +104,12 @@ UserName = Annotated[
     Field(json_schema_extra=_pattern(f"({_USER})")),
 ]
 Family = Literal["debian", "alpine", "rhel", "wolfi"]
+Host = Annotated[
+    str,
+    _matching(_HOST, 'a host; write only its name, such as "gitlab.example.com"'),
+    Field(json_schema_extra=_pattern(_HOST)),
+]
+VariableName = Annotated[str, AfterValidator(_variable), Field(json_schema_extra=_pattern(_VARIABLE))]
 Names = tuple[str, ...] | Literal["all"]
 PlatformName = Literal["linux/amd64", "linux/arm64"]
 
@@ -210,6 +224,15 @@ class Base(_Table):
         return self.family or cast("Family | None", family_of(self.image))
 
 
+class Credential(_Table):
+    """What logs in to a host: package indexes and git over HTTPS."""
+
+    username: str = Field(
+        "__token__", pattern=r"^[^\s\"'#\\]+$", description='The user name, such as "gitlab-ci-token"'
+    )
+    password: VariableName = Field(description="The name of the environment variable that has the password or token")
+
+
 class MatrixFile(_Table):
     """A matrix of Python versions and base layers; `builder` makes an image for each combination."""
 
@@ -258,6 +281,13 @@ class MatrixFile(_Table):
         description="More choices of what to install; with them, [install] has images only if it is there",
     )
     bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
+    ca: str | None = Field(
+        None, description="File with CA certificates (PEM), relative to this file, that the images trust"
+    )
+    credentials: dict[Host, Credential] = Field(
+        default_factory=dict,
+        description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',
+    )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default_factory=dict,
         description='Mirrors to use in place of registries: {"docker.io" = "mirror.example.com"}',

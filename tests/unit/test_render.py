@@ -148,8 +148,9 @@ CASES = {
         ],
     ),
     "wolfi": Case(matrix=WOLFI, packages=[pure("small", "0.9.post1")]),
-    "with-toolchain": Case(
-        matrix=TOOLCHAIN,
+    "with-toolchain-and-ca": Case(
+        matrix=f'ca = "company.pem"\n{TOOLCHAIN}',
+        files={"company.pem": "our CA\n-----BEGIN CERTIFICATE-----\r\nMIIB\r\n-----END CERTIFICATE-----\r\n"},
         packages=[
             {"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")},
             pure("small", "1.0"),
@@ -165,6 +166,8 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
 
     def make(name: str) -> RenderedImage:
         case = CASES[name]
+        for path, text in case.files.items():
+            (tmp_path / path).write_text(text, encoding="utf-8")
         if case.project:
             (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
         return render(
