@@ -29,7 +29,7 @@ from builder.stopwatch import Stopwatch
 from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
-_LINKING: Final = {"user", "source", "build-systems", "cached", "ca"}  # kinds that may need the system packages
+_LINKING: Final = {"ca", "user", "source", "build-systems", "cached"}  # kinds that may need the system packages
 _BASE_BUNDLE: Final = "ca-certificates.crt"
 
 
@@ -167,8 +167,8 @@ class LayerFactory:
             uv_platform=rendered.plan.cell.uv_platform,
             user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",
             packages=_packages(rendered.plan, layers),
-            sources=[name for layer in layers for name in layer.sources],
             installs_ca=any(layer.kind == "ca" for layer in layers),
+            sources=[name for layer in layers for name in layer.sources],
         )
         log = new_log(self.settings.log_of(rendered))
         with log.open("w", encoding="utf-8") as file:

@@ -39,7 +39,7 @@ from builder.layer.step import (
 )
 from builder.lock.model import SelectedPackage
 
-Kind = Literal["system", "user", "ca", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
+Kind = Literal["system", "ca", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -119,10 +119,10 @@ def plan_layers(
 def _foundation(keys: _Keys) -> Iterator[Layer]:
     if keys.plan.cell.packages:
         yield Layer(kind="system", key=keys.system)
-    if keys.plan.cell.user:
-        yield Layer(kind="user", key=keys.user)
     if keys.plan.ca:
         yield Layer(kind="ca", key=keys.ca)
+    if keys.plan.cell.user:
+        yield Layer(kind="user", key=keys.user)
     yield Layer(kind="uv", key=keys.uv)
     yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
@@ -192,12 +192,12 @@ class _Keys:
         return self._of_base(system_step(self.plan))
 
     @cached_property
-    def user(self) -> str:
-        return self._of_base(user_step(self.plan), self._below)
-
-    @cached_property
     def ca(self) -> str:
         return self._of_base(ca_step(self.plan), self._below)
+
+    @cached_property
+    def user(self) -> str:
+        return self._of_base(user_step(self.plan), self._below)
 
     @cached_property
     def stdlib(self) -> str:
@@ -266,8 +266,8 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     image = plan.rendered.plan
     single: Mapping[Kind, Callable[[ImagePlan], Step]] = {
         "system": system_step,
-        "user": user_step,
         "ca": ca_step,
+        "user": user_step,
         "stdlib": stdlib_step,
         "environment": environment_step,
         "build-systems": build_systems_step,

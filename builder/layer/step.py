@@ -47,15 +47,15 @@ def toolchain_step(plan: ImagePlan) -> Step:
     return Step(title=f"install {counted(len(plan.toolchain), 'package')} to build with", script=script)
 
 
-def user_step(plan: ImagePlan) -> Step:
-    """Create the image's user, if the base does not have it, and a home."""
-    return Step(title=f"create the user {plan.cell.user}", script=_STRICT + render_template("steps/user.sh.j2", plan))
-
-
 def ca_step(plan: ImagePlan) -> Step:
     """Make the image trust a company's CA."""
     script = _STRICT + render_template("steps/ca.sh.j2", plan)
     return Step(title="install the CA certificates", script=script, files=ca_files(plan.ca))
+
+
+def user_step(plan: ImagePlan) -> Step:
+    """Create the image's user, if the base does not have it, and a home."""
+    return Step(title=f"create the user {plan.cell.user}", script=_STRICT + render_template("steps/user.sh.j2", plan))
 
 
 def stdlib_step(plan: ImagePlan) -> Step:

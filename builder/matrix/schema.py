@@ -19,9 +19,9 @@ SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
-_USER = r"[a-z_][a-z0-9_-]{0,31}|0|[1-9][0-9]{0,8}"
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_USER = r"[a-z_][a-z0-9_-]{0,31}|0|[1-9][0-9]{0,8}"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 
 
@@ -98,18 +98,18 @@ PackageName = Annotated[
     _matching(_PACKAGE, 'a system package; write only its name, such as "git" or "git=1:2.39.5-0"'),
     Field(json_schema_extra=_pattern(_PACKAGE)),
 ]
-UserName = Annotated[
-    str,
-    _matching(_USER, 'a user; write a name, such as "ci", or a uid, such as "1000"'),
-    Field(json_schema_extra=_pattern(f"({_USER})")),
-]
-Family = Literal["debian", "alpine", "rhel", "wolfi"]
 Host = Annotated[
     str,
     _matching(_HOST, 'a host; write only its name, such as "gitlab.example.com"'),
     Field(json_schema_extra=_pattern(_HOST)),
 ]
 VariableName = Annotated[str, AfterValidator(_variable), Field(json_schema_extra=_pattern(_VARIABLE))]
+UserName = Annotated[
+    str,
+    _matching(_USER, 'a user; write a name, such as "ci", or a uid, such as "1000"'),
+    Field(json_schema_extra=_pattern(f"({_USER})")),
+]
+Family = Literal["debian", "alpine", "rhel", "wolfi"]
 Names = tuple[str, ...] | Literal["all"]
 PlatformName = Literal["linux/amd64", "linux/arm64"]
 
