@@ -32,8 +32,8 @@ def test_exceptions_have_a_reason(dockerfile: Path) -> None:
     """Broken: a finding of hadolint is ignored without a reason."""
     text = dockerfile.read_text(encoding="utf-8")
     exceptions = re.findall(r"^# hadolint.*$", text, re.MULTILINE)
-    assert len(exceptions) <= 1
-    assert not exceptions or re.search(r"^# [^\n]{40,}\n# hadolint ignore=DL\d{4}$", text, re.MULTILINE)
+    reasons = re.findall(r"^# [^\n]{40,}\n# hadolint ignore=DL\d{4}$", text, re.MULTILINE)
+    assert len(exceptions) == len(reasons) <= 2  # system packages, and those to build with
 
 
 @pytest.mark.parametrize("script", sorted(_GOLDEN.glob("*/prebuilt-status")), ids=lambda path: path.parent.name)

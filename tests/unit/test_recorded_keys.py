@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "69dcb936a04e3286bb90c71bd26652583e24eb0804669bc5adcff211d2b78319",
-    "3.11-alpine": "7c7280783616788a9a0206e2f58267b98fde40351dac4faba71ca943ff8d8a56",
-    "3.13-bookworm-slim": "92829e12622d265c0253c6d34f4b9be9ad067661adc810ae2b144adace5c219c",
-    "3.13-alpine": "0d066aaeae6562e6016008c3846cadce517479332e9286b637e685551c8d608b",
+    "3.11-bookworm-slim": "d9d8abb7698c1325182ae84e5785bbfa78c7c35e81f0c43eaae568c7a5ea6787",
+    "3.11-alpine": "a469caf63ff6cb515d5666239fb4568e46820ef2123e256172276cfb75c0e521",
+    "3.13-bookworm-slim": "ab735fcb7d3cd1fac37cc41256f9f828b7facdae4d698c9645bb6bc389f29bb2",
+    "3.13-alpine": "6ea7d5ec4cf15f7b76998fd54f05eccb4c06267b07164612a4e4c1adea62ffc4",
 }
 
 
