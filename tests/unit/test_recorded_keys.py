@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "0e22cdb9b975703654810f78e484fda734925e2e07bf981304f3574d820273f9",
-    "3.11-alpine": "4b53c6915c8815a3a33a8c1046c015aefb12f0ba8d4680fed4f83f70322d1f39",
-    "3.13-bookworm-slim": "2f0bde14e42a94468c73388b2bbe4b107d9662ac039334c4d0c14bcd96795e39",
-    "3.13-alpine": "36885c14f5402de4a0179010cdb66202e11f7dbec046c7aa68b213ac491ee4d3",
+    "3.11-bookworm-slim": "5fb3628c4f38fec45afe4fbdc7e98b7498268e081220a921bd9fb33adad91ce8",
+    "3.11-alpine": "fbc093921b5d27c7597a5fc95944f9681c0fd8bd7199eb042dd2b208048a7787",
+    "3.13-bookworm-slim": "9862d78c71f1d5ed37c7e060b28f6b55ae32ee1ff8d87a4e5b7fda04d7a06eb2",
+    "3.13-alpine": "d508af1c680cfe67d2ab1a2652ad965d51e5799e90d65339b233a772a30d339f",
 }
 
 
