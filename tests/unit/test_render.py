@@ -53,6 +53,33 @@ image = "docker.io/library/python:{python}-alpine"
 family = "alpine"
 """
 
+RHEL = """\
+python = ["3.12"]
+base = ["ubi"]
+uv = "0.13.8"
+refresh = "monthly"
+
+[install]
+cache-groups = ["dev"]
+
+[bases.ubi]
+image = "registry.access.redhat.com/ubi9/python-312:1"
+packages = ["git"]
+user = "1001"
+"""
+
+WOLFI = """\
+python = ["3.13"]
+base = ["wolfi"]
+uv = "0.13.8"
+
+[profiles.lint]
+
+[bases.wolfi]
+image = "cgr.dev/chainguard/wolfi-base:latest"
+packages = ["git"]
+"""
+
 PROJECT = """\
 [project]
 name = "app"
@@ -113,8 +140,17 @@ CASES = {
         ],
         project=PROJECT,
     ),
-    "with-toolchain": Case(
-        matrix=TOOLCHAIN,
+    "rhel-with-user": Case(
+        matrix=RHEL,
+        packages=[
+            package("fast", "2.1", "cp312-cp312-manylinux_2_34_x86_64", "cp312-cp312-manylinux_2_35_x86_64"),
+            pure("only-cached", "1.0", marker="'dev' in dependency_groups"),
+        ],
+    ),
+    "wolfi": Case(matrix=WOLFI, packages=[pure("small", "0.9.post1")]),
+    "with-toolchain-and-ca": Case(
+        matrix=f'ca = "company.pem"\n{TOOLCHAIN}',
+        files={"company.pem": "our CA\n-----BEGIN CERTIFICATE-----\r\nMIIB\r\n-----END CERTIFICATE-----\r\n"},
         packages=[
             {"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")},
             pure("small", "1.0"),
@@ -130,6 +166,8 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
 
     def make(name: str) -> RenderedImage:
         case = CASES[name]
+        for path, text in case.files.items():
+            (tmp_path / path).write_text(text, encoding="utf-8")
         if case.project:
             (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
         return render(
