@@ -99,15 +99,15 @@ def _report(taken: Mapping[tuple[str, str], list[Weighed]], bump: Bump, rounds: 
         (
             f"{way}, {what}", *_sample(done).cells, *(f"{_step(done, step):.2f}" for step in _STEPS),
             f"{statistics.median(each.largest for each in done):.0f} MB",
-            f"{statistics.median(each.total for each in done):.0f} MB",
+            f"{statistics.median(each.at_once for each in done):.0f} MB",
         )
         for (way, what), done in sorted(taken.items(), key=lambda pair: pair[0][1])
     ]  # fmt: skip
-    yield table(("", "median", "range", *_STEPS, "largest process", "all"), rows)
+    yield table(("", "median", "range", *_STEPS, "largest process", "all at once"), rows)
     for what, target in (("bump", SECONDS_FOR_BUMP), ("from nothing", SECONDS_FROM_NOTHING)):
         seconds = _sample(taken[_ALONE, what]).median
         yield f"  target: {_ALONE}, {what}: at most {target:g} s: {seconds:.2f} s, {judged(seconds <= target)}"
-    most = max(each.total for what in ("bump", "from nothing") for each in taken[_ALONE, what])
+    most = max(each.at_once for what in ("bump", "from nothing") for each in taken[_ALONE, what])
     yield f"  target: {_ALONE}: at most {MEGABYTES:g} MB: {most:.0f} MB, {judged(most <= MEGABYTES)}"
 
 

@@ -21,14 +21,15 @@ _END: Final = 3000  # characters of a failed command's output
 class Weighed:
     """A command that succeeded: seconds, what it printed to stdout, and megabytes of memory.
 
-    `total` is the sum of the peaks of all its processes, which need not coincide, `largest` that of one. Both are NaN
-    without /proc.
+    `total` is the sum of the peaks of all its processes, which need not coincide, `largest` that of one, `at_once` what
+    all had at one time, pages that they share counted for each. All are NaN without /proc.
     """
 
     seconds: float
     stdout: str
     total: float
     largest: float
+    at_once: float
 
 
 def weighed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> Weighed:
@@ -37,13 +38,16 @@ def weighed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = N
     The kernel keeps the peak of each process, so that sampling misses little.
     """
     peaks: dict[int, float] = {}
+    most = 0.0
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         started = time.monotonic()
         with subprocess.Popen(
             argv, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
         ) as process:
             while process.poll() is None:
-                peaks |= {pid: peak for pid in _tree(process.pid) if (peak := _peak_so_far(pid))}
+                now = {pid: _memory(pid) for pid in _tree(process.pid)}
+                peaks |= {pid: peak for pid, (peak, _) in now.items() if peak}
+                most = max(sum(resident for _, resident in now.values()), most)
                 time.sleep(_TICK)
         seconds = time.monotonic() - started
         texts = []
@@ -53,7 +57,7 @@ def weighed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = N
     if process.returncode:
         raise BuilderError(f"{' '.join(argv[:3])} ended with {process.returncode}: {''.join(texts)[-_END:]}")
     values = list(peaks.values()) or [float("nan")]
-    return Weighed(seconds=seconds, stdout=texts[0], total=sum(values), largest=max(values))
+    return Weighed(seconds=seconds, stdout=texts[0], total=sum(values), largest=max(values), at_once=most or values[0])
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -63,9 +67,12 @@ def _tree(pid: int) -> Iterator[int]:
             yield from _tree(int(child))
 
 
-def _peak_so_far(pid: int) -> float:
+def _memory(pid: int) -> tuple[float, float]:
+    """Megabytes that a process had at most so far, and has now; 0 if it has ended."""
     lines = _read(Path("/proc", str(pid), "status")).splitlines()
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), 0.0)
+    found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmHWM:", "VmRSS:"))}
+    peak, now = (int(found.get(name, "0")) * 1024 / 1e6 for name in ("VmHWM", "VmRSS"))
+    return peak, now
 
 
 def _read(path: Path) -> str:
