@@ -18,7 +18,7 @@ from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.output.plan import plan_details, plan_table
 from builder.cli.output.preflight import preflight_json, preflight_text
-from builder.cli.report import read_noted_project, report, report_dry_run
+from builder.cli.report import expected_seconds, read_noted_project, report, report_dry_run, report_made
 from builder.cli.verbosity import is_quiet, is_verbose
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
@@ -261,6 +261,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
     done = _build(rendered, project, settings, registries, buildx, options)
     if options.timings:
         print_note(text.timings_table(done.results))
+    report_made(done, pushed=options.push)
     report(done, as_json=options.as_json, pushed=options.push)
 
 
@@ -278,7 +279,7 @@ def _build(
         registries=registries, compression=project.matrix.compression, repositories=repositories
     )
     checkout = None if options.no_verify else Checkout.of(project.lock)
-    with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
+    with Display(expected_seconds(rendered), progress=options.progress, quiet=is_quiet()) as display:
 
         def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
             here = Here(

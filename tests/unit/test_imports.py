@@ -12,9 +12,10 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
+    ("errors", "contract", "folders", "redaction", "stopwatch", "tally", "tree"),
     ("disk",),
     ("parse", "process", "http"),
+    ("pace",),
     ("oci",),
     ("rootfs",),
     ("matrix",),
