@@ -9,13 +9,14 @@ VENV: Final = "/opt/uv/venv"
 CACHE: Final = "/opt/uv/cache"
 SELECTION: Final = "/opt/uv/pylock.toml"
 STATUS: Final = "/usr/local/bin/prebuilt-status"
+SYSTEM_PYTHON: Final = "/usr/local/lib/prebuilt/bin/python"  # what `uv pip install --system` finds
 
 # The variables that an image sets, besides PATH. The matrix may choose another link mode.
 LINK_MODES: Final = ("copy", "hardlink", "symlink", "clone")
 VARIABLES: Final = {
     "UV_PROJECT_ENVIRONMENT": VENV,
     "UV_CACHE_DIR": CACHE,
-    "UV_PYTHON": f"{VENV}/bin/python",
+    "UV_PYTHON": "python",
     "UV_PYTHON_DOWNLOADS": "never",
     "UV_LINK_MODE": LINK_MODES[0],
     "VIRTUAL_ENV": VENV,
@@ -38,6 +39,7 @@ FOREIGN_VARIABLES: Final = (
     "UV_NO_CACHE",
     "UV_NO_OFFLINE",
     "UV_PYTHON_PREFERENCE",
+    "UV_PYTHON_SEARCH_PATH",
 )
 
 STDLIB: Final = "stdlib"  # the kind of the layer with the standard library's bytecode
@@ -55,6 +57,7 @@ INPUTS_LABEL: Final = f"{LABELS}.inputs"
 JOURNAL_LABEL: Final = f"{LABELS}.journal"
 LEASE_LABEL: Final = f"{LABELS}.lease"
 PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601
+CHECKS_ANNOTATION: Final = f"{LABELS}.checks"  # of a manifest: the results with which the image was verified, as JSON
 KEY_LENGTH: Final = 12
 UNVERIFIED: Final = "unverified"  # what the tag of an image ends with that has not passed its checks yet
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from builder.engine.protocol import Engine
 from builder.errors import PublishError, listed
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayeredBuild
+from builder.release.index import PublishedIndex
 from builder.release.journal import Promotion, journal_of
-from builder.release.promote import PlannedImage, Promotable, plan_moves
+from builder.release.promote import Named, PlannedImage, Promotable, plan_moves
 from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.run import CellResult, engine_content
+from builder.verify.inside import Check
 from builder.verify.record import find_verified
 
 PromoteMode = Literal["all", "passed", "none"]
@@ -69,11 +72,16 @@ def push_verified(
     return Publication(results=tuple(results), promotion=_promote(images, states, publisher))
 
 
-def promote_registered(states: Sequence[RegistryState], publisher: Publisher) -> Publication:
-    """Move the tags of all cells to images in the registry; raise PublishError if one is not there."""
+def promote_registered(
+    states: Sequence[RegistryState], publisher: Publisher, checks: Mapping[str, tuple[Check, ...]]
+) -> Publication:
+    """Move the tags of all cells to images in the registry; raise PublishError if one is not there.
+
+    `checks` are the results with which jobs verified some of the images just now, by key.
+    """
     _require_all([state.rendered.immutable_tag.familiar for state in states if state.image is None], "in the registry")
     images = [state.image for state in states if state.image]
-    results = tuple(_registered(state) for state in states)
+    results = tuple(replace(_registered(state), checks=checks.get(state.rendered.key, ())) for state in states)
     return Publication(results=results, promotion=_promote(images, states, publisher))
 
 
@@ -86,11 +94,29 @@ def _promote(
     images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
 ) -> Promotion | None:
     """Move the images' moving tags, all or none; None if no tag has to move."""
-    moves = plan_moves(images, states)
+    moves = plan_moves(_named(images, states, publisher), states)
     if not moves:
         return None
     plan = images[0].rendered.plan
     return publisher.move(journal_of(plan.repository, plan.branch), moves)
+
+
+def _named(
+    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
+) -> Iterator[Named]:
+    """What moving tags are to name: each image, but of cells with several platforms the index, if it is complete."""
+    yield from (image for image in images if not image.rendered.plan.cell.platforms)
+    digests = {image.rendered.key: image.digest for image in images}
+    registered = {state.rendered.key: state for state in states if state.status == "up-to-date"}
+    for index in indexes_of(image.rendered for image in images if isinstance(image.rendered, RenderedImage)):
+        state = registered.get(index.images[0].key)
+        found = [digest for image in index.images if (digest := digests[image.key])]
+        if state and state.index:
+            yield PublishedIndex(rendered=index, digest=state.index)
+        elif len(found) < len(index.images):
+            yield PlannedImage(rendered=index)
+        else:
+            yield publisher.put_index(index, found)
 
 
 def _registered(state: RegistryState) -> CellResult:

@@ -68,7 +68,8 @@ class Request:
             raise UsageError("--package with --all-packages", hint="omit one of the two")
         chosen: Names = "all" if self.all_packages else self.packages or install.packages
         if self.only_groups:
-            return Install.model_validate({"packages": chosen, "only-groups": self.only_groups})
+            only = {"packages": chosen, "only-groups": self.only_groups, "allow-source": install.allow_source}
+            return Install.model_validate(only)
         return install.model_copy(update={"packages": chosen})
 
 
@@ -154,7 +155,8 @@ def _member_notes(lock: Lock) -> tuple[str, ...]:
 
 def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
     install = request.choose(matrix.install if matrix else Install())
-    return read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
+    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
+    return replace(lock, allows_source=install.allow_source)
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:
@@ -201,6 +203,12 @@ def layer_repositories(matrix: Matrix) -> LayerRepositories | None:
 def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
     """The repository to push to; raise UsageError, which names the purpose, if none is set."""
     return _require_repository(matrix, purpose)
+
+
+def require_all_platforms(request: Request, matrix: Matrix) -> None:
+    """Raise UsageError if the request is for one of several platforms: a tag moves for all of them at once."""
+    if request.platform and matrix.cells[0].platforms:
+        raise UsageError(f"--platform, but tags have images for {len(matrix.cells[0].platforms)}", hint="omit it")
 
 
 def today() -> date:

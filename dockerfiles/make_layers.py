@@ -42,7 +42,8 @@ State = Dict[str, Tuple[int, ...]]
 class Step:
     """A step of layers.json: its scripts, where it changes files, and the layers that it makes.
 
-    `layers` maps keys to the names of packages, which are empty if the layer is all that the step changed.
+    `layers` maps keys to the names of packages, which are empty if the layer is all that the step changed. A step
+    without layers only prepares for those after it.
     """
 
     def __init__(self, folder: str, table: Dict[str, Any]) -> None:
@@ -85,7 +86,9 @@ def main(folder: str, output: str) -> None:
     for entry in table["steps"]:
         step = Step(folder, entry)
         print("builder: " + step.title, flush=True)
-        if any(step.layers.values()):
+        if not step.layers:
+            step.run(step.script, step.requirements)
+        elif any(step.layers.values()):
             make_packages(step, output)
         else:
             make_all(step, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from builder.matrix.model import Cell, Platform
@@ -9,10 +10,16 @@ from builder.oci.reference import ImageRef
 
 
 def debian(
-    python: str = "3.12", *, libc: str = "2.36", architecture: str = "amd64", packages: tuple[str, ...] = ()
+    python: str = "3.12",
+    *,
+    libc: str = "2.36",
+    architecture: str = "amd64",
+    packages: tuple[str, ...] = (),
+    build_packages: tuple[str, ...] = (),
 ) -> Cell:
     """A cell on bookworm-slim."""
-    return _cell(python, "bookworm-slim", f"{python}-slim-bookworm", "debian", libc, architecture, packages)
+    cell = _cell(python, "bookworm-slim", f"{python}-slim-bookworm", "debian", libc, architecture, packages)
+    return replace(cell, build_packages=build_packages)
 
 
 def alpine(

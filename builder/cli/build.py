@@ -5,64 +5,78 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from builder.cli.options import PATH, cell_options, dry_run_option, json_option
+from builder.cli.making import BuildRun, layered_build
+from builder.cli.options import PATH, cell_options, dry_run_option, json_option, reports_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.output.plan import plan_details, plan_table
 from builder.cli.output.preflight import preflight_json, preflight_text
-from builder.cli.report import expected_seconds, read_noted_project, report, report_dry_run, report_made
+from builder.cli.report import (
+    check_project,
+    expected_seconds,
+    read_noted_project,
+    report,
+    report_dry_run,
+    report_made,
+)
+from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet, is_verbose
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
-from builder.folders import default_log_folder, layer_folder, record_folder, root_folder, sdist_folder
+from builder.folders import default_log_folder, sdist_folder
 from builder.image.build import BuildSettings, make_log_folder
 from builder.image.render import RenderedImage
-from builder.layer.artifact import Artifacts
-from builder.layer.build import LayeredBuild, LayerStatus
+from builder.layer.build import LayerStatus
 from builder.layer.buildkit import BuildKitMaker
-from builder.layer.make import LayerFactory
-from builder.layer.maker import Maker
-from builder.layer.store import LayerStore
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
-from builder.means import Here, MakerName, choose_means
+from builder.matrix.model import Platform
+from builder.means import MakerName
 from builder.oci.registry import Registries
 from builder.publication import PromoteMode, Publication, build_and_publish
-from builder.release.publisher import DryRunPublisher, RegistryPublisher
+from builder.release.publisher import DryRunPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
     Project,
     Request,
-    layer_repositories,
     open_registries,
     published_repository,
     require_repository,
 )
-from builder.run import CellResult, RunContext, make_cells, plan_cells, plan_images
+from builder.run import plan_cells, plan_images
 from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
-from builder.verify.checkout import Checkout
 
 
 @click.command("plan")
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
 @click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
+@click.option(
+    "--check", is_flag=True, help="Only check that lock and matrix fit, and that the lock is current; ask no registry."
+)
 @json_option
-def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, as_json: bool) -> None:
+def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, check: bool, as_json: bool) -> None:
     """Show what would be built, and why: each cell's packages, download and status.
 
     With -v also images, keys, tags and layers. A cell that the lock does not cover does not keep the others from being
     planned.
     """
+    if check:
+        if exit_code or check_hosts or as_json:
+            raise UsageError(
+                "--check with --exit-code, --check-hosts or --json", hint="--check prints only what is wrong"
+            )
+        check_project(request)
+        return
     project = read_noted_project(request)
     found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
     error = preflight_error(project.lock, found)
@@ -158,6 +172,7 @@ class BuildOptions:
     provenance: Provenance | None
     sbom: bool
     timings: bool
+    reports: Path | None
     as_json: bool
 
     @property
@@ -233,6 +248,7 @@ class BuildOptions:
 )
 @click.option("--sbom", is_flag=True, help="Attest what each image contains.")
 @click.option("--timings", is_flag=True, help="Print where the time of each cell went.")
+@reports_option
 @json_option
 def build_command(request: Request, /, **flags: Any) -> None:
     """Build, verify and tag an image for each cell; with --push, only what the registry lacks."""
@@ -246,81 +262,43 @@ def build_command(request: Request, /, **flags: Any) -> None:
             "--maker native with --provenance or --sbom", hint="only BuildKit attests; omit one of the two"
         )
     check_provenance(options.provenance)
-    project = read_noted_project(request)
+    project = read_noted_project(request) if options.push else _for_one_platform(read_noted_project(request))
     settings = options.settings(project)  # reports errors in the environment before the first request
     if options.push:
         require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
     registries = open_registries(project.matrix, project.mirrors, stopped=buildx.processes.stopped)
+    reporter = Reporter.start(project, None if options.dry_run else options.reports)
     rendered = plan_images(project, registries)
     if options.dry_run:
         done = _dry_run(rendered, registries, options)
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
     make_log_folder(options.log_dir)
-    done = _build(rendered, project, settings, registries, buildx, options)
+    with Display(expected_seconds(rendered), progress=options.progress, quiet=is_quiet()) as display:
+        run = BuildRun(
+            project=project, settings=settings, registries=registries, buildx=buildx, display=display,
+            maker=options.maker, jobs=options.jobs, reuse=options.reuse, verifies=not options.no_verify,
+            publishes=options.push, later=options.verify_later,
+        )  # fmt: skip
+        done = run.build(rendered, options.promote)
     if options.timings:
         print_note(text.timings_table(done.results))
     report_made(done, pushed=options.push)
+    reporter.end(done, registries)
     report(done, as_json=options.as_json, pushed=options.push)
 
 
-def _build(
-    rendered: tuple[RenderedImage, ...],
-    project: Project,
-    settings: BuildSettings,
-    registries: Registries,
-    buildx: Buildx,
-    options: BuildOptions,
-) -> Publication:
-    """Make the cells, and with --push publish them; if every cell is up to date, no engine is needed."""
-    repositories = layer_repositories(project.matrix)
-    publisher = RegistryPublisher(
-        registries=registries, compression=project.matrix.compression, repositories=repositories
-    )
-    checkout = None if options.no_verify else Checkout.of(project.lock)
-    with Display(expected_seconds(rendered), progress=options.progress, quiet=is_quiet()) as display:
-
-        def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
-            here = Here(
-                registries=registries, store=LayerStore(folder=layer_folder()), folder=root_folder(),
-                processes=buildx.processes,
-            )  # fmt: skip
-            platform = cells[0].plan.cell.platform
-            means = choose_means(options.maker, buildx, here, platform, publishes=options.push)
-            context = RunContext(
-                engine=means.engine,
-                settings=settings,
-                layered=layered_build(project, settings, registries, means.maker, publishes=options.push),
-                checkout=checkout,
-                on_event=display.show,
-                publisher=publisher if options.push else None,
-                records=record_folder(),
-                reuse=options.reuse,
-                later=options.verify_later,
-            )
-            return make_cells(cells, context, jobs=options.jobs)
-
-        if not options.push:
-            return Publication(results=make(rendered))
-        promote: PromoteMode = "none" if options.verify_later else options.promote
-        return build_and_publish(fetch_states(rendered, registries), make, publisher, promote=promote)
-
-
-def layered_build(
-    project: Project, settings: BuildSettings, registries: Registries, maker: Maker, *, publishes: bool
-) -> LayeredBuild:
-    """How this project's images are built of layers."""
-    store = LayerStore(folder=layer_folder())
-    store.sweep()
-    return LayeredBuild(
-        factory=LayerFactory(
-            maker=maker, settings=settings, compression=project.matrix.compression, branch=project.matrix.branch,
-            raise_if_stopped=lambda: registries.pause(0), artifacts=Artifacts(stopped=registries.stopped),
-        ),
-        registries=registries, store=store, repositories=layer_repositories(project.matrix),
-        most=project.matrix.max_layers, publishes=publishes,
-    )  # fmt: skip
+def _for_one_platform(project: Project) -> Project:
+    """The cells for this machine's platform: an image that is not published stays in an engine, as a tag's only one."""
+    several = project.matrix.cells[0].platforms
+    if len({cell.platform for cell in project.matrix.cells}) == 1:
+        return project
+    own = Platform.of_this_machine()
+    platform = own if own in several else several[0]
+    if not is_quiet():
+        print_note(f"builder: only for {platform}: without --push, images are for one platform (--platform)")
+    return replace(project, matrix=project.matrix.on(platform))
 
 
 def _dry_run(rendered: tuple[RenderedImage, ...], registries: Registries, options: BuildOptions) -> Publication:

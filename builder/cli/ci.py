@@ -8,19 +8,21 @@ from pathlib import Path
 
 import click
 
-from builder.cli.options import PATH, cell_options, json_option, matrix_option
+from builder.cli.options import PATH, cell_options, json_option, matrix_option, reports_option
 from builder.cli.output import json as documents
 from builder.cli.output.messages import print_file, print_note
+from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
 from builder.gitlab.adopt.adopt import adopt, adopt_without_matrix
 from builder.gitlab.adopt.diff import added
 from builder.gitlab.adopt.include import read_pipeline, top_folder
 from builder.gitlab.adopt.remark import in_brief
-from builder.gitlab.images import default_cell, dotenv, fetch_job_images, jobs_yaml
-from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
+from builder.gitlab.images import default_cell, dotenv, dotenv_warning, fetch_job_images, jobs_yaml
+from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml, read_runners
 from builder.lock.discovery import find_matrix, matrix_in
 from builder.matrix.file import read_matrix
+from builder.matrix.model import Platform
 from builder.parse import read_text
 from builder.release.state import fetch_states
 from builder.request import (
@@ -28,6 +30,7 @@ from builder.request import (
     open_registries,
     read_cells,
     read_project,
+    require_all_platforms,
     require_repository,
 )
 from builder.run import plan_images
@@ -46,11 +49,15 @@ def ci_command() -> None:
 def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, output: Path | None) -> None:
     """Write the YAML that jobs include: a hidden job for each published cell, for them to extend."""
     matrix, mirrors = read_cells(request)
+    matrix = matrix.by_tag()
     repository = require_repository("read the images from", matrix)
     images = fetch_job_images(matrix, repository, open_registries(matrix, mirrors))
     default = default_cell(matrix).name
     if dotenv_path:
-        _write(dotenv_path, dotenv(images, default, pin=pin))
+        lines = dotenv(images, default, pin=pin)
+        if warning := dotenv_warning(lines):
+            print_note(f"builder: {dotenv_path}: {warning}")
+        _write(dotenv_path, lines)
     _write(output, jobs_yaml(images, default, pin=pin))
 
 
@@ -59,23 +66,51 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
 @click.option("--job", "keywords", type=PATH, metavar="FILE", help="YAML that every job gets: image, tags, services, …")
 @click.option("--options", "building", default="", metavar="TEXT", help="More `builder build` options for each job.")
 @click.option("--prune", is_flag=True, help="Afterwards, delete what nothing uses.")
+@click.option(
+    "--runners",
+    multiple=True,
+    metavar="OS/ARCH=TAG,…",
+    help="The tags of runners for jobs that need a machine of this platform. Repeatable.",
+)
+@click.option("--environments", is_flag=True, help="A job for each cell, whose environment is the image's history.")
+@reports_option
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Where to write the pipeline.  [default: stdout]")
 def pipeline_command(
-    request: Request, *, keywords: Path | None, building: str, prune: bool, output: Path | None
+    request: Request,
+    *,
+    keywords: Path | None,
+    building: str,
+    prune: bool,
+    runners: tuple[str, ...],
+    environments: bool,
+    reports: Path | None,
+    output: Path | None,
 ) -> None:
     """Write a child pipeline: jobs to build and verify each cell that the registry lacks, then one that moves the tags.
 
-    The jobs that verify run on the images themselves.
+    The jobs that verify run on the images themselves. With --reports, the packages without a wheel and the bills of
+    materials are written now, and the promotion writes all reports into a folder of the same name.
     """
     table = job_keywords(_text(keywords), str(keywords)) if keywords else {}
     if prune and request.branch:
         raise UsageError("--prune with --branch", hint="`builder prune --branch` deletes what a branch leaves behind")
-    commands = Commands(options=request.options, build_options=_words(building), only=request.only, prune=prune)
+    commands = Commands(
+        options=request.options, build_options=_words(building), only=request.only, prune=prune,
+        reports=reports.as_posix() if reports else "", environments=environments,
+    )  # fmt: skip
+    tags = read_runners(runners)
     project = read_project(request)
+    require_all_platforms(request, project.matrix)
+    reporter = Reporter.start(project, reports)
     require_repository("push to", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)
-    states = fetch_states(plan_images(project, registries), registries)
-    _write(output, pipeline_yaml(states, table, commands))
+    rendered = plan_images(project, registries)
+    reporter.plan(rendered)
+    states = fetch_states(rendered, registries)
+    for platform in {state.rendered.plan.cell.platform for state in states if state.digest is None} - tags.keys():
+        if platform != Platform.of_this_machine():
+            print_note(f"builder: verifying images for {platform} takes such a runner: name its tags with --runners")
+    _write(output, pipeline_yaml(states, table, commands, tags))
 
 
 @ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")
@@ -99,7 +134,7 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     pipeline = read_pipeline(file)
     top = pipeline.folder or Path.cwd()
     path = matrix or find_matrix() or matrix_in(top)
-    adoption = adopt(pipeline, read_matrix(path)) if path else adopt_without_matrix(pipeline, component)
+    adoption = adopt(pipeline, read_matrix(path).by_tag()) if path else adopt_without_matrix(pipeline, component)
     edited = {_shown(Path(each.file.source)): each for each in adoption.files}
     new = {_shown(top / name): text for name, text in adoption.new.items()}
     diffs = {name: each.diff(name) for name, each in edited.items()}

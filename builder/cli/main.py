@@ -36,6 +36,7 @@ COMMANDS: Final = {
         ("ls", "look", "List the images in the registry."),
         ("show", "look", "Show what is in an image, and what takes the space."),
         ("doctor", "look", "Check that builder can work here."),
+        ("report", "pages", "Write static pages about the images."),
         ("ci", "ci", "Write GitLab jobs and pipelines; adapt an existing one."),
         ("schema", "inspect", "Print the JSON Schema of matrix.toml."),
         ("completion", "inspect", "Print the completion script of a shell."),

@@ -41,6 +41,12 @@ branch_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show what would be built, pushed and moved; change nothing."
 )
+reports_option = click.option(
+    "--reports",
+    type=PATH,
+    metavar="DIR",
+    help="Write reports that GitLab shows to DIR: checks, links, packages without a wheel, sizes, bills of materials.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (docs/json.md).")
 
 _CELL_OPTIONS = (

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import click
 
-from builder.cli.build import layered_build
-from builder.cli.options import PATH, branch_option, cell_options, dry_run_option, json_option, matrix_option
+from builder.cli.making import layered_build
+from builder.cli.options import (
+    PATH,
+    branch_option,
+    cell_options,
+    dry_run_option,
+    json_option,
+    matrix_option,
+    reports_option,
+)
 from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
+from builder.cli.reporting import Reporter
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, counted
 from builder.folders import default_log_folder, layer_folder, record_folder
 from builder.image.build import BuildSettings
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.buildkit import BuildKitMaker
 from builder.layer.store import LayerStore
@@ -36,9 +46,11 @@ from builder.request import (
     open_registries,
     read_journal_tag,
     read_project,
+    require_all_platforms,
     require_repository,
 )
 from builder.run import plan_images
+from builder.verify.inside import Check
 
 
 @click.command("push")
@@ -66,20 +78,29 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
     help="The results of jobs that verified images of `builder build --verify-later DIR`: what passed is pushed.",
 )
 @dry_run_option
+@reports_option
 @json_option
-def promote_command(request: Request, *, results: Path | None, dry_run: bool, as_json: bool) -> None:
+def promote_command(
+    request: Request, *, results: Path | None, dry_run: bool, reports: Path | None, as_json: bool
+) -> None:
     """Move the tags that jobs use to images that the registry already has; build and push nothing."""
     if results and dry_run:
         raise UsageError(
             "--results with --dry-run", hint="results give images their immutable tags; omit one of the two"
         )
     project, registries, states = _read_states(request, "promote in", DockerEngine())
+    require_all_platforms(request, project.matrix)
+    reporter = Reporter.start(project, None if dry_run else reports)
+    checks: Mapping[str, tuple[Check, ...]] = {}
     if results:
         repositories, store = layer_repositories(project.matrix), LayerStore(folder=layer_folder())
-        accept(states, results, registries, repositories=repositories, store=store)
+        checks = accept(states, results, registries, repositories=repositories, store=store)
         states = fetch_states([state.rendered for state in states], registries)
     publisher = _publisher(project, registries, dry_run=dry_run)
-    _report(promote_registered(states, publisher), project, dry_run=dry_run, as_json=as_json)
+    done = promote_registered(states, publisher, checks)
+    if not dry_run:
+        reporter.end(done, registries)
+    _report(done, project, dry_run=dry_run, as_json=as_json)
 
 
 @click.command("rollback")
@@ -164,7 +185,9 @@ def _unused_layers(
 
 def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:
     """The keys of the current plan; none for a branch, whose images may all be deleted."""
-    return set() if project.matrix.branch else {image.key for image in rendered}
+    if project.matrix.branch:
+        return set()
+    return {image.key for image in rendered} | {index.key for index in indexes_of(rendered)}
 
 
 def _read_states(

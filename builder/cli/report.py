@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -16,6 +17,7 @@ from builder.cli.verbosity import is_quiet
 from builder.errors import BuildError, VerifyError, counted
 from builder.folders import pace_file
 from builder.image.render import RenderedImage
+from builder.lock.preflight import preflight, preflight_error
 from builder.oci.reference import ImageRef
 from builder.pace import keep_pace, read_pace
 from builder.publication import Publication
@@ -48,6 +50,13 @@ def _pace_name(image: RenderedImage) -> str:
     return f"{image.plan.repository}:{image.plan.cell.name}"
 
 
+def check_project(request: Request) -> None:
+    """Raise LockError if the lock is outdated, or a cell cannot be built from it; ask no registry and build nothing."""
+    project = read_noted_project(replace(request, locked=True))
+    if error := preflight_error(project.lock, preflight(project.lock, project.matrix.cells)):
+        raise error
+
+
 def report_dry_run(done: Publication, repository: ImageRef, *, as_json: bool, pushed: bool) -> None:
     """Print what a run would build, push and move."""
     if as_json:
@@ -61,9 +70,9 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     if as_json:
         click.echo(json.dumps(documents.build_json(done), indent=2))
     else:
-        for result in done.results:
-            if result.error is None:
-                click.echo((result.handed_over or result.rendered.moving_tags[0]).familiar)
+        good = [result for result in done.results if result.error is None]
+        for tag in dict.fromkeys(result.handed_over or result.rendered.moving_tags[0] for result in good):
+            click.echo(tag.familiar)
     for line in text.promotion_lines(done) if pushed else ():
         print_note(line)
     errors = [result.error for result in done.results if result.error]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from builder.errors import PublishError, UsageError, listed
 from builder.matrix.model import Cell, Matrix
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
+
+# GitLab's limits on a dotenv report (Instance limits, "Limit dotenv variables" and "Limit dotenv file size").
+_DOTENV_VARIABLES: Final = 20  # by default; GitLab.com and administrators allow more
+_DOTENV_BYTES: Final = 5 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,7 @@ def jobs_yaml(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
 def dotenv(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
     """`PREBUILT_<CELL>=<image>` for each cell, and `PREBUILT_DEFAULT`, for `artifacts: reports: dotenv`.
 
-    Raises UsageError if two cells would share a variable.
+    Raises UsageError if two cells would share a variable, or if the file is larger than GitLab takes.
     """
     names: dict[str, str] = {}
     for image in images:
@@ -96,4 +101,21 @@ def dotenv(images: Sequence[JobImage], default: str, *, pin: bool) -> str:
             )
     lines = [f"{image.variable}={image.pinned if pin else image.tag}" for image in images]
     (default_image,) = [image for image in images if image.cell.name == default]
-    return "\n".join([*lines, f"PREBUILT_DEFAULT={default_image.pinned if pin else default_image.tag}"]) + "\n"
+    text = "\n".join([*lines, f"PREBUILT_DEFAULT={default_image.pinned if pin else default_image.tag}"]) + "\n"
+    if len(text.encode()) > _DOTENV_BYTES:
+        raise UsageError(
+            f"the dotenv file has {len(text.encode())} bytes, and GitLab takes at most {_DOTENV_BYTES}",
+            hint="choose fewer cells with --only, or extend the hidden jobs instead, which have no limit",
+        )
+    return text
+
+
+def dotenv_warning(text: str) -> str:
+    """What to tell whoever hands so many variables to GitLab; '' if they are few enough for any."""
+    number = len(text.splitlines())
+    if number <= _DOTENV_VARIABLES:
+        return ""
+    return (
+        f"{number} variables, and GitLab takes {_DOTENV_VARIABLES} from a job unless its limit is raised; "
+        "--only writes fewer, and the YAML needs none"
+    )

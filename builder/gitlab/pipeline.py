@@ -16,7 +16,9 @@ from typing import Any, Final
 import yaml
 
 from builder.errors import UsageError, counted
-from builder.matrix.model import Cell
+from builder.gitlab.reports import report_artifacts
+from builder.image.render import RenderedImage
+from builder.matrix.model import Cell, Platform
 from builder.release.state import RegistryState
 from builder.verify.handover import DOTENV_NAME, IMAGE_VARIABLE, RESULTS_NAME, SCRIPT_NAME
 
@@ -29,37 +31,68 @@ class Commands:
     """The builder commands of a child pipeline: all get `options`, and builds also get `build_options`.
 
     `only` selects the cells to promote, as `--only` does. With `prune`, unused images are deleted afterwards.
+    `reports` is a folder for the reports of the promotion. With `environments`, each promoted cell has a deployment.
     """
 
     options: Sequence[str]
     build_options: Sequence[str] = ()
     only: Sequence[str] = ()
     prune: bool = False
+    reports: str = ""
+    environments: bool = False
 
     def build(self, cell: Cell) -> str:
         """The command that builds and pushes one cell, without verifying it."""
-        only = f"python={cell.python},base={cell.base}"
-        return _command("build", "--push", "--verify-later", FOLDER, "--only", only, *self.options, *self.build_options)
+        only = ["--only", f"python={cell.python},base={cell.base}"]
+        if cell.platforms:
+            only += ["--platform", str(cell.platform)]
+        return _command("build", "--push", "--verify-later", FOLDER, *only, *self.options, *self.build_options)
 
     def promote(self, *, verified: bool) -> str:
         """The command that moves the tags of all cells, those among them that jobs of the pipeline have verified."""
         only = [word for selector in self.only for word in ("--only", selector)]
-        return _command("promote", *(("--results", FOLDER) if verified else ()), *only, *self.options)
+        reports = ("--reports", self.reports) if self.reports else ()
+        return _command("promote", *(("--results", FOLDER) if verified else ()), *reports, *only, *self.options)
 
     def delete(self) -> list[str]:
         """The command that deletes unused images, if requested."""
         return [_command("prune", "--delete", *self.options)] if self.prune else []
 
 
-def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], commands: Commands) -> str:
+Runners = Mapping[Platform, Sequence[str]]  # tags of runners for jobs that need a machine of a platform
+
+
+def read_runners(texts: Sequence[str]) -> Runners:
+    """Parse `linux/arm64=TAG,TAG`, several separated by spaces; raise UsageError for anything else."""
+    runners: dict[Platform, Sequence[str]] = {}
+    for text in (word for each in texts for word in each.split()):
+        platform, equals, tags = text.partition("=")
+        if not equals or not all(tags.split(",")):
+            raise UsageError(f"--runners {text!r} names no tags", hint="write linux/arm64=TAG or linux/arm64=TAG,TAG")
+        runners[Platform.from_str(platform)] = tags.split(",")
+    return runners
+
+
+def pipeline_yaml(
+    states: Sequence[RegistryState],
+    keywords: Mapping[str, Any],
+    commands: Commands,
+    runners: Runners = {},  # noqa: B006
+) -> str:
     """A child pipeline: jobs to build and verify each cell that the registry lacks, then one that moves all tags.
 
-    Every job gets the `keywords`: image, tags, services, …; those that verify only the ones that choose the runner. If
-    there is nothing to do, the only job says so.
+    Every job gets the `keywords`: image, tags, services, …; those that verify only the ones that choose the runner.
+    Jobs that run something of an image for a platform get the tags of its runners. If there is nothing to do, the only
+    job says so.
     """
-    missing = [state.rendered.plan.cell for state in states if state.digest is None]
-    jobs: dict[str, Any] = {f"build {cell.name}": _build_job(cell, keywords, commands) for cell in missing}
-    jobs |= {f"verify {cell.name}": _verify_job(cell, keywords) for cell in missing}
+    missing = [state.rendered for state in states if state.digest is None]
+    jobs: dict[str, Any] = {}
+    for image in missing:
+        cell = image.plan.cell
+        own = {**keywords, "tags": list(runners[cell.platform])} if cell.platform in runners else keywords
+        jobs[f"build {cell.name}"] = _build_job(cell, own if must_run(image) else keywords, commands)
+        jobs[f"verify {cell.name}"] = _verify_job(cell, own)
+    jobs = dict(sorted(jobs.items(), key=lambda pair: pair[0].partition(" ")[0]))
     if any(state.status != "up-to-date" for state in states):
         last, script = "promote", commands.promote(verified=bool(missing))
     else:
@@ -68,11 +101,25 @@ def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], 
             f"echo '{counted(len(states), 'cell')} {'is' if len(states) == 1 else 'are'} up to date'",
         )
     jobs[last] = {"stage": "promote", **keywords, "script": [script, *commands.delete()]}
+    if last == "promote" and commands.reports:
+        jobs[last]["artifacts"] = report_artifacts(commands.reports)
+    if last == "promote" and commands.environments:
+        moved = {state.rendered.plan.cell.tag: state for state in states if state.status != "up-to-date"}
+        jobs |= {f"use {tag}": _deployment_job(state, keywords) for tag, state in moved.items()}
     head = f"# Written by `builder ci pipeline` for {len(missing)} of {counted(len(states), 'cell')}; "
     head += "do not edit, run it again instead.\n"
-    stages = {"stages": ["build", "verify", "promote"] if missing else ["promote"]}
+    stages = {"stages": [*(["build", "verify"] if missing else []), "promote"]}
+    if any(job["stage"] == "use" for job in jobs.values()):
+        stages["stages"].append("use")
     parts = [stages, *({name: job} for name, job in jobs.items())]
     return head + "\n".join(_dumped(part) for part in parts)
+
+
+def must_run(image: RenderedImage) -> bool:
+    """Whether making the image takes a machine that runs its programs: what it builds, and its system packages."""
+    return bool(image.plan.cell.packages) or any(
+        package.artifact != "wheel" for package in image.plan.selection.packages
+    )
 
 
 def _build_job(cell: Cell, keywords: Mapping[str, Any], commands: Commands) -> dict[str, Any]:
@@ -101,6 +148,20 @@ def _verify_job(cell: Cell, keywords: Mapping[str, Any]) -> dict[str, Any]:
             "reports": {"junit": str(PurePosixPath(results).with_suffix(".xml"))},
             "expire_in": "1 week",
         },
+    }
+
+
+def _deployment_job(state: RegistryState, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """A job on the image that a cell's tag names now: the first user of it, and a deployment in GitLab's history."""
+    tag = state.rendered.moving_tags[0]
+    return {
+        "stage": "use",
+        **{name: value for name, value in keywords.items() if name in _OF_RUNNER},
+        "needs": ["promote"],
+        "image": {"name": str(tag), "pull_policy": ["always", "if-not-present"]},
+        "variables": {"GIT_STRATEGY": "none"},
+        "script": ["prebuilt-status || true"],
+        "environment": {"name": f"prebuilt/{state.rendered.plan.cell.tag}", "deployment_tier": "other"},
     }
 
 

@@ -31,7 +31,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     DAMAGED_CACHE: "the engine's own cache is damaged: repeat with --no-cache; if that fails too, restart the engine",
     "no space left on device": "the engine's disk is full: make space on it; `docker system df` shows what uses it",
     r"(command|directory): '?(gcc|cc|g\+\+)\b|command '(gcc|cc|g\+\+)' failed": "a package is built from source: "
-    'add a compiler to the base\'s packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
+    'add a compiler to the base\'s build-packages, "gcc" and "libc6-dev" (Alpine: "build-base")',
 }
 
 # The default of `docker buildx build --sbom=true`, as a full name, which mirrors can replace.

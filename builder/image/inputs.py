@@ -39,6 +39,7 @@ class ImageInputs:
             settings={
                 "platform": str(plan.cell.platform),
                 "system packages": " ".join(plan.cell.packages),
+                "build packages": " ".join(plan.toolchain),
                 "link-mode": plan.link_mode,
                 "refresh": plan.refresh_period,
                 "build requirements": "; ".join(

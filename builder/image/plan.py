@@ -33,6 +33,12 @@ class ImagePlan:
     refresh_period: str
 
     @property
+    def toolchain(self) -> tuple[str, ...]:
+        """The system packages that are there while packages are built from source; none if no package is."""
+        is_built = any(not package.is_wheel for package in self.selection.packages)
+        return self.cell.build_packages if is_built else ()
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
         return {**VARIABLES, "UV_LINK_MODE": self.link_mode}

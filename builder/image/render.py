@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +20,25 @@ from typing import Any, Final
 import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.contract import CA_SECRET, CACHE, KEY_LENGTH, NETRC_SECRET, SECRETS, SELECTION, UNVERIFIED, VENV
+from builder.contract import (
+    CA_SECRET,
+    CACHE,
+    KEY_LENGTH,
+    NETRC_SECRET,
+    SECRETS,
+    SELECTION,
+    SYSTEM_PYTHON,
+    UNVERIFIED,
+    VENV,
+)
 from builder.errors import BuilderError, UsageError
 from builder.image.plan import ImagePlan
+from builder.image.uv_settings import settings_of
 from builder.lock.model import BuildSystem, SelectedPackage, Selection
 from builder.oci.reference import ImageRef
 
 RECIPE_NAME: Final = "make_layers.py"  # in each layer's key, and in each image's
+SYSTEM_PYTHON_NAME: Final = "system_python.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +97,8 @@ class RenderedImage:
 def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
-    files["pylock.toml"] = pylock(plan.selection.packages)
-    files |= build_system_files(plan.selection) | uv_settings_files(plan.selection)
+    files |= {"pylock.toml": pylock(plan.selection.packages), SYSTEM_PYTHON_NAME: template_bytes(SYSTEM_PYTHON_NAME)}
+    files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection))
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
@@ -127,9 +140,9 @@ def build_system_files(selection: Selection) -> dict[str, bytes]:
     return files
 
 
-def uv_settings_files(selection: Selection) -> dict[str, bytes]:
-    """The `uv.toml` that names indexes; none if the selection has no such settings."""
-    return {"uv.toml": tomli_w.dumps(selection.uv_settings).encode()} if selection.uv_settings else {}
+def uv_settings_files(settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """The `uv.toml` that names indexes and says how to build; none without settings."""
+    return {"uv.toml": tomli_w.dumps(settings).encode()} if settings else {}
 
 
 def _build_system(folder: str, system: BuildSystem) -> dict[str, bytes]:
@@ -162,6 +175,8 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             venv=VENV,
             cache=CACHE,
             selection=SELECTION,
+            system_python=SYSTEM_PYTHON,
+            has_uv_settings=bool(settings_of(plan.selection)),
             ca=f"{SECRETS}/{CA_SECRET}",
             ca_secret=CA_SECRET,
             netrc=f"{SECRETS}/{NETRC_SECRET}",
@@ -209,6 +224,7 @@ def _templates() -> Environment:
     )
     environment.filters["sh"] = shell_quoted
     environment.filters["env"] = dockerfile_quoted
+    environment.filters["dirname"] = posixpath.dirname
     return environment
 
 

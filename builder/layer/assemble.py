@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from posixpath import dirname
 from typing import IO, Any, Final
 
 from builder.contract import (
@@ -21,10 +22,11 @@ from builder.contract import (
     SELECTION,
     STATUS,
     STDLIB,
+    SYSTEM_PYTHON,
     VENV,
 )
 from builder.image.inputs import ImageInputs
-from builder.image.render import RenderedImage
+from builder.image.render import SYSTEM_PYTHON_NAME, RenderedImage
 from builder.layer.base import BaseImage
 from builder.layer.blobs import Blobs
 from builder.layer.find import FoundLayer
@@ -129,13 +131,14 @@ def _proven(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> frozenset[str]:
 
 
 def _notes(rendered: RenderedImage, created: datetime) -> bytes:
-    """The tar of the last layer: the selection, whose time is the image's, and prebuilt-status."""
+    """The tar of the last layer: the selection, whose time is the image's, and the two programs."""
     files = dict(rendered.files)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path, content, mode in (
             (SELECTION, files["pylock.toml"], 0o644),
             (STATUS, files["prebuilt-status"], 0o755),
+            (SYSTEM_PYTHON, files[SYSTEM_PYTHON_NAME], 0o755),
         ):
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.size, entry.mode, entry.mtime = len(content), mode, int(created.timestamp())
@@ -156,7 +159,7 @@ def _config(
     config = dict(base.config)
     section = dict(config.get("config") or {})
     environment = {**base.environment, **rendered.plan.environment}
-    environment["PATH"] = f"{VENV}/bin:{base.environment.get('PATH', _PATH)}"
+    environment["PATH"] = f"{VENV}/bin:{dirname(SYSTEM_PYTHON)}:{base.environment.get('PATH', _PATH)}"
     section["Env"] = [f"{name}={value}" for name, value in environment.items()]
     labels = {**rendered.plan.labels, KEY_LABEL: rendered.key, INPUTS_LABEL: ImageInputs.of(rendered).to_label()}
     section["Labels"] = {**(section.get("Labels") or {}), **labels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Final
 
 from builder.image.build import BuildSettings, failure_of, new_log
 from builder.image.build_log import BuildLog
+from builder.image.plan import ImagePlan
 from builder.layer.artifact import Artifacts
 from builder.layer.base import BaseImage
 from builder.layer.blobs import Blobs
 from builder.layer.inspect import LayerInspector
 from builder.layer.maker import Maker, MakeRequest, write_recipe
 from builder.layer.pack import pack
-from builder.layer.plan import Compression, Layer, LayerPlan, steps_for
+from builder.layer.plan import Compression, Kind, Layer, LayerPlan, steps_for
 from builder.layer.secrets import secret_marks
 from builder.layer.store import StoredLayer
 from builder.layer.uv import write_uv
@@ -169,7 +170,7 @@ class LayerFactory:
             build_args=self.settings.proxy_arguments,
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
-            packages=rendered.plan.cell.packages if any(layer.kind == "system" for layer in layers) else (),
+            packages=_packages(rendered.plan, {layer.kind for layer in layers}),
             sources=[package.name for layer in layers if layer.kind == "source" for package in layer.packages],
         )
         log = new_log(self.settings.log_of(rendered))
@@ -189,6 +190,11 @@ def _below(
     if not kinds & _LINKING or "system" in kinds:
         return None
     return work.below or next((future.result() for layer, future in others.items() if layer.kind == "system"), None)
+
+
+def _packages(plan: ImagePlan, kinds: Collection[Kind]) -> tuple[str, ...]:
+    """The system packages that are installed while layers of these kinds are made."""
+    return (*(plan.cell.packages if "system" in kinds else ()), *(plan.toolchain if "source" in kinds else ()))
 
 
 def _tar(folder: Path, layer: Layer) -> Path:

@@ -73,7 +73,7 @@ def _write_step(folder: Path, number: int, step: Step, layers: tuple[Layer, ...]
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    is_shared = layers[0].kind == "wheels"
+    is_shared = any(layer.kind == "wheels" for layer in layers)
     return {
         "title": step.title,
         "setup": f"setup-{number}.sh" if step.setup else "",

@@ -2,7 +2,7 @@
 
 A layer's key is the hash of all that decides its files. A layer of wheels does not depend on the base image's digest,
 only on the interpreter, and, unless its wheels are for any platform, on architecture and libc. What is built from
-source may link against the base and the system packages, so their keys are in its key.
+source may link against the base and the system packages, so their keys are in its key, and so is what it is built with.
 
 Large packages have layers of their own; the others share a fixed number of layers, chosen by a hash of the name, so
 that a package that comes, goes or changes changes one layer. A client that has an older image unpacks again whatever is
@@ -31,6 +31,7 @@ from builder.layer.step import (
     source_step,
     stdlib_step,
     system_step,
+    toolchain_step,
     wheels_step,
 )
 from builder.lock.model import SelectedPackage
@@ -190,7 +191,8 @@ class _Keys:
 
     def source(self, packages: Sequence[SelectedPackage]) -> str:
         artifacts = [_identity(package) for package in packages]
-        return self._of_base(source_step(self.plan, packages), self.plan.uv.tag, self._below, artifacts)
+        toolchain = [toolchain_step(self.plan).script] if self.plan.toolchain else []
+        return self._of_base(source_step(self.plan, packages), self.plan.uv.tag, self._below, artifacts, *toolchain)
 
     def wheels(self, packages: Sequence[SelectedPackage]) -> str:
         step = wheels_step(self.plan, ())
@@ -223,7 +225,10 @@ class _Keys:
 
 
 def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tuple[Layer, ...]]]:
-    """The steps that make these layers, each with its layers; the layer with uv itself needs none."""
+    """The steps that make these layers, each with its layers; the layer with uv itself needs none.
+
+    What sources are built with is installed by a step without layers.
+    """
     wanted = set(missing)
     layers = [layer for layer in plan.layers if layer in wanted]
     image = plan.rendered.plan
@@ -235,6 +240,8 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     }
     foundation = [(single[layer.kind](image), (layer,)) for layer in layers if layer.kind in single]
     built = [(source_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "source"]
+    # After all steps whose layers may have files outside of /opt/uv.
+    toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if built and image.toolchain else []
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [package for layer in wheels for package in layer.packages]
-    return [*foundation, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]
+    return [*foundation, *toolchain, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]

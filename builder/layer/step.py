@@ -5,13 +5,15 @@ The same templates are in the Dockerfile that `builder render` writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from builder.errors import counted
 from builder.image.plan import ImagePlan
 from builder.image.render import build_system_files, pylock, render_template, uv_settings_files
+from builder.image.uv_settings import lasting
+from builder.lock.build_system import narrowed
 from builder.lock.model import SelectedPackage
 
 _STRICT: Final = "set -eu\n"
@@ -35,8 +37,14 @@ class Step:
 
 def system_step(plan: ImagePlan) -> Step:
     """Install the cell's system packages."""
-    script = render_template(f"steps/{plan.cell.family}.sh.j2", plan)
-    return Step(title=f"install {counted(len(plan.cell.packages), 'system package')}", script=_STRICT + script)
+    script = _system_packages(plan, plan.cell.packages, plan.refresh_period)
+    return Step(title=f"install {counted(len(plan.cell.packages), 'system package')}", script=script)
+
+
+def toolchain_step(plan: ImagePlan) -> Step:
+    """Install what builds from source need; no layer has it."""
+    script = _system_packages(plan, plan.toolchain)
+    return Step(title=f"install {counted(len(plan.toolchain), 'package')} to build with", script=script)
 
 
 def stdlib_step(plan: ImagePlan) -> Step:
@@ -52,15 +60,16 @@ def environment_step(plan: ImagePlan) -> Step:
 
 def build_systems_step(plan: ImagePlan) -> Step:
     """Fill the cache with what builds of local packages need."""
+    settings = uv_settings_files(lasting(plan.selection.uv_settings))
     parts = [
         render_template("steps/build-system.sh.j2", plan, system=system, folder=f"/run/builder/build-system-{number}")
         for number, system in enumerate(plan.selection.build_systems)
     ]
     return Step(
         title="cache the build systems",
-        script=_settings(plan) + _uv_settings(plan) + "".join(parts),
+        script=_settings(plan) + _uv_settings(plan, settings) + "".join(parts),
         scope=_UV,
-        files=build_system_files(plan.selection) | uv_settings_files(plan.selection),
+        files=build_system_files(plan.selection) | settings,
     )
 
 
@@ -80,23 +89,30 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
 
 def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
     """Build packages and install them: one, or several that share a layer."""
-    requirements = f"source-{packages[0].name}/pylock.toml"
+    folder = f"source-{packages[0].name}"
+    narrow = narrowed(plan.selection.uv_settings, {package.name for package in packages})
+    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(lasting(narrow)).items()}
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
-        script=_settings(plan) + _uv_settings(plan) + _install(plan),
+        script=_settings(plan) + _uv_settings(plan, settings) + _install(plan),
         scope=_UV,
-        files={requirements: pylock(packages)} | uv_settings_files(plan.selection),
-        requirements=requirements,
+        files={f"{folder}/pylock.toml": pylock(packages), **settings},
+        requirements=f"{folder}/pylock.toml",
     )
+
+
+def _system_packages(plan: ImagePlan, packages: Sequence[str], period: str = "") -> str:
+    return _STRICT + render_template(f"steps/{plan.cell.family}.sh.j2", plan, packages=packages, period=period)
 
 
 def _settings(plan: ImagePlan) -> str:
     return _STRICT + render_template("steps/settings.sh.j2", plan)
 
 
-def _uv_settings(plan: ImagePlan) -> str:
-    return render_template("steps/uv-settings.sh.j2", plan)
+def _uv_settings(plan: ImagePlan, files: Iterable[str]) -> str:
+    config = next((f"/run/builder/{name}" for name in files), "")
+    return render_template("steps/uv-settings.sh.j2", plan, config=config)
 
 
 def _new_environment(plan: ImagePlan) -> str:

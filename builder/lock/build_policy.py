@@ -14,10 +14,14 @@ from builder.lock.text import entries, entry
 
 @dataclass(frozen=True, kw_only=True)
 class BuildPolicy:
-    """The packages that must not be built, and those that must be; None stands for every package."""
+    """The packages that must not be built, and those that must be; None stands for every package.
+
+    `allows_source` is what the matrix says besides the project's settings.
+    """
 
     no_build: frozenset[str] | None = frozenset()
     no_binary: frozenset[str] | None = frozenset()
+    allows_source: bool = True
 
     @classmethod
     def from_settings(cls, path: Path, settings: Mapping[str, Any]) -> BuildPolicy:
@@ -37,7 +41,7 @@ class BuildPolicy:
 
     def forbids_build(self, name: str) -> bool:
         """Whether the package may be installed from a wheel only."""
-        return self.no_build is None or name in self.no_build
+        return not self.allows_source or self.no_build is None or name in self.no_build
 
     def forbids_wheel(self, name: str) -> bool:
         """Whether the package must be built from source."""

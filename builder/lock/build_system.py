@@ -7,7 +7,7 @@ contain only the build systems.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ _INDEX_SETTINGS: Final = (
 # Those that decide how a package is built, for every package or by its name.
 _BUILD_SETTINGS: Final = ("config-settings", "no-build-isolation")
 _PACKAGE_SETTINGS: Final = ("config-settings-package", "extra-build-dependencies", "extra-build-variables")
+_UNISOLATED: Final = "no-build-isolation-package"
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s;]+", re.IGNORECASE)
 _LINE_BREAK: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _BACKEND: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
@@ -123,12 +124,20 @@ def build_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[s
     source, settings = uv_settings(lock)
     built = {package.name for package in packages if not package.is_wheel}
     selected = {name: settings[name] for name in _BUILD_SETTINGS if built and name in settings}
+    selected |= {key: entry(source, settings, key, dict, {}) for key in _PACKAGE_SETTINGS}
+    selected[_UNISOLATED] = entries(source, settings, _UNISOLATED, str)
+    return {name: _public(value, f"{source}: {name}") for name, value in narrowed(selected, built).items() if value}
+
+
+def narrowed(settings: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """Those of the uv settings for builds that matter to packages of these names."""
+    kept = dict(settings)
     for key in _PACKAGE_SETTINGS:
-        tables = entry(source, settings, key, dict, {})
-        selected[key] = {name: table for name, table in tables.items() if canonicalize_name(name) in built}
-    unisolated = entries(source, settings, "no-build-isolation-package", str)
-    selected["no-build-isolation-package"] = [name for name in unisolated if canonicalize_name(name) in built]
-    return {name: _public(value, f"{source}: {name}") for name, value in selected.items() if value}
+        tables = settings.get(key, {})
+        kept[key] = {name: table for name, table in tables.items() if canonicalize_name(name) in names}
+    unisolated = settings.get(_UNISOLATED, [])
+    kept[_UNISOLATED] = [name for name in unisolated if canonicalize_name(name) in names]
+    return {key: value for key, value in kept.items() if value or key not in {*_PACKAGE_SETTINGS, _UNISOLATED}}
 
 
 def _public(value: Any, place: str) -> Any:

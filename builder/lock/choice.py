@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -58,10 +58,10 @@ def choose(lock: Lock, cell: Cell) -> Choice:
 
 
 def policy_of(lock: Lock) -> BuildPolicy:
-    """What the project's settings allow to be built, and to be installed from wheels."""
+    """What the matrix and the project's settings allow to be built, and to be installed from wheels."""
     by_pip = lock.kind in {"pylock.toml", "requirements.txt"}  # `uv pip sync` installs them
     read = BuildPolicy.from_pip_settings if by_pip else BuildPolicy.from_settings
-    return read(*uv_settings(lock))
+    return replace(read(*uv_settings(lock)), allows_source=lock.allows_source)
 
 
 def installs(lock: Lock, package: Package, cell: Cell, policy: BuildPolicy) -> bool:
@@ -129,6 +129,12 @@ def _forbidden(package: Package, source: Source, policy: BuildPolicy) -> Fault |
         setting, missing = "no-build", "wheel for this cell"
     else:
         return None
+    if setting == "no-build" and not policy.allows_source:
+        return Fault(
+            package=package,
+            reason=f"package {_quoted(package)} has no {missing}, and the matrix says allow-source = false",
+            hint="lock a version that has one, exclude the cell, or remove install.allow-source from the matrix",
+        )
     return Fault(
         package=package,
         reason=f"package {_quoted(package)} is marked as {setting} but has no {missing}",

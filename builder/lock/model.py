@@ -76,7 +76,7 @@ class Lock:
     """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job.
 
     `uv` is the version of uv that it needs, if builder's own may not read it. `members` are those of a workspace, and
-    whether the dependencies of each are installed.
+    whether the dependencies of each are installed. Without `allows_source`, nothing of it is built from source.
     """
 
     path: Path
@@ -87,6 +87,7 @@ class Lock:
     uv_flags: tuple[str, ...] = ()
     uv: str | None = None
     members: Mapping[str, bool] = field(default_factory=dict)
+    allows_source: bool = True
 
     @property
     def project(self) -> Path:

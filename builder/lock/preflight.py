@@ -28,7 +28,7 @@ Way = Literal["wheel", "build", "impossible"]
 class Finding:
     """How a cell installs a package, and, unless that is from a wheel, why.
 
-    `missing` are the system packages to add to the base; `required_by` and `nearest` (other cells that could install
+    `missing` are the build packages to add to the base; `required_by` and `nearest` (other cells that could install
     the package) are given for what is impossible. Without a `name`, the whole cell is at fault.
     """
 

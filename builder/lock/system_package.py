@@ -23,7 +23,7 @@ def is_known(name: str) -> bool:
 
 
 def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool, is_rust: bool = False) -> tuple[str, ...]:
-    """The system packages to add to the cell's base, for a package that is built from source there.
+    """The build packages to add to the cell's base, for a package that is built from source there.
 
     `is_compiled` says that its sources need a compiler, `is_rust` that this is one for Rust. Images that are not slim
     have a compiler and git.
@@ -36,7 +36,7 @@ def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool, is_r
     if known is not None or is_compiled:
         needed += [*table["compiler"][cell.family], *(known or {}).get(cell.family, ())]
     needed += ["cargo"] if is_rust else []
-    present = {name.partition("=")[0] for name in cell.packages}
+    present = {name.partition("=")[0] for name in (*cell.packages, *cell.build_packages)}
     if _COMPILERS[cell.family] in present:
         present |= {*table["compiler"][cell.family], "g++", "make"}
     return tuple(sorted({*needed} - present))

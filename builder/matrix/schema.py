@@ -14,6 +14,7 @@ from builder.matrix.facts import libc_of
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
@@ -88,6 +89,7 @@ PackageName = Annotated[
     Field(json_schema_extra=_pattern(_PACKAGE)),
 ]
 Names = tuple[str, ...] | Literal["all"]
+PlatformName = Literal["linux/amd64", "linux/arm64"]
 
 
 class _Table(BaseModel):
@@ -123,6 +125,9 @@ class Install(_Table):
         (),
         description='Workspace members whose dependencies to install; by default the root\'s; "all" for every member',
     )
+    allow_source: bool = Field(
+        True, alias="allow-source", description="Whether packages that have no fitting wheel may be built from source"
+    )
 
     @property
     def is_default(self) -> bool:
@@ -140,6 +145,11 @@ class Base(_Table):
         description="Distribution family: decides the package manager and the libc"
     )
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
+    build_packages: tuple[PackageName, ...] = Field(
+        (),
+        alias="build-packages",
+        description="System packages with which sources are built, such as compilers; they are not in the image",
+    )
     libc: LibcVersion | None = Field(
         None,
         description="Version of its glibc or musl; builder knows it for Debian, Ubuntu and Alpine releases",
@@ -167,8 +177,9 @@ class MatrixFile(_Table):
     uv_image: Annotated[str, AfterValidator(_repository)] = Field(
         "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that contains /uv and /uvx, without a tag"
     )
-    platform: Literal["linux/amd64", "linux/arm64"] | None = Field(
-        None, description="Platform of the images; by default that of this machine"
+    platform: PlatformName | None = Field(None, description="Platform of the images; by default that of this machine")
+    platforms: tuple[PlatformName, ...] = Field(
+        (), description="Several platforms, in place of one: each tag names an index with an image for each"
     )
     link_mode: Literal["copy", "symlink", "hardlink"] = Field(
         "copy", alias="link-mode", description="How uv installs from the warm cache in a job (UV_LINK_MODE)"
@@ -204,9 +215,9 @@ class MatrixFile(_Table):
         return any(exclusion.matches(python, base) for exclusion in self.exclude)
 
 
-def schema() -> str:
-    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text."""
+def schema(address: str = SCHEMA_ID) -> str:
+    """Return the JSON Schema of `matrix.toml` (draft 2020-12), for editors, as text; `address` is its `$id`."""
     body = MatrixFile.model_json_schema(by_alias=True)
     # The default depends on the installed uv; the schema must not.
     body["properties"]["uv"].pop("default", None)
-    return json.dumps({"$schema": SCHEMA_URL, **body}, indent=2, sort_keys=True) + "\n"
+    return json.dumps({"$schema": SCHEMA_URL, "$id": address, **body}, indent=2, sort_keys=True) + "\n"

@@ -18,7 +18,7 @@ from builder.release.immutable import put_immutable
 from builder.release.publish import put_layers_of
 from builder.release.state import RegistryState, fetch_image_config
 from builder.verify.handover import RESULTS_NAME
-from builder.verify.inside import Results
+from builder.verify.inside import Check, Results
 from builder.verify.runner import failed_checks
 from builder.verify.script import INSIDE
 
@@ -38,11 +38,11 @@ def accept(
     *,
     repositories: LayerRepositories | None,
     store: LayerStore,
-) -> None:
+) -> dict[str, tuple[Check, ...]]:
     """Give each cell that the registry lacks its immutable tag, if the results in the folder say that it passed.
 
-    Either all of them get it, or none. Raises VerifyError if a check failed, PublishError if a cell has no results, or
-    if the registry does not have the image that they are about.
+    Either all of them get it, or none. Returns the results of the checks, by the image's key. Raises VerifyError if a
+    check failed, PublishError if a cell has no results, or if the registry does not have the image that they are about.
     """
     missing = [state for state in states if state.digest is None]
     results = {state.rendered.key: _read(state, folder) for state in missing}
@@ -52,6 +52,7 @@ def accept(
         put_immutable(rendered.immutable_tag, rendered.key, each.manifest, registries)
         if repositories:
             put_layers_of(each.manifest, store, repositories, registries)
+    return {key: each.checks for key, each in results.items()}
 
 
 def _read(state: RegistryState, folder: Path) -> Results:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from builder.contract import KEY_LABEL, PUSHED_ANNOTATION
+from builder.contract import CHECKS_ANNOTATION, KEY_LABEL, PUSHED_ANNOTATION
 from builder.errors import PublishError, RegistryError
 from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
+from builder.parse import MalformedError, parse_value
+from builder.redaction import redact
 from builder.release.state import fetch_image_config
+from builder.verify.inside import Check
 
+_EVIDENCE: Final = 500  # characters of a check's evidence that are kept
 _SETTLE: Final = 0.5  # seconds until another machine's tag, put at the same time, is there
 
 
@@ -56,6 +61,25 @@ def with_time(manifest: Manifest) -> Manifest:
     table: Mapping[str, Any] = manifest.table
     now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
     return Manifest.of({**table, "annotations": {**(table.get("annotations") or {}), PUSHED_ANNOTATION: now}})
+
+
+def with_checks(manifest: Manifest, checks: Sequence[Check]) -> Manifest:
+    """The manifest with the results of the image's checks, for people to read: an annotation, like its time."""
+    table: Mapping[str, Any] = manifest.table
+    results = [{**check.model_dump(), "evidence": redact(check.evidence)[:_EVIDENCE]} for check in checks]
+    text = json.dumps(results, separators=(",", ":"))
+    return Manifest.of({**table, "annotations": {**(table.get("annotations") or {}), CHECKS_ANNOTATION: text}})
+
+
+def checks_of(manifest: Manifest) -> tuple[Check, ...]:
+    """The results that were pushed with an image; none if there are none, or nobody understands them.
+
+    Whoever may push may write them: they are evidence for people, and nothing decides by them.
+    """
+    try:
+        return parse_value(tuple[Check, ...], (manifest.body.annotations or {}).get(CHECKS_ANNOTATION, ""))
+    except MalformedError:
+        return ()
 
 
 def _put_if_absent(ref: ImageRef, manifest: Manifest, registries: Registries) -> None:

@@ -27,8 +27,10 @@ def fetch_unused_layers(
         return ()
     gone = {ref.tag for ref in deleted}
     kept = [repositories.images.with_tag(tag) for tag in registries.fetch_tags(repositories.images) if tag not in gone]
-    images = registries.map(registries.fetch_manifest, kept)
-    used = {key for manifest in images if manifest for key in layer_keys(manifest)}
+    images = [manifest for manifest in registries.map(registries.fetch_manifest, kept) if manifest]
+    children = [repositories.images.with_digest(child) for manifest in images for child in manifest.children]
+    images += [manifest for manifest in registries.map(registries.fetch_manifest, children) if manifest]
+    used = {key for manifest in images for key in layer_keys(manifest)}
     unused = [repositories.layers.with_tag(tag) for tag in tags if tag[:64] not in used]
     manifests = zip(unused, registries.map(registries.fetch_manifest, unused), strict=True)
     return tuple(

@@ -43,7 +43,7 @@ from builder.oci.archive import ArchiveLayer, ImageArchive
 from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.release.immutable import put_immutable, with_time
+from builder.release.immutable import put_immutable, with_checks, with_time
 from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
@@ -93,6 +93,7 @@ def push(image: Publishable, content: Content, registries: Registries, compressi
     names an image with another key, and RegistryError if the registry fails.
     """
     manifest = _put_content(content, image.rendered.immutable_tag, registries, compression)
+    manifest = with_checks(manifest, image.checks)
     return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
 
 

@@ -10,10 +10,11 @@ from builder.layer.assemble import AssembledImage
 from builder.oci.archive import ImageArchive
 from builder.oci.manifest import ConfigSection, ImageConfig
 from builder.oci.reference import Digest
-from builder.parse import parse_document
+from builder.parse import MalformedError, parse_document, read_bytes
+from builder.verify.architecture import check_architecture
 from builder.verify.checkout import Checkout
 from builder.verify.checks import no_secrets
-from builder.verify.inside import Check, Facts, Subject, expectation
+from builder.verify.inside import Check, Facts, Results, Subject, expectation
 from builder.verify.runner import Built, FailedVerification, content_of, facts_of, failed_checks
 from builder.verify.script import verify_script
 from builder.verify.search import BuildInputs
@@ -28,6 +29,15 @@ def check_outside(built: Built, engine: Engine, *, checkout: Checkout, inputs: B
     """Make the checks that need no container of the image; raise FailedVerification if one fails."""
     subject = Subject(engine=engine, facts=_facts(built, "", checkout), inputs=inputs, content=content_of(built))
     checks = (no_secrets(subject),)
+    if failed_checks(checks):
+        raise FailedVerification(built, checks)
+    return checks
+
+
+def check_unrun(built: AssembledImage, engine: Engine, *, checkout: Checkout, inputs: BuildInputs) -> tuple[Check, ...]:
+    """Make the checks of an image that nothing here runs; raise FailedVerification if one fails."""
+    subject = Subject(engine=engine, facts=_facts(built, "", checkout), inputs=inputs, content=built)
+    checks = (*check_architecture(built), no_secrets(subject))
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return checks
@@ -48,6 +58,14 @@ def hand_over(built: Built, digest: Digest, checkout: Checkout, folder: Path) ->
         (own / DOTENV_NAME).write_text(f"{IMAGE_VARIABLE}={reference}\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {own}: {error.strerror}", hint="name another folder") from error
+
+
+def read_checks(folder: Path, cell: str) -> Results | None:
+    """Read what a job wrote that verified a cell's image; None if it wrote nothing that can be read."""
+    try:
+        return parse_document(Results, read_bytes(folder / cell / RESULTS_NAME))
+    except (OSError, MalformedError):
+        return None
 
 
 def _facts(built: Built, identity: str, checkout: Checkout) -> Facts:

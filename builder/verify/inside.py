@@ -90,6 +90,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout),
+        sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
         thorough=facts.thorough,
@@ -102,7 +103,7 @@ def _sync(checkout: Checkout | None) -> list[str]:
     if checkout is None or checkout.lock.kind != "uv.lock":
         return []
     # --no-install-local includes --no-install-project, and the other members of a workspace.
-    return ["uv", "sync", "--frozen", "--offline", "--no-install-local", *checkout.lock.uv_flags]
+    return ["uv", "sync", "--frozen", "--no-install-local", *checkout.lock.uv_flags]
 
 
 def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[Check, ...]:

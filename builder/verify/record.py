@@ -16,13 +16,14 @@ from builder.image.render import RenderedImage
 from builder.oci.reference import Digest
 from builder.parse import Document, MalformedError, parse_document, read_bytes
 from builder.verify.checks import CHECKS
+from builder.verify.inside import Check
 from builder.verify.runner import VerifiedImage
 
 
 class _Record(Document):
-    """The names of the checks that an image passed."""
+    """The checks that an image passed."""
 
-    checks: tuple[str, ...]
+    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +32,13 @@ class EngineImage:
 
     rendered: RenderedImage
     digest: Digest
+    checks: tuple[Check, ...]
 
 
 def record_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> None:
     """Record that the cell's image in the engine was verified; ignore errors, which only make the next run slower."""
     image = Digest.from_str(engine.find_image_id(str(verified.rendered.immutable_tag)))
-    record = _Record(checks=tuple(check.name for check in verified.checks))
+    record = _Record(checks=verified.checks)
     path = _path(verified.rendered, image, folder)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -54,7 +56,8 @@ def find_verified(rendered: RenderedImage, engine: Engine, folder: Path) -> Engi
         record = parse_document(_Record, read_bytes(_path(rendered, image, folder)))
     except (OSError, MalformedError, EngineError):
         return None
-    return EngineImage(rendered=rendered, digest=image) if set(record.checks) == set(CHECKS) else None
+    names = {check.name for check in record.checks if check.verdict != "failed"}
+    return EngineImage(rendered=rendered, digest=image, checks=record.checks) if names == set(CHECKS) else None
 
 
 def _path(rendered: RenderedImage, image: Digest, folder: Path) -> Path:

@@ -37,7 +37,8 @@ class Expectation:
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
     their files may have, and is `complete` if the cache may have no other wheels. `proven` are the wheels that are not
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside.
-    `sync` is a job's `uv sync`, empty without a uv.lock; `overrides` says that the project has some. `folder` is that
+    `sync` is a job's `uv sync`, empty without a uv.lock; `sources` are the packages that were built from source, by
+    name. `overrides` says that the project has some. `folder` is that
     of the lock, relative to the checkout. A `thorough` check compiles all bytecode again.
     """
 
@@ -53,6 +54,7 @@ class Expectation:
     proven: Sequence[str]
     unvouched: Sequence[str]
     sync: Sequence[str]
+    sources: Sequence[str]
     overrides: bool
     folder: str
     thorough: bool
@@ -80,7 +82,7 @@ def verify_script(expected: Expectation) -> str:
             'if [ ! -s "$output" ]; then',
             "status=1",
             _file('"$output"', json.dumps(without_python) + "\n"),
-            _file('"${output%.json}.xml"', junit(expected.image, [fault]).decode() + "\n"),
+            _file('"${output%.json}.xml"', junit({expected.image: [fault]}).decode() + "\n"),
             "fi",
             "exit $status",
             "",

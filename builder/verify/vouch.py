@@ -42,6 +42,11 @@ class _Package(Document):
     name: str
     version: str | None = None
     wheels: list[_Wheel] = Field(default_factory=list)
+    archive: _Wheel | None = None
+
+    @property
+    def is_wheel(self) -> bool:
+        return bool(self.wheels) or (self.archive is not None and self.archive.filename.endswith(".whl"))
 
 
 class _Selection(Document):
@@ -54,11 +59,13 @@ class _Selection(Document):
 class Vouched:
     """What is known: packages with versions (None: any), and the digests that the files of their wheels may have.
 
-    With `is_complete`, the cache may have no other wheels. `proven` are wheels (`six-1.17.0`) that were compared with
-    theirs before, in an image that passed, and `stdlib`. `faults` say what the lock does not vouch for.
+    `sources` are the packages that were built. With `is_complete`, the cache may have no other wheels. `proven` are
+    wheels (`six-1.17.0`) that were compared with theirs before, in an image that passed, and `stdlib`. `faults` say
+    what the lock does not vouch for.
     """
 
     packages: Mapping[str, str | None]
+    sources: tuple[str, ...] = ()
     trees: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_complete: bool = False
     proven: frozenset[str] = frozenset()
@@ -68,12 +75,16 @@ class Vouched:
 def vouched_by_layers(rendered: RenderedImage, image: AssembledImage | None) -> Vouched:
     """What the plan and the layers of an image say, which were inspected when they were made."""
     packages = {package.name: package.version for package in rendered.plan.selection.packages}
+    sources = tuple(package.name for package in rendered.plan.selection.packages if not package.is_wheel)
     if image is None or image.trees is None:
-        return Vouched(packages=packages)
+        return Vouched(packages=packages, sources=sources)
     return Vouched(
-        packages=packages, trees={name: sorted(each) for name, each in image.trees.items()}, is_complete=True,
+        packages=packages,
+        sources=sources,
+        trees={name: sorted(each) for name, each in image.trees.items()},
+        is_complete=True,
         proven=image.proven,
-    )  # fmt: skip
+    )
 
 
 def vouched_by_lock(text: str, source: str, lock: Lock | None, store: LayerStore) -> Vouched:
@@ -95,6 +106,7 @@ def vouched_by_lock(text: str, source: str, lock: Lock | None, store: LayerStore
     trees = http.map_concurrently(lambda wheel: _tree_of(wheel, store, stopped), good, stopped, lanes=_LANES)
     return Vouched(
         packages={package.name: package.version for package in recorded},
+        sources=tuple(package.name for package in recorded if not package.is_wheel),
         trees={wheel_id(wheel.filename): [tree] for wheel, tree in zip(good, trees, strict=True) if tree},
         faults=tuple(f"{lock.path.name if lock else 'the lock'} does not have {wheel.filename}" for wheel in foreign),
     )

@@ -26,7 +26,17 @@ Files = Mapping[str, bytes]
 # A build backend in the sdist itself, so that no index is asked for one.
 _BACKEND = '''\
 """Builds the wheel of this package."""
-import base64, hashlib, zipfile
+import base64, hashlib, os, subprocess, sysconfig, zipfile
+
+def compiled():
+    """The C sources as an extension module, by its path in the wheel; nothing without sources."""
+    if not os.path.exists("native.c"):
+        return {{}}
+    path = "{name}_native" + sysconfig.get_config_var("EXT_SUFFIX")
+    include = "-I" + sysconfig.get_path("include")
+    subprocess.check_call(["gcc", "-shared", "-fPIC", include, "native.c", "-o", path, *{flags!r}])
+    with open(path, "rb") as file:
+        return {{path: file.read()}}
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     info = "{name}-{version}.dist-info"
@@ -34,6 +44,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         "{name}.py": b'"""Built from source."""\\n',
         info + "/METADATA": b"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
         info + "/WHEEL": b"Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        **compiled(),
     }}
     record = ""
     filename = "{name}-{version}-py3-none-any.whl"
@@ -45,6 +56,26 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         wheel.writestr(zipfile.ZipInfo(info + "/RECORD"), record + info + "/RECORD,,\\n")
     return filename
 '''
+
+
+# A C extension module with one function, which calls a function of a library.
+_NATIVE = """\
+#include <Python.h>
+{header}
+static PyObject *answer(PyObject *self, PyObject *none) {{ return PyLong_FromLong({call}); }}
+static PyMethodDef methods[] = {{{{"answer", answer, METH_NOARGS, ""}}, {{NULL, NULL, 0, NULL}}}};
+static struct PyModuleDef module = {{PyModuleDef_HEAD_INIT, "{name}_native", "", -1, methods}};
+PyMODINIT_FUNC PyInit_{name}_native(void) {{ return PyModule_Create(&module); }}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """What an extension module is made of: a header, a call of a function, and the flags to link with."""
+
+    header: str = ""
+    call: str = "42"
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +117,14 @@ class Shelf:
         table = self._put(f"{module}-{version}-py3-none-any.whl", packed.getvalue())
         return {"name": name, "version": version, "wheels": [table]}
 
-    def sdist(self, name: str, version: str = "1.0") -> dict[str, Any]:
-        """Make a source distribution with a build backend of its own; return its table of a lock."""
-        backend = _BACKEND.format(name=name, version=version)
+    def sdist(self, name: str, version: str = "1.0", *, native: Native | None = None) -> dict[str, Any]:
+        """Make a source distribution with a build backend of its own; return its table of a lock.
+
+        With `native`, it has an extension module, which the backend compiles with gcc.
+        """
+        flags = list(native.flags) if native else []
+        backend = _BACKEND.format(name=name, version=version, flags=flags)
+        source = _NATIVE.format(name=name, header=native.header, call=native.call) if native else ""
         system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
@@ -96,6 +132,7 @@ class Shelf:
                 "pyproject.toml": f'{system}[project]\nname = "{name}"\nversion = "{version}"\n',
                 "backend.py": backend,
                 "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+                **({"native.c": source} if source else {}),
             }.items():
                 entry = tarfile.TarInfo(f"{name}-{version}/{path}")
                 entry.size = len(content.encode())

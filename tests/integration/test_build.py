@@ -50,11 +50,11 @@ def test_image_environment(built: Built) -> None:
     for cell in built.cells:
         lines = json.loads(docker("image", "inspect", "--format", "{{json .Config.Env}}", cell["tags"][1]))
         env = dict(line.split("=", 1) for line in lines)
-        assert env["PATH"].startswith("/opt/uv/venv/bin:")
+        assert env["PATH"].startswith("/opt/uv/venv/bin:/usr/local/lib/prebuilt/bin:")
         assert {name: env[name] for name in env if name.startswith("UV_") or name == "VIRTUAL_ENV"} == {
             "UV_PROJECT_ENVIRONMENT": "/opt/uv/venv",
             "UV_CACHE_DIR": "/opt/uv/cache",
-            "UV_PYTHON": "/opt/uv/venv/bin/python",
+            "UV_PYTHON": "python",
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_LINK_MODE": "copy",
             "VIRTUAL_ENV": "/opt/uv/venv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,13 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from builder.verify.checks import CHECKS
 from tests.integration.conftest import docker, images_of
+from tests.integration.faults import Answer, between
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
 from tests.integration.nightly import Nightly, standing
 from tests.integration.registries import an_open_registry
@@ -50,7 +54,7 @@ test:
   image: $CI_REGISTRY_IMAGE/ci:3.13-slim$PREBUILT
   script:
     - prebuilt-status --fail
-    - uv sync --frozen --offline
+    - uv sync --frozen
     - python -c "import idna; print('idna', idna.__version__)"
 """
 
@@ -108,11 +112,11 @@ class Consumer:
         """The scheduled pipeline on the default branch."""
         return self.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main")
 
-    def merge_request(self, source_project: str = "1") -> ContainerExit:
+    def merge_request(self, source_project: str = "1", **variables: str) -> ContainerExit:
         """The pipeline of merge request 7 from this project, or from a fork."""
         return self.run(
             CI_PIPELINE_SOURCE="merge_request_event", CI_COMMIT_BRANCH="", CI_MERGE_REQUEST_IID="7",
-            CI_MERGE_REQUEST_PROJECT_ID="1", CI_MERGE_REQUEST_SOURCE_PROJECT_ID=source_project,
+            CI_MERGE_REQUEST_PROJECT_ID="1", CI_MERGE_REQUEST_SOURCE_PROJECT_ID=source_project, **variables,
         )  # fmt: skip
 
     def named(self, *tags: str) -> dict[str, str | None]:
@@ -151,8 +155,20 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert "idna 3.9" in first["test"].output
     assert first["test"].image == f"{REGISTRY}/{consumer.path}/ci:3.13-slim"
     before = consumer.named("3.13-slim")
+    reports = consumer.project.folder / "prebuilt-reports"
+    (suite,) = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314
+    assert (suite.attrib["name"], suite.attrib["failures"]) == ("3.13-slim", "0")
+    assert {case.attrib["name"] for case in suite} == {"build", *CHECKS}
+    sizes = [line for line in (reports / "metrics.txt").read_text().splitlines() if "_bytes{" in line]
+    assert [line.partition("{")[0] for line in sizes] == ["prebuilt_image_bytes", "prebuilt_image_new_bytes"]
+    assert sizes[0].partition(" ")[2] == sizes[1].partition(" ")[2]  # all of the first image is new
+    assert json.loads((reports / "gl-code-quality-report.json").read_text()) == []
+    assert "idna" in (reports / "3.13-slim.cdx.json").read_text()
     second = consumer.scheduled()
     assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
+    assert 'prebuilt_image_new_bytes{cell="3.13-slim"} 0\n' in (reports / "metrics.txt").read_text()
+    (suite,) = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314
+    assert {case.attrib["name"] for case in suite} == {"build", *CHECKS}  # those that it was pushed with
     assert consumer.named("3.13-slim") == before
 
 
@@ -223,3 +239,22 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     assert "0 tags deleted" in ran["[prebuilt-parallel] -> promote"].output
     again = consumer.scheduled()
     assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]
+
+    # A merge request that bumps one package, while the registry fails to move tags; and once more when it does not.
+    consumer.write(idna="3.10", inputs="".join(f"      {each}\n" for each in inputs))
+    child = "[prebuilt-merge-request-parallel] ->"
+    with between(REGISTRY) as proxy:
+        proxy.on("PUT", "/manifests/3.13-slim-mr-7$", Answer(status=403), times=None)
+        failed = consumer.merge_request(CI_REGISTRY_IMAGE=f"{proxy.host}/{consumer.path}")
+    passed = {job.name: job.passed for job in failed.jobs if job.name != "test"}  # GitLab does not start that one
+    assert passed == {
+        "prebuilt-merge-request": True, f"{child} build 3.13-slim": True, f"{child} verify 3.13-slim": True,
+        f"{child} promote": False,
+    }  # fmt: skip
+    assert failed.exit_code
+    assert "no tag has changed" in failed.text
+    assert consumer.named("3.13-slim", "3.13-slim-mr-7") == {"3.13-slim": digest, "3.13-slim-mr-7": None}
+    repeated = consumer.merge_request()
+    assert names(repeated) == ["prebuilt-merge-request", f"{child} promote", "test"]
+    assert "idna 3.10" in repeated["test"].output
+    assert consumer.named("3.13-slim") == {"3.13-slim": digest}

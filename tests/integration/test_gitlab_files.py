@@ -116,7 +116,7 @@ def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: S
     assert of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml") == first
 
     seeds.publish(nightly, "--only", "python=3.11", tags=["3.11-slim"])
-    second = read(of(nightly, "pipeline"))
+    second = read(of(nightly, "pipeline", "--reports", "out"))
     assert list(second) == ["stages", "build 3.13-slim", "verify 3.13-slim", "promote"]
     run(nightly, second["build 3.13-slim"])
     unverified = handed_over(nightly)
@@ -134,6 +134,12 @@ def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: S
     verify_in_a_job(nightly, second["verify 3.13-slim"], unverified)
     run(nightly, second["promote"])
     assert standing(host, path, [immutable, "3.13-slim"]) == {immutable: digest, "3.13-slim": digest}
+    suites = ElementTree.parse(nightly.folder / "out" / "junit.xml").getroot()  # noqa: S314
+    cases = {suite.attrib["name"]: {case.attrib["name"] for case in suite} for suite in suites}
+    assert cases["3.13-slim"] == {"build", *INSIDE}
+    assert nightly.builder("report", "-o", "public", "--results", "prebuilt-verify").returncode == 0
+    page = (nightly.folder / "public" / "cell-3.13-slim.html").read_text()
+    assert all(f'<th scope="row">{name}</th>' in page for name in INSIDE)
 
     last = read(of(nightly, "pipeline"))
     assert list(last) == ["stages", "nothing to do"]
@@ -189,10 +195,16 @@ def test_pipeline_keeps_the_options(nightly: Nightly) -> None:
         f"builder build --push --verify-later prebuilt-verify --only python=3.13,base=slim {words}"
     ]
     assert jobs["promote"]["script"] == [f"builder promote --results prebuilt-verify --only python=3.13 {words}"]
-    jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", "--prune"))
+    more = ("--prune", "--environments", "--reports", "out")
+    jobs = read(of(nightly, "pipeline", "-f", "ci matrix.toml", "--options", "--builder 'my pods' --jobs 1", *more))
+    assert [name for name in jobs if name.startswith("use ")] == ["use 3.11-slim", "use 3.13-slim"]
+    assert jobs["use 3.13-slim"]["image"]["name"] == f"{nightly.repository}:3.13-slim"
+    assert jobs["use 3.13-slim"]["environment"]["name"] == "prebuilt/3.13-slim"
+    assert jobs["promote"]["artifacts"]["reports"]["junit"] == "out/junit.xml"
+    assert json.loads((nightly.folder / "out" / "gl-code-quality-report.json").read_text()) == []
     assert jobs["build 3.11-slim"]["script"][0].endswith("--file 'ci matrix.toml' --builder 'my pods' --jobs 1")
     assert jobs["promote"]["script"] == [
-        "builder promote --results prebuilt-verify --file 'ci matrix.toml'",
+        "builder promote --results prebuilt-verify --reports out --file 'ci matrix.toml'",
         "builder prune --delete --file 'ci matrix.toml'",
     ]  # fmt: skip
 

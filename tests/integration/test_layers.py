@@ -291,6 +291,29 @@ def test_projects_share_a_repository_of_layers(case: Case) -> None:
     forget_images(second.project.repository)
 
 
+def test_prune_removes_layers_that_no_image_has(case: Case) -> None:
+    """Broken: layers stay in the registry for ever, or prune removes one that an image needs."""
+    case.push()
+    first = keys(manifest(case, TAG))
+    case.lock(large="2.0")
+    case.push()
+    second = keys(manifest(case, TAG))
+    (old,) = set(first) - set(second)
+    (new,) = set(second) - set(first)
+    layers = f"{case.path}/layers"
+    assert case.project.builder("prune", "--hours", "0", "--keep", "2", "--delete").stdout == ""
+    assert case.project.builder("prune", "--keep", "0", "--delete").stdout == ""  # all of them were made just now
+    assert manifest(case, old, layers)
+    done = case.project.builder("prune", "--hours", "0", "--keep", "0", "--delete")
+    assert f"{case.project.repository}/layers:{old}" in done.stdout.split()
+    assert manifest(case, old, layers) is None
+    assert manifest(case, new, layers)
+    assert is_whole(case)
+    # What is left is enough: another machine makes nothing.
+    case.proxy.forget()
+    assert case.fresh("other-cache").push()["outcome"] == "up-to-date"
+
+
 def test_lost_and_damaged_blobs_are_made_again(case: Case) -> None:
     """Broken: a layer that a registry lost, or that a disk damaged, gets into an image or stops every build."""
     case.push()

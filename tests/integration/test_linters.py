@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 _ROOT = Path(__file__).parents[2]
 _GOLDEN = _ROOT / "tests" / "golden"
@@ -61,3 +62,29 @@ def test_pipeline_is_what_gitlab_reads() -> None:
 def test_there_are_golden_dockerfiles() -> None:
     """Broken: the tests above check no file."""
     assert len(list(_GOLDEN.glob("*/Dockerfile"))) >= 3
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"),
+    [
+        ("github-actions", ["action.yml"]),
+        ("github-workflows", ["examples/github/images.yml", "examples/github/test.yml"]),
+        ("renovate", ["examples/updates/renovate.json"]),
+        ("dependabot", ["examples/updates/dependabot.yml"]),
+    ],
+)
+def test_files_for_others_match_their_schemas(schema: str, paths: list[str]) -> None:
+    """Broken: GitHub, Renovate or Dependabot rejects what somebody copied from the examples."""
+    program = Path(sys.executable).with_name("check-jsonschema")
+    argv: list[str | Path] = [program, "--builtin-schema", f"vendor.{schema}", *(_ROOT / path for path in paths)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_scripts_of_the_action_pass() -> None:
+    """Broken: a script of the GitHub action has a mistake that shellcheck finds."""
+    action = yaml.safe_load((_ROOT / "action.yml").read_text(encoding="utf-8"))
+    for step in action["runs"]["steps"]:
+        argv = [_SHELLCHECK, "--norc", "--shell", step["shell"], "-"]
+        done = subprocess.run(argv, input=step["run"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -52,6 +52,10 @@ DAMAGES = {
     "the cache is empty": Damage("second-environment", "RUN rm -rf /opt/uv/cache/archive-v0"),
     "UV_PYTHON is unset": Damage("python-version-file", 'ENV UV_PYTHON=""'),
     "uv pip goes elsewhere": Damage("uv-pip", "ENV UV_PYTHON=/usr/local/bin/python3"),
+    "an environment that was activated does not count": Damage(
+        "activated-environment", "ENV UV_PYTHON=/opt/uv/venv/bin/python", ("Location: /opt/uv/venv/",)),
+    "UV_SYSTEM_PYTHON leads to the base's Python": Damage(
+        "uv-pip", "RUN rm /usr/local/lib/prebuilt/bin/python", ("Package(s) not found",)),
     "a cache entry is missing": Damage("second-environment", "RUN find /opt/uv/cache/w* -path '*/six/*' -delete"),
     "a layer is another version's": Damage("installed-set", "RUN cd /opt/uv/venv/lib/python3.13/site-packages && "
                                            "mv six-*.dist-info six-0.9.dist-info && "
@@ -66,6 +70,8 @@ DAMAGES = {
                                  "sed -i 's/^Name: .*/Name: stranger/' "
                                  "/opt/uv/venv/lib/python3.13/site-packages/stranger-1.dist-info/METADATA"),
     "the build backend is missing": Damage("project-offline", "RUN find /opt/uv/cache -ipath '*hatchling*' -delete"),
+    "the index's answers are missing": Damage(
+        "project-offline", "RUN rm -r /opt/uv/cache/simple-v*", ("Connection refused",)),
     "the CA was copied in": Damage("no-secrets", "COPY ca.pem /usr/local/share/ca-certificates/company.crt"),
     "the CA was copied in and deleted": Damage("no-secrets", "COPY ca.pem /tmp/ca.pem\nRUN rm /tmp/ca.pem"),
     "variables lead elsewhere": Damage(
@@ -130,7 +136,7 @@ def test_verify_alone_without_a_project(built: Built, builder: Builder, tmp_path
     assert done.returncode == 0, done.stderr
     verdicts = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
     assert [name for name, verdict in verdicts.items() if verdict == "skipped"] == ["project-offline"]
-    assert len(verdicts) == 11
+    assert len(verdicts) == 13
     assert left_behind(built.image("3.11-alpine")) == []
 
 

@@ -40,7 +40,8 @@ def test_layers_are_in_order(tmp_path: Path) -> None:
     image = assembled(tmp_path)
     own = [names(read(image, layer.digest)) for layer in image.manifest.body.layers]
     expected = [[f"opt/{layer.key}"] for layer in image.plan.layers]
-    assert own == [["etc/base"], ["etc/base"], *expected, ["opt/uv/pylock.toml", "usr/local/bin/prebuilt-status"]]
+    notes = ["opt/uv/pylock.toml", "usr/local/bin/prebuilt-status", "usr/local/lib/prebuilt/bin/python"]
+    assert own == [["etc/base"], ["etc/base"], *expected, notes]
     assert image.size == sum(len(read(image, layer.digest)) for layer in image.manifest.body.layers)
 
 
@@ -79,7 +80,7 @@ def test_environment(tmp_path: Path) -> None:
     lines = config(assembled(tmp_path))["config"]["Env"]
     env = dict(line.split("=", 1) for line in lines)
     assert len(env) == len(lines)
-    assert env["PATH"] == "/opt/uv/venv/bin:/base/bin:/bin"
+    assert env["PATH"] == "/opt/uv/venv/bin:/usr/local/lib/prebuilt/bin:/base/bin:/bin"
     assert (env["PYTHON_VERSION"], env["EMPTY"], env["UV_LINK_MODE"]) == ("3.12.4", "", "copy")
     assert env["VIRTUAL_ENV"] == "/opt/uv/venv"
 
@@ -89,7 +90,8 @@ def test_base_without_settings(tmp_path: Path, section: Any) -> None:
     """Broken: a base that sets nothing gives a traceback, or an image without a PATH."""
     image = assembled(tmp_path, base_image=base(LayerStore(folder=tmp_path), section=section))
     lines = config(image)["config"]["Env"]
-    assert "PATH=/opt/uv/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in lines
+    own = "/opt/uv/venv/bin:/usr/local/lib/prebuilt/bin"
+    assert f"PATH={own}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in lines
     assert KEY_LABEL in config(image)["config"]["Labels"]
 
 
@@ -183,8 +185,9 @@ def test_notes(tmp_path: Path) -> None:
     assert contents == {
         "opt/uv/pylock.toml": files["pylock.toml"],
         "usr/local/bin/prebuilt-status": files["prebuilt-status"],
+        "usr/local/lib/prebuilt/bin/python": files["system_python.py"],
     }
-    assert [(mode, uid) for mode, uid, _ in found.values()] == [(0o644, 0), (0o755, 0)]
+    assert [(mode, uid) for mode, uid, _ in found.values()] == [(0o644, 0), (0o755, 0), (0o755, 0)]
 
 
 def test_blob_that_is_nowhere(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,14 @@ def test_settings_of_builds(tmp_path: Path) -> None:
 def test_settings_without_builds(tmp_path: Path) -> None:
     """Broken: settings for builds change the key of an image in which nothing is built."""
     assert selected(tmp_path, BUILD, package("other", "1.0", "py3-none-any")).uv_settings.keys() == {"index"}
+
+
+def test_matrix_refuses_sources(tmp_path: Path) -> None:
+    """Broken: `allow-source = false` is ignored, or refuses what has a wheel, or says to change the project."""
+    lock = replace(locks.read(tmp_path, BOTH, SOURCE), allows_source=False)
+    with pytest.raises(
+        LockError, match=r"'src' 1\.0 has no wheel for this cell, and the matrix says allow-source"
+    ) as error:
+        select(lock, debian("3.12"))
+    assert "both" not in str(error.value)
+    assert "install.allow-source" in (error.value.hint or "")

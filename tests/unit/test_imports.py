@@ -31,6 +31,7 @@ ORDER = (
     ("means", "request"),
     ("run", "rehearsal", "doctor"),
     ("publication",),
+    ("reports", "pages"),
     ("cli",),
 )
 PACKAGES = tuple(package for floor in ORDER for package in floor)

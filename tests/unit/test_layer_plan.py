@@ -172,6 +172,7 @@ OF_BASE = ("system", "stdlib", "environment", "build-systems", "source")
 CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "base digest": ({"base": debian().image.with_digest(OTHER)}, OF_BASE),
     "system packages": ({"cell": debian(packages=("git", "make"))}, ("system", "build-systems", "source")),
+    "build packages": ({"cell": debian(packages=("git",), build_packages=("gcc",))}, ("source",)),
     "refresh": ({"refresh_period": "2026-W47"}, ("system", "build-systems", "source")),
     "interpreter": ({"interpreter": "3.12.5"}, ("wheels", "wheels")),
     "uv digest": ({"uv": ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.8").with_digest(OTHER)}, ("uv",)),
@@ -182,6 +183,12 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "build system": ({"build_systems": (replace(SYSTEM, requires=("flit_core",)),)}, ("build-systems",)),
     "index settings": ({"uv_settings": {"index": []}}, ()),
     "named index": ({"uv_settings": {"index": [{"url": "https://i.example"}]}}, ("build-systems", "source")),
+    "build settings": (
+        {"uv_settings": {"config-settings-package": {"own": {"debug": True}}}}, ("build-systems", "source")
+    ),
+    "build settings of others": (
+        {"uv_settings": {"config-settings-package": {"other": {"debug": True}}}}, ("build-systems",)
+    ),
     "link mode": ({"link_mode": "symlink"}, ()),
     "repository": ({"repository": ImageRef.from_str("other.example/ci")}, ()),
     "branch": ({"branch": "fix-1"}, ()),
@@ -255,6 +262,19 @@ def test_what_the_lock_says_besides_is_in_no_key(name: str, value: Any) -> None:
 def test_artifact_is_in_its_key(other: SelectedPackage) -> None:
     """Broken: another wheel under the same name is taken for the one that the lock asks for."""
     assert keys(layers_of([chosen("small")]), "wheels") != keys(layers_of([other]), "wheels")
+
+
+def test_toolchain_is_only_there_for_sources() -> None:
+    """Broken: a compiler is in a layer of the image, or is installed although nothing is built with it."""
+    plan = layers_of(MIXED, debian(packages=("git",), build_packages=("gcc", "libc6-dev")))
+    steps = steps_for(plan, plan.layers)
+    titles = [step.title for step, _ in steps]
+    assert titles.index("install 2 packages to build with") == titles.index("build own from source") - 1
+    # What a step with all of / as its scope adds to / is in its layer.
+    assert all(step.scope == "/opt/uv" for step, layers in steps[titles.index("build own from source") :] if layers)
+    assert [layers for step, layers in steps if "build with" in step.title] == [()]
+    others = [layer for layer in plan.layers if layer.kind != "source"]
+    assert "gcc" not in "".join(step.script for step, _ in steps_for(plan, others))
 
 
 def test_steps_make_only_what_is_missing() -> None:

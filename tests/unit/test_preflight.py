@@ -89,6 +89,8 @@ def test_cell_outside_requires_python(tmp_path: Path) -> None:
         (debian(), source("uwsgi"), ("gcc", "libc6-dev")),
         (alpine(), source("lxml"), ("gcc", "libxml2-dev", "libxslt-dev", "musl-dev")),
         (debian(packages=("build-essential",)), source("uwsgi"), ()),
+        (debian(build_packages=("gcc", "libc6-dev")), source("uwsgi"), ()),
+        (debian(packages=("git",), build_packages=("build-essential",)), GIT, ()),
         (debian(packages=("gcc=4:12.2.0-3", "libc6-dev")), source("uwsgi"), ()),
         (debian(), source("unknown", "cp39-cp39-manylinux_2_17_x86_64"), ("gcc", "libc6-dev")),
         (debian(), source("unknown", "py2-none-any"), ()),
@@ -118,8 +120,8 @@ def test_text(tmp_path: Path) -> None:
         "          3.12-bookworm-slim 3.12-alpine",
         "torch 2.0 wheel              impossible",
         "uwsgi 1.0 build              build",
-        f"uwsgi 1.0 on bookworm-slim {built} gcc, libc6-dev to bases.bookworm-slim.packages",
-        f"uwsgi 1.0 on alpine {built} gcc, linux-headers, musl-dev to bases.alpine.packages",
+        f"uwsgi 1.0 on bookworm-slim {built} gcc, libc6-dev to bases.bookworm-slim.build-packages",
+        f"uwsgi 1.0 on alpine {built} gcc, linux-headers, musl-dev to bases.alpine.build-packages",
         "hosts: files.invalid (has a credential), index.invalid",
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from builder.contract import FOREIGN_VARIABLES, VARIABLES
 from builder.verify.probes.files import Hashes, record_faults, urlsafe
 from builder.verify.probes.main import LANES, LATER, run_check
-from builder.verify.probes.promises import set_faults, variable_faults
+from builder.verify.probes.promises import fresh_for, keeps_answers, set_faults, variable_faults
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import Expected, Failed, Shell
 from builder.verify.script import INSIDE, Expectation, verify_script
@@ -20,8 +20,8 @@ from builder.verify.script import INSIDE, Expectation, verify_script
 TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "uv": "0.13.8", "python": "3.13.1", "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
-    "proven": [], "unvouched": [], "sync": [], "overrides": False,
-    "folder": ".", "thorough": False, "checks": list(INSIDE),
+    "proven": [], "unvouched": [], "sync": [], "sources": [], "overrides": False, "folder": ".", "thorough": False,
+    "checks": list(INSIDE),
 }  # fmt: skip
 EXPECTED = Expected(TABLE)
 RESULTS: list[Result] = [
@@ -52,16 +52,33 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     for name in FOREIGN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", "/opt/uv/venv/bin:/bin")
+    monkeypatch.setenv("PATH", "/opt/uv/venv/bin:/usr/local/lib/prebuilt/bin:/bin")
     assert variable_faults(EXPECTED) == []
     monkeypatch.setenv("PYTHONPATH", "/x")
     monkeypatch.delenv("UV_CACHE_DIR")
-    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setenv("PATH", "/opt/uv/venv/bin:/bin")
     assert variable_faults(EXPECTED) == [
         "UV_CACHE_DIR is not set, not /opt/uv/cache",
-        "PATH does not begin with /opt/uv/venv/bin: /bin",
+        "PATH does not begin with /opt/uv/venv/bin:/usr/local/lib/prebuilt/bin: /opt/uv/venv/bin:/bin",
         "PYTHONPATH is set: /x",
     ]
+
+
+def test_freshness() -> None:
+    """Broken: an image passes whose builds ask the index again ten minutes later, or in a year."""
+    said = "TRACE Freshness lifetime found via cache-control max age setting: %ds\n"
+    assert fresh_for(said % 365000000 + said % 600 + "Built shop\n") == 600
+    assert fresh_for("Built shop\n") >= 365 * 86400
+
+
+@pytest.mark.parametrize(
+    ("said", "keeps"),
+    [("uv 0.8.1", True), ("uv 0.13.8 (x86_64-unknown-linux-gnu)", True), ("uv 1.0.0", True), ("uv 0.8.0", False),
+     ("uv 0.7.22 (1 2)", False)],
+)  # fmt: skip
+def test_uv_that_keeps_answers(said: str, keeps: bool) -> None:
+    """Broken: an image with an older uv cannot be built, or one with a newer uv passes although jobs ask the index."""
+    assert keeps_answers(said) is keeps
 
 
 def test_record(tmp_path: Path) -> None:
@@ -94,7 +111,7 @@ def test_hashes(tmp_path: Path) -> None:
 
 def test_junit() -> None:
     """Broken: GitLab cannot read the report, or reads a failed check as one that passed."""
-    suites = ElementTree.fromstring(junit("x:1", RESULTS))  # noqa: S314 - written here
+    suites = ElementTree.fromstring(junit({"x:1": RESULTS}))  # noqa: S314 - written here
     (suite,) = suites
     assert suite.attrib == {
         "name": "x:1", "tests": "3", "failures": "1", "errors": "0", "skipped": "1", "time": "1.750",

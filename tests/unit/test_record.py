@@ -17,7 +17,9 @@ from tests.matrices import SMALL
 from tests.plans import plan_of
 
 IMAGE = "sha256:" + "ab" * 32
-PASSED = ", ".join(f'"{name}"' for name in CHECKS)
+PASSED = ", ".join(f'{{"name": "{name}", "verdict": "passed", "evidence": "fine", "seconds": 0.5}}' for name in CHECKS)
+
+FAILED = f'{{"checks": [{PASSED.replace("passed", "failed", 1)}]}}'
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,16 @@ def test_recorded_image_is_found(rendered: RenderedImage, tmp_path: Path) -> Non
     image = found(rendered, tmp_path, f'{{"checks": [{PASSED}]}}')
     assert image is not None
     assert str(image.digest) == IMAGE
+    assert [check.name for check in image.checks] == list(CHECKS)
 
 
 @pytest.mark.parametrize(
     "record",
-    ["", "[]", "null", "{", "{}", '{"checks": "all"}', '{"checks": []}', '{"checks": ["uv-pip"]}', b"\xff", "[" * 1000],
-    ids=range(10),
+    [
+        "", "[]", "null", "{", "{}", '{"checks": "all"}', '{"checks": []}', '{"checks": ["uv-pip"]}', b"\xff", FAILED,
+        "[" * 1000,
+    ],
+    ids=range(11),
 )  # fmt: skip
 def test_other_records_vouch_for_nothing(rendered: RenderedImage, tmp_path: Path, record: str | bytes) -> None:
     """Broken: a record that is damaged, or of fewer checks, vouches for the image."""

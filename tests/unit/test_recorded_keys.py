@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "3a8fa12f603faac63bc48bf1f3dc3deaed1e708cd6cf48f0b2cefeb8ba383267",
-    "3.11-alpine": "5fd0eb167d1fe01423cae3ee6654e68502de8e4ab5d0bbaabb00260fef1a7a02",
-    "3.13-bookworm-slim": "7ea47e3971c8efeea9aca6b6390d3148d90e51e6510282695ae098ebd0d9dc5f",
-    "3.13-alpine": "48fb0df69c4781ad74c50f67ad984aa809abf694987fbbed296accfe0d35c38a",
+    "3.11-bookworm-slim": "5fb3628c4f38fec45afe4fbdc7e98b7498268e081220a921bd9fb33adad91ce8",
+    "3.11-alpine": "fbc093921b5d27c7597a5fc95944f9681c0fd8bd7199eb042dd2b208048a7787",
+    "3.13-bookworm-slim": "9862d78c71f1d5ed37c7e060b28f6b55ae32ee1ff8d87a4e5b7fda04d7a06eb2",
+    "3.13-alpine": "d508af1c680cfe67d2ab1a2652ad965d51e5799e90d65339b233a772a30d339f",
 }
 
 

@@ -30,6 +30,18 @@ family = "debian"
 packages = ["git", "libpq-dev=15.6-0+deb12u1"]
 """
 
+TOOLCHAIN = """\
+python = ["3.12"]
+base = ["bookworm-slim"]
+uv = "0.13.8"
+
+[bases.bookworm-slim]
+image = "docker.io/library/python:{python}-slim-bookworm"
+family = "debian"
+packages = ["libpq5"]
+build-packages = ["gcc", "libc6-dev", "libpq-dev"]
+"""
+
 ALPINE = """\
 python = ["3.13"]
 base = ["alpine"]
@@ -100,6 +112,13 @@ CASES = {
             pure("small", "0.9.post1"),
         ],
         project=PROJECT,
+    ),
+    "with-toolchain": Case(
+        matrix=TOOLCHAIN,
+        packages=[
+            {"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")},
+            pure("small", "1.0"),
+        ],
     ),
     "empty-selection": Case(matrix=ALPINE, packages=[]),
 }  # fmt: skip
@@ -184,6 +203,13 @@ def test_written_context_is_the_rendered_one(rendered: Callable[[str], RenderedI
     written = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert written == dict(image.files)
     assert [path.name for path in folder.parent.iterdir()] == ["cell"]
+
+
+def test_toolchain_without_sources(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> None:
+    """Broken: images are built again, or with another stage, for build packages that nothing is built with."""
+    texts = (TOOLCHAIN, TOOLCHAIN.replace('build-packages = ["gcc", "libc6-dev", "libpq-dev"]\n', ""))
+    plans = [plan_of(tmp_path, text, pure("one"), base_digest=base_digest, uv_digest=uv_digest) for text in texts]
+    assert render(plans[0]).key == render(plans[1]).key
 
 
 def test_status_of_a_script(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> None:

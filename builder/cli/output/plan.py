@@ -9,6 +9,7 @@ from typing import Final
 from builder.cli.output.columns import columns
 from builder.cli.output.text import format_size
 from builder.errors import counted
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.release.state import Explanation, Status
@@ -68,6 +69,7 @@ def plan_details(
 ) -> str:
     """A plan as text, with all of each cell: packages, download, images, key, tags, layers and status."""
     lines = []
+    indexes = {image.key: index for index in indexes_of(rendered) for image in index.images}
     for image in rendered:
         selection = image.plan.selection
         sources = [package.name for package in selection.packages if not package.is_wheel]
@@ -82,6 +84,7 @@ def plan_details(
             f"  uv         {image.plan.uv.familiar}",
             f"  key        {image.key}",
             *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),
+            *([f"  index      {indexes[image.key].immutable_tag.familiar}"] if image.key in indexes else []),
             *_layer_lines((layers or {}).get(image.plan.cell.name)),
             *_status_lines((explanations or {}).get(image.plan.cell.name)),
         ]

@@ -47,7 +47,7 @@ def _needs(cells: Sequence[CheckedCell]) -> Iterator[str]:
             if finding.way == "build":
                 needs[checked.cell.base, _titled(finding), finding.reason, finding.missing] = None
     for base, title, reason, missing in needs:
-        action = f": add {', '.join(missing)} to bases.{base}.packages" if missing else ""
+        action = f": add {', '.join(missing)} to bases.{base}.build-packages" if missing else ""
         yield f"{title} on {base} is built from source ({reason}){action}"
 
 

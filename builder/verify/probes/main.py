@@ -9,9 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Tuple
 
-from builder.verify.probes import bytecode, files, promises
+from builder.verify.probes import bytecode, files, libraries, promises
 from builder.verify.probes.report import Result, junit
-from builder.verify.probes.shell import Expected, Failed, Shell, Skipped
+from builder.verify.probes.shell import WITHOUT_NETWORK, Expected, Failed, Shell, Skipped
 
 Check = Callable[[Expected, Shell], str]
 # Checks that leave everything as they found it, each lane at the same time as the other.
@@ -21,7 +21,9 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("contract", promises.contract),
         ("installed-set", promises.installed_set),
         ("second-environment", promises.second_environment),
+        ("activated-environment", promises.activated_environment),
         ("bytecode", bytecode.bytecode),
+        ("libraries", libraries.libraries),
         ("sync-frozen", promises.sync_frozen),
         ("python-version-file", promises.python_version_file),
     ),
@@ -45,7 +47,7 @@ def check_image(expected: str, output: str) -> int:
     with open(output, "w", encoding="utf-8") as written:
         json.dump({"image": table["image"], "id": table["id"], "checks": results}, written, indent=2)
     with open(os.path.splitext(output)[0] + ".xml", "wb") as report:
-        report.write(junit(table["image"], results))
+        report.write(junit({table["image"]: results}))
     for each in results:
         print("%-20s %-8s %s" % (each["name"], each["verdict"], each["evidence"]))
     sys.stdout.flush()
@@ -55,7 +57,7 @@ def check_image(expected: str, output: str) -> int:
 def run_all(expected: Expected) -> List[Result]:
     """Run all checks that are asked for."""
     job = Shell(os.getcwd(), expected.folder)
-    os.environ["UV_NO_PROGRESS"] = "1"
+    os.environ.update(WITHOUT_NETWORK, UV_NO_PROGRESS="1")
     with ThreadPoolExecutor(len(LANES)) as pool:
         lanes = list(pool.map(lambda lane: [run_check(*each, expected, job) for each in chosen(lane, expected)], LANES))
     return [each for lane in lanes for each in lane] + [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shlex
 import tempfile
 from typing import Any, Dict, List
 
-from builder.contract import CACHE, SELECTION, VENV
+from builder.contract import CACHE, SELECTION, SYSTEM_PYTHON, VENV
 from builder.verify.probes.shell import (
     UNKNOWN_USER,
     Expected,
@@ -23,6 +25,10 @@ from builder.verify.probes.shell import (
 OTHER_PYTHON = "3.7"  # no image has it
 UV = "/usr/local/bin/uv"
 SITES = "sitecustomize", "usercustomize"
+# How uv's log says for how long an answer in the cache needs no network, in seconds; and for how long it should.
+FRESH = re.compile("lifetime found via .*: ([0-9]+)s$", re.MULTILINE)
+LONG = 86400 * 365
+LASTING_UV = "0.8.1"  # the first uv that heeds `cache-control` of an index
 # Where a job's Python comes from and looks for modules, as JSON.
 LOOK = """
 import importlib.util, json, os, platform, sys
@@ -48,7 +54,13 @@ def contract(expected: Expected, job: Shell) -> str:
     faults += python_faults(expected, job)
     if faults:
         raise Failed("; ".join(faults[:5]))
-    return "%d variables, and the paths; uv %s" % (len(expected.variables) + 1, wanted)
+    return "%d variables, and the paths; uv %s; ran on %s" % (len(expected.variables) + 1, wanted, here())
+
+
+def here() -> str:
+    """Where this runs: the kind of machine, and in a job of GitLab its runner."""
+    runner = os.environ.get("CI_RUNNER_DESCRIPTION")
+    return platform.machine() + (", runner %s" % runner if runner else "")
 
 
 def variable_faults(expected: Expected) -> List[str]:
@@ -59,8 +71,9 @@ def variable_faults(expected: Expected) -> List[str]:
         if value not in values:
             faults.append("%s is %s, not %s" % (name, value or "not set", " or ".join(values)))
     path = os.environ.get("PATH", "")
-    if path.split(":")[0] != VENV + "/bin":
-        faults.append("PATH does not begin with %s/bin: %s" % (VENV, path))
+    first = "%s/bin:%s" % (VENV, os.path.dirname(SYSTEM_PYTHON))
+    if not path.startswith(first + ":"):
+        faults.append("PATH does not begin with %s: %s" % (first, path))
     faults += ["%s is set: %s" % (name, os.environ[name]) for name in expected.foreign if os.environ.get(name)]
     return faults
 
@@ -93,7 +106,26 @@ def project_offline(expected: Expected, job: Shell) -> str:
     if not expected.sync:
         raise Skipped("there is no uv.lock to sync with")
     whole = [word for word in expected.sync if word != "--no-install-local"]
-    return succeeded(job.run_in_copy(" ".join(map(shlex.quote, whole)))).last_line
+    if not keeps_answers(job.run("uv --version").output):
+        whole.append("--offline")
+        said = succeeded(job.run_in_copy(" ".join(map(shlex.quote, whole)))).last_line
+        return "%s; this uv needs --offline for that, %s or later does not" % (said, LASTING_UV)
+    ended = succeeded(job.run_in_copy("RUST_LOG=uv_client=trace " + " ".join(map(shlex.quote, whole))))
+    seconds = fresh_for(ended.output)
+    if seconds < LONG:
+        raise Failed("the index's answers in the cache are fresh for %d seconds: later, uv asks it again" % seconds)
+    return ended.last_line
+
+
+def keeps_answers(said: str) -> bool:
+    """Whether a uv that says this of its version keeps the index's answers for as long as it is told to."""
+    numbers = re.findall("[0-9]+", said)[:3]
+    return [int(number) for number in numbers] >= [int(number) for number in LASTING_UV.split(".")]
+
+
+def fresh_for(log: str) -> int:
+    """For how many seconds all answers of the index that uv took from its cache were fresh, as its log says."""
+    return min(map(int, FRESH.findall(log)), default=LONG)
 
 
 def second_environment(expected: Expected, job: Shell) -> str:
@@ -113,6 +145,24 @@ def second_environment(expected: Expected, job: Shell) -> str:
     if int(count) < len(expected.packages):
         raise Failed("%s of %d packages are in the second environment" % (count, len(expected.packages)))
     return "%s packages from the cache, without a network" % count
+
+
+def activated_environment(expected: Expected, job: Shell) -> str:
+    """An environment that somebody makes and activates wins, and UV_SYSTEM_PYTHON still reaches the image's."""
+    if not expected.packages:
+        return "nothing to check: the selection is empty"
+    name = shlex.quote(expected.first)
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
+        fresh = os.path.join(scratch, "own")
+        lines = [
+            "python -m venv --without-pip %s" % fresh,
+            ". %s/bin/activate" % fresh,
+            "UV_LINK_MODE=symlink " + reinstall(""),
+            located(name, fresh),
+            located(name, VENV, "UV_SYSTEM_PYTHON=1"),
+        ]
+        job.require("\n".join(lines))
+    return "uv pip install uses an environment that was activated, and UV_SYSTEM_PYTHON=1 still %s" % VENV
 
 
 def python_version_file(expected: Expected, job: Shell) -> str:
@@ -135,14 +185,20 @@ def uv_pip(expected: Expected, job: Shell) -> str:
     name = shlex.quote(expected.first)
     lines = [
         "uv pip show %s" % name,
-        "UV_SYSTEM_PYTHON=1 uv pip show %s | grep '^Location: %s/'" % (name, VENV),
+        located(name, VENV, "UV_SYSTEM_PYTHON=1"),
         "uv pip uninstall %s" % name,
         "if uv pip show --quiet %s; then echo %s is still installed; exit 1; fi" % (name, name),
         "UV_SYSTEM_PYTHON=1 %s" % reinstall(""),
-        "uv pip show %s | grep '^Location: %s/'" % (name, VENV),
+        located(name, VENV),
     ]
     job.require("\n".join(lines))
     return "uv pip show and uv pip install use %s, with UV_SYSTEM_PYTHON=1 too" % VENV
+
+
+def located(name: str, environment: str, setting: str = "") -> str:
+    """A command that fails unless the package is in the environment; it prints where it is instead."""
+    show = 'found="$(%s uv pip show %s 2>&1 || :)"; echo "$found"; echo "$found" | grep -q "^Location: %s/"'
+    return show % (setting, name, environment)
 
 
 def installed_set(expected: Expected, job: Shell) -> str:

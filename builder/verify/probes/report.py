@@ -8,26 +8,36 @@ from xml.etree import ElementTree
 Result = Dict[str, Union[str, float]]  # name, verdict (passed, failed or skipped), evidence, seconds
 
 
-def junit(image: str, results: List[Result]) -> bytes:
-    """JUnit XML (junit-4.xsd of Jenkins, which GitLab reads too): one suite, with a case for each check."""
-    counts = {verdict: sum(each["verdict"] == verdict for each in results) for verdict in ("failed", "skipped")}
-    seconds = "%.3f" % sum(float(each["seconds"]) for each in results)
-    totals = {"tests": str(len(results)), "failures": str(counts["failed"]), "errors": "0", "time": seconds}
-    suites = ElementTree.Element("testsuites", dict(totals, name="builder"))
-    suite = ElementTree.SubElement(suites, "testsuite", dict(totals, name=image, skipped=str(counts["skipped"])))
-    for each in results:
-        name, evidence = str(each["name"]), xml_text(str(each["evidence"]))
-        attributes = {"name": name, "classname": image, "time": "%.3f" % float(each["seconds"])}
-        case = ElementTree.SubElement(suite, "testcase", attributes)
-        if each["verdict"] == "failed":
-            first = evidence.splitlines()[0] if evidence else ""
-            ElementTree.SubElement(case, "failure", {"type": "failed", "message": first}).text = evidence
-        elif each["verdict"] == "skipped":
-            ElementTree.SubElement(case, "skipped").text = evidence
-        else:
-            ElementTree.SubElement(case, "system-out").text = evidence
-    text: bytes = ElementTree.tostring(suites, encoding="utf-8")
+def junit(suites: Dict[str, List[Result]]) -> bytes:
+    """JUnit XML (junit-4.xsd of Jenkins, which GitLab reads too): suites by name, with a case for each result."""
+    everything = [each for results in suites.values() for each in results]
+    root = ElementTree.Element("testsuites", dict(_totals(everything), name="builder"))
+    for name, results in suites.items():
+        skipped = str(sum(each["verdict"] == "skipped" for each in results))
+        suite = ElementTree.SubElement(root, "testsuite", dict(_totals(results), name=name, skipped=skipped))
+        for each in results:
+            _add_case(suite, name, each)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8")
     return text
+
+
+def _totals(results: List[Result]) -> Dict[str, str]:
+    failures = sum(each["verdict"] == "failed" for each in results)
+    seconds = "%.3f" % sum(float(each["seconds"]) for each in results)
+    return {"tests": str(len(results)), "failures": str(failures), "errors": "0", "time": seconds}
+
+
+def _add_case(suite: ElementTree.Element, name: str, each: Result) -> None:
+    evidence = xml_text(str(each["evidence"]))
+    attributes = {"name": str(each["name"]), "classname": name, "time": "%.3f" % float(each["seconds"])}
+    case = ElementTree.SubElement(suite, "testcase", attributes)
+    if each["verdict"] == "failed":
+        first = evidence.splitlines()[0] if evidence else ""
+        ElementTree.SubElement(case, "failure", {"type": "failed", "message": first}).text = evidence
+    elif each["verdict"] == "skipped":
+        ElementTree.SubElement(case, "skipped").text = evidence
+    else:
+        ElementTree.SubElement(case, "system-out").text = evidence
 
 
 def xml_text(text: str) -> str:

@@ -17,6 +17,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional
 UNKNOWN_USER = 12345  # in no passwd file
 SECONDS = 300  # a script that takes longer fails
 MEMORY, INODES = 48 << 20, 100_000  # that environments of links may take
+# Jobs that verify an image have a network. What uv asks for goes to a proxy that is not there, and is not tried again.
+NOWHERE = "http://127.0.0.1:9"
+PROXIES = "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "http_proxy", "https_proxy"
+WITHOUT_NETWORK = dict(dict.fromkeys(PROXIES, NOWHERE), NO_PROXY="", no_proxy="", UV_HTTP_RETRIES="0")
 
 
 class Failed(Exception):  # noqa: N818 - a verdict
@@ -41,6 +45,7 @@ class Expected:
         self.proven: List[str] = table["proven"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
+        self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
         self.thorough: bool = table["thorough"]

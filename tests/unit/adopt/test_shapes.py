@@ -142,3 +142,56 @@ def test_parts_in_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "ci/jobs/end.yml": "-.end:\n-  script:\n-    - uv cache prune --ci\n",
         "ci/jobs/test.yml": "-  script: [uv run pytest, !reference [.end, script]]\n+  script: [uv run pytest]\n",
     }
+
+
+def test_includes_three_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: what a job extends three includes further down stays as it is, or the pipeline loses it."""
+    files = {
+        MAIN: "include: ci/one.yml\n",
+        "ci/one.yml": "include: {local: /ci/two.yml}\ntest:\n  extends: [.python, .cached]\n  script: [pytest]\n",
+        "ci/two.yml": "include: [{local: ci/deep/three.yml}]\n.cached:\n  cache: {paths: [.venv/, build/]}\n",
+        "ci/deep/three.yml": "include: /ci/deep/four.yml\n.python:\n  extends: .image\n"
+        "  before_script:\n    - python -m venv .venv\n    - . .venv/bin/activate\n    - pip install -r locked.txt\n",
+        "ci/deep/four.yml": ".image: {image: 'python:3.12-alpine'}\n",
+    }
+    ended = run_adopt_files(tmp_path, monkeypatch, files)
+    assert changed_lines(ended.stdout) == {
+        "ci/two.yml": "-  cache: {paths: [.venv/, build/]}\n+  cache: {paths: [build/]}\n",
+        "ci/deep/three.yml": "-    - python -m venv .venv\n-    - . .venv/bin/activate\n",
+        "ci/deep/four.yml": "-.image: {image: 'python:3.12-alpine'}\n"
+        "+.image: {image: '$CI_REGISTRY_IMAGE/ci:3.12-alpine'}\n",
+    }
+
+
+def test_child_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a job that starts a child pipeline is changed, or nobody is told that the child is another pipeline."""
+    child = "test:\n  image: python:3.12-alpine\n  script: [uv sync, pytest]\n"
+    files = {
+        MAIN: "generate:\n  image: python:3.12-alpine\n  script: [python generate.py > jobs.yml]\n"
+        "  artifacts: {paths: [jobs.yml]}\n"
+        "written:\n  needs: [generate]\n  trigger:\n    strategy: depend\n    include:\n"
+        "      - {artifact: jobs.yml, job: generate}\n"
+        "kept:\n  trigger: {include: [{local: ci/child.yml}]}\n  rules: [{changes: [src/**/*]}]\n",
+        "ci/child.yml": child,
+    }
+    ended = run_adopt_files(tmp_path, monkeypatch, files)
+    image = "-  image: python:3.12-alpine\n+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine\n"
+    assert changed_lines(ended.stdout) == {MAIN: image}
+    assert "ci/child.yml" in ended.stderr
+    (tmp_path / MAIN).write_text(child, encoding="utf-8")
+    alone = run_adopt_files(tmp_path, monkeypatch, {}, "ci/child.yml")
+    assert changed_lines(alone.stdout) == {"ci/child.yml": image}
+
+
+def test_several_locks_in_one_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: one lock is taken for all of a repository's projects, and nobody is told."""
+    files = {
+        MAIN: ".job:\n  image: python:3.12-slim-bookworm\n  before_script: [cd $FOLDER]\n"
+        "api:\n  extends: .job\n  variables: {FOLDER: api}\n  script: [uv sync, pytest]\n"
+        "worker:\n  extends: .job\n  variables: {FOLDER: worker}\n  script: [uv sync, pytest]\n"
+        "  rules: [{changes: {paths: [worker/**/*]}}]\n",
+        "api/uv.lock": "version = 1\n",
+        "worker/uv.lock": "version = 1\n",
+    }
+    ended = run_adopt_files(tmp_path, monkeypatch, files, matrix="")
+    assert "worker/uv.lock" in ended.stderr

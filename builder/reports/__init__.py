@@ -1,0 +1,1 @@
+"""Reports of a run in the formats that GitLab and GitHub show by themselves."""
