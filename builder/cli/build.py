@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from builder.cli.grouped import GroupedCommand
 from builder.cli.making import BuildRun, layered_build
 from builder.cli.options import PATH, cell_options, dry_run_option, json_option, reports_option
 from builder.cli.output import json as documents
@@ -56,7 +57,7 @@ from builder.run import plan_cells, plan_images
 from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 
 
-@click.command("plan")
+@click.command("plan", cls=GroupedCommand)
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
 @click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
@@ -135,7 +136,7 @@ def _explanations(
         return {}
 
 
-@click.command("render")
+@click.command("render", cls=GroupedCommand)
 @cell_options
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Write a folder for each cell here.")
 def render_command(request: Request, *, output: Path) -> None:
@@ -191,7 +192,7 @@ class BuildOptions:
         )  # fmt: skip
 
 
-@click.command("build")
+@click.command("build", cls=GroupedCommand)
 @cell_options
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells to build at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the images.")

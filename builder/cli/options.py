@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from builder.cli.values import complete_only
 from builder.cli.verbosity import verbosity
 from builder.request import Request
 
@@ -53,7 +54,11 @@ _CELL_OPTIONS = (
     matrix_option,
     lock_option,
     click.option(
-        "--only", multiple=True, metavar="AXIS=VALUE,…", help="Only these cells: python=3.13,base=alpine. Repeatable."
+        "--only",
+        multiple=True,
+        metavar="AXIS=VALUE,…",
+        shell_complete=complete_only,
+        help="Only these cells: python=3.13,base=alpine. Repeatable.",
     ),
     click.option(
         "--platform",
