@@ -26,7 +26,7 @@ def message(text: str) -> str:
     [
         (SMALL + "packges = []\n", "bases.slim.packges", "unknown key (perhaps you meant 'packages'?)"),
         ("repositry = 'x'\n" + SMALL, "repositry", "perhaps you meant 'repository'?"),
-        ("zzzzzz = 1\n" + SMALL, "zzzzzz", "unknown key; known keys: aliases, base, bases, cache"),
+        ("zzzzzz = 1\n" + SMALL, "zzzzzz", "unknown key; known keys: aliases, base, bases, ca, cache"),
         (SMALL + "[install]\ngroup = ['dev']\n", "install.group", "perhaps you meant 'groups'?"),
         (SMALL + "[install]\ndefault_groups = false\n", "install.default_groups", "you meant 'default-groups'?"),
         ("exclude = [{ pyhton = '3.12' }]\n" + SMALL, "exclude.0.pyhton", "perhaps you meant 'python'?"),

@@ -12,9 +12,9 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "redaction", "stopwatch", "tally", "tree"),
+    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tally", "tree"),
     ("disk",),
-    ("parse", "process", "http"),
+    ("parse", "process", "http", "login"),
     ("pace",),
     ("oci",),
     ("rootfs",),

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "5fb3628c4f38fec45afe4fbdc7e98b7498268e081220a921bd9fb33adad91ce8",
-    "3.11-alpine": "fbc093921b5d27c7597a5fc95944f9681c0fd8bd7199eb042dd2b208048a7787",
-    "3.13-bookworm-slim": "9862d78c71f1d5ed37c7e060b28f6b55ae32ee1ff8d87a4e5b7fda04d7a06eb2",
-    "3.13-alpine": "d508af1c680cfe67d2ab1a2652ad965d51e5799e90d65339b233a772a30d339f",
+    "3.11-bookworm-slim": "69dcb936a04e3286bb90c71bd26652583e24eb0804669bc5adcff211d2b78319",
+    "3.11-alpine": "7c7280783616788a9a0206e2f58267b98fde40351dac4faba71ca943ff8d8a56",
+    "3.13-bookworm-slim": "92829e12622d265c0253c6d34f4b9be9ad067661adc810ae2b144adace5c219c",
+    "3.13-alpine": "0d066aaeae6562e6016008c3846cadce517479332e9286b637e685551c8d608b",
 }
 
 
