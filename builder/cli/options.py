@@ -58,7 +58,7 @@ _CELL_OPTIONS = (
         multiple=True,
         metavar="AXIS=VALUE,…",
         shell_complete=complete_only,
-        help="Only these cells: python=3.13,base=alpine. Repeatable.",
+        help="Only these cells: python=3.13,base=alpine; or profile=lint. Repeatable.",
     ),
     click.option(
         "--platform",

@@ -54,4 +54,4 @@ def _next(results: Sequence[CellResult], *, pushed: bool) -> str:
     first = results[0].rendered
     if pushed:
         return f"image: {first.moving_tags[0].familiar} in a job; `builder ls` lists what is published"
-    return f"builder run --only python={first.plan.cell.python},base={first.plan.cell.base} -- COMMAND"
+    return f"builder run --only {first.plan.cell.selector} -- COMMAND"
