@@ -34,6 +34,11 @@ def record_folder() -> Path:
     return cache_folder() / "verified"
 
 
+def pace_file() -> Path:
+    """Where it is noted how long cells took."""
+    return cache_folder() / "pace.json"
+
+
 def default_log_folder() -> Path:
     """Where build logs are kept unless --log-dir says otherwise."""
     return cache_folder() / "logs"

@@ -27,6 +27,7 @@ from builder.release.publisher import Publisher
 from builder.request import Project, today
 from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
+from builder.verify.checks import CHECKS
 from builder.verify.handover import check_outside, check_unrun, hand_over
 from builder.verify.inside import Check
 from builder.verify.record import EngineImage, find_verified, record_verified
@@ -202,11 +203,11 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         with result.watch.measure("verify"):
             checks = check_unrun(result.built, context.engine, checkout=checkout, inputs=inputs)
         return replace(result, checks=checks, outcome="unverified")
+    context.on_event(ProgressEvent(cell=cell, stage="verify", text=f"{len(CHECKS)} checks"))
     with result.watch.measure("verify"):
         verified = verify(
-            result.built, context.engine, checkout=checkout, inputs=_inputs(result, result.built, context),
-            on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
-        )  # fmt: skip
+            result.built, context.engine, checkout=checkout, inputs=_inputs(result, result.built, context)
+        )
     record_verified(verified, context.engine, context.records)
     if isinstance(verified.content, AssembledImage):
         context.layered.prove(verified.content)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from builder.cli.grouped import GroupedCommand
 from builder.cli.making import BuildRun, layered_build
 from builder.cli.options import PATH, cell_options, dry_run_option, json_option, reports_option
 from builder.cli.output import json as documents
@@ -19,7 +20,14 @@ from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
 from builder.cli.output.plan import plan_details, plan_table
 from builder.cli.output.preflight import preflight_json, preflight_text
-from builder.cli.report import check_project, read_noted_project, report, report_dry_run
+from builder.cli.report import (
+    check_project,
+    expected_seconds,
+    read_noted_project,
+    report,
+    report_dry_run,
+    report_made,
+)
 from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet, is_verbose
 from builder.engine.buildx import Buildx, Provenance
@@ -49,7 +57,7 @@ from builder.run import plan_cells, plan_images
 from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
 
 
-@click.command("plan")
+@click.command("plan", cls=GroupedCommand)
 @cell_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when a cell would be built or a tag moved, for pipelines.")
 @click.option("--check-hosts", is_flag=True, help="Ask each host that the lock names whether it answers.")
@@ -128,7 +136,7 @@ def _explanations(
         return {}
 
 
-@click.command("render")
+@click.command("render", cls=GroupedCommand)
 @cell_options
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Write a folder for each cell here.")
 def render_command(request: Request, *, output: Path) -> None:
@@ -184,7 +192,7 @@ class BuildOptions:
         )  # fmt: skip
 
 
-@click.command("build")
+@click.command("build", cls=GroupedCommand)
 @cell_options
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells to build at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the images.")
@@ -268,7 +276,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
     make_log_folder(options.log_dir)
-    with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
+    with Display(expected_seconds(rendered), progress=options.progress, quiet=is_quiet()) as display:
         run = BuildRun(
             project=project, settings=settings, registries=registries, buildx=buildx, display=display,
             maker=options.maker, jobs=options.jobs, reuse=options.reuse, verifies=not options.no_verify,
@@ -277,6 +285,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         done = run.build(rendered, options.promote)
     if options.timings:
         print_note(text.timings_table(done.results))
+    report_made(done, pushed=options.push)
     reporter.end(done, registries)
     report(done, as_json=options.as_json, pushed=options.push)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
+from builder.cli.grouped import GroupedCommand
 from builder.cli.options import PATH, cell_options, json_option, matrix_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_note, print_result
+from builder.cli.values import complete_check, complete_tag
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.contract import CELL_LABEL
 from builder.engine.docker import DockerEngine
@@ -38,8 +40,11 @@ from builder.verify.moved import lock_changes
 from builder.verify.runner import failed_checks, run_checks, subject_of
 from builder.verify.search import BuildInputs
 
+# zsh defines compdef in compinit; a script that is evaluated before would fail.
+_COMPINIT = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"
 
-@click.command("verify")
+
+@click.command("verify", cls=GroupedCommand)
 @click.argument("image")
 @click.option(
     "--lock",
@@ -48,7 +53,10 @@ from builder.verify.search import BuildInputs
     help="The lock of the project that jobs check out.  [default: the nearest, here or above]",
 )
 @matrix_option
-@click.option("--check", "only", multiple=True, metavar="NAME", help="Run only this check. Repeatable.")
+@click.option(
+    "--check", "only", multiple=True, metavar="NAME", shell_complete=complete_check,
+    help="Run only this check. Repeatable.",
+)  # fmt: skip
 @json_option
 @verbosity
 def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tuple[str, ...], as_json: bool) -> None:
@@ -83,9 +91,9 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
         raise VerifyError(f"{image} failed verification: {names}")
 
 
-@click.command("diff")
-@click.argument("old")
-@click.argument("new", required=False)
+@click.command("diff", cls=GroupedCommand)
+@click.argument("old", shell_complete=complete_tag)
+@click.argument("new", required=False, shell_complete=complete_tag)
 @cell_options
 @click.option("--local", is_flag=True, help="Compare images of the engine here.  [default: without a repository]")
 @json_option
@@ -116,18 +124,19 @@ def diff_command(request: Request, *, old: str, new: str | None, local: bool, as
         print_result(text.diff_table(difference))
 
 
-@click.command("schema")
+@click.command("schema", cls=GroupedCommand)
 @click.option("--id", "address", metavar="URL", default=SCHEMA_ID, help="Where you publish it: the schema's $id.")
 def schema_command(address: str) -> None:
     """Print the JSON Schema of matrix.toml, for editors."""
     click.echo(schema(address), nl=False)
 
 
-@click.command("completion")
+@click.command("completion", cls=GroupedCommand)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:
     """Print the completion script of a SHELL: eval "$(builder completion bash)"."""
     completion = get_completion_class(shell)
     if completion:
-        click.echo(completion(context.find_root().command, {}, "builder", "_BUILDER_COMPLETE").source())
+        source = completion(context.find_root().command, {}, "builder", "_BUILDER_COMPLETE").source()
+        click.echo(source.replace("#compdef builder\n", f"#compdef builder\n\n{_COMPINIT}\n", 1))

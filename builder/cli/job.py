@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from builder.cli.grouped import GroupedCommand
 from builder.cli.options import cell_options
 from builder.cli.output.messages import print_note
 from builder.cli.verbosity import is_quiet
@@ -37,7 +38,7 @@ def _job_options(command: _Command) -> _Command:
     return command
 
 
-@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.command("run", cls=GroupedCommand, context_settings={"allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, required=True, metavar="COMMAND [ARGUMENT]…", type=click.UNPROCESSED)
 @click.option("--no-sync", is_flag=True, help="Do not install the project first, by `uv sync --frozen`.")
 @_job_options
@@ -57,7 +58,7 @@ def run_command(request: Request, /, *, arguments: tuple[str, ...], no_sync: boo
     _rehearse(project, job_script(arguments, lock, sync=not no_sync, network=not options["no_network"]), **options)
 
 
-@click.command("shell")
+@click.command("shell", cls=GroupedCommand)
 @_job_options
 @cell_options
 def shell_command(request: Request, /, **options: Any) -> None:

@@ -14,6 +14,7 @@ import click
 from builder.cli.options import branch_option, json_option, matrix_option
 from builder.cli.output import look
 from builder.cli.output.messages import print_note, print_result
+from builder.cli.values import complete_tag
 from builder.cli.verbosity import verbosity
 from builder.doctor import Diagnosis, diagnose
 from builder.errors import BuilderError, EngineError, counted
@@ -50,7 +51,7 @@ def ls_command(*, repository: str | None, matrix: Path | None, everything: bool,
 
 
 @click.command("show")
-@click.argument("tag")
+@click.argument("tag", shell_complete=complete_tag)
 @repository_option
 @matrix_option
 @branch_option

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from builder.cli.values import complete_only
 from builder.cli.verbosity import verbosity
 from builder.request import Request
 
@@ -56,6 +57,7 @@ _CELL_OPTIONS = (
         "--only",
         multiple=True,
         metavar="AXIS=VALUE,…",
+        shell_complete=complete_only,
         help="Only these cells: python=3.13,base=alpine; or profile=lint. Repeatable.",
     ),
     click.option(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from builder.cli.grouped import GroupedCommand
 from builder.cli.options import PATH, cell_options
 from builder.cli.report import read_noted_project
 from builder.pages.fetch import fetch_site
@@ -16,7 +17,7 @@ from builder.request import Request, open_registries, require_repository
 from builder.run import plan_images
 
 
-@click.command("report")
+@click.command("report", cls=GroupedCommand)
 @cell_options
 @click.option(
     "-o", "--output", type=PATH, required=True, metavar="DIR", help="Write the pages here; public/ for Pages."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from builder.cli.grouped import GroupedCommand
 from builder.cli.making import layered_build
 from builder.cli.options import (
     PATH,
@@ -53,7 +54,7 @@ from builder.run import plan_images
 from builder.verify.inside import Check
 
 
-@click.command("push")
+@click.command("push", cls=GroupedCommand)
 @cell_options
 @dry_run_option
 @json_option
@@ -69,7 +70,7 @@ def push_command(request: Request, *, dry_run: bool, as_json: bool) -> None:
     _report(done, project, dry_run=dry_run, as_json=as_json)
 
 
-@click.command("promote")
+@click.command("promote", cls=GroupedCommand)
 @cell_options
 @click.option(
     "--results",
@@ -103,7 +104,7 @@ def promote_command(
     _report(done, project, dry_run=dry_run, as_json=as_json)
 
 
-@click.command("rollback")
+@click.command("rollback", cls=GroupedCommand)
 @click.option("--repository", metavar="REPOSITORY", help="The images' repository.  [default: the matrix's]")
 @matrix_option
 @branch_option
@@ -127,7 +128,7 @@ def rollback_command(
         report(done, as_json=as_json, pushed=True)
 
 
-@click.command("prune")
+@click.command("prune", cls=GroupedCommand)
 @cell_options
 @click.option(
     "--keep", type=click.IntRange(0), default=3, show_default=True, help="Keep the images of this many promotions."

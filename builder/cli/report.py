@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -11,10 +12,14 @@ import click
 from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_error, print_note, print_result
+from builder.cli.output.summary import summary
 from builder.cli.verbosity import is_quiet
 from builder.errors import BuildError, VerifyError, counted
+from builder.folders import pace_file
+from builder.image.render import RenderedImage
 from builder.lock.preflight import preflight, preflight_error
 from builder.oci.reference import ImageRef
+from builder.pace import keep_pace, read_pace
 from builder.publication import Publication
 from builder.request import Project, Request, read_project
 
@@ -25,6 +30,24 @@ def read_noted_project(request: Request) -> Project:
     for note in project.notes if not is_quiet() else ():
         print_note(f"builder: {note}")
     return project
+
+
+def expected_seconds(rendered: Sequence[RenderedImage]) -> dict[str, float]:
+    """How long each cell took when it was made last on this machine; 0 if that is unknown."""
+    pace = read_pace(pace_file())
+    return {image.plan.cell.name: pace.get(_pace_name(image), 0.0) for image in rendered}
+
+
+def report_made(done: Publication, *, pushed: bool) -> None:
+    """Note how long the cells took, and print the summary of what was made."""
+    made = [result for result in done.results if result.built and not result.error]
+    keep_pace(pace_file(), {_pace_name(result.rendered): result.seconds for result in made})
+    if not is_quiet() and (ending := summary(done.results, pushed=pushed)):
+        print_note(ending)
+
+
+def _pace_name(image: RenderedImage) -> str:
+    return f"{image.plan.repository}:{image.plan.cell.name}"
 
 
 def check_project(request: Request) -> None:

@@ -22,7 +22,7 @@ def verbosity(command: _Command) -> _Command:
         click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet,
                      help="Show only the result and errors."),
         click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbose,
-                     help="Show every command that builder runs."),
+                     help="Show more, and every command that builder runs."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -201,7 +201,7 @@ class _Step:
                 self.printed[event.is_stdout].append(event.data)
             elif isinstance(event, Vertex):
                 self.errors += [event.error] if event.error else []
-            else:
+            elif isinstance(event, str):
                 self.messages.append(event)
 
     def result(self, returncode: int) -> ContainerExit:

@@ -31,11 +31,19 @@ class _LogEntry(Document):
     data: Base64Bytes | None = None
 
 
+class _TransferStatus(Document):
+    id: str = ""
+    vertex: str = ""
+    current: int = 0
+    total: int = 0
+
+
 class _SolveStatus(Document):
     """The fields of BuildKit's SolveStatus (client/graph.go there) that builder reads."""
 
     vertexes: tuple[_VertexStatus, ...] | None = None
     logs: tuple[_LogEntry, ...] | None = None
+    statuses: tuple[_TransferStatus, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,16 @@ class Vertex:
     has_begun: bool
     is_cached: bool
     error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """How much of something a build step has read or written, in bytes; the total is 0 if BuildKit does not know it."""
+
+    vertex: str
+    id: str
+    current: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +82,7 @@ class ProgressReader:
 
     _object: list[str] = field(default_factory=list)
 
-    def read(self, line: str) -> Iterator[Vertex | StepOutput | str]:
+    def read(self, line: str) -> Iterator[Vertex | StepOutput | Transfer | str]:
         """Take one line; yield the events in it, or the line itself if it is not a JSON object.
 
         Raises EngineError if a JSON object has fields of other types than a SolveStatus.
@@ -89,6 +107,8 @@ class ProgressReader:
             )
         for entry in status.logs or ():
             yield StepOutput(vertex=entry.vertex, data=entry.data or b"", is_stdout=entry.stream == _STDOUT)
+        for each in status.statuses or ():
+            yield Transfer(vertex=each.vertex, id=each.id, current=each.current, total=each.total)
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO, Final
 
 from builder.engine.buildx import WITHOUT_CACHE
-from builder.engine.progress import ProgressReader, StepOutput, Vertex
+from builder.engine.progress import ProgressReader, StepOutput, Transfer, Vertex
 from builder.errors import counted
 from builder.redaction import redact
 
@@ -19,6 +19,8 @@ _FAILED: Final = "builder: failed: "
 # Warnings of uv that say nothing about a failure.
 _NOISE: Final = re.compile(r"^warning: .*(\bexperimental\b|preview-features|does not contain any dependencies)")
 _BUILD_SYSTEMS: Final = "cache the build systems"
+
+_MEGABYTE: Final = 1_000_000
 
 # BuildKit repeats the whole script of a RUN before its exit code.
 _SCRIPT: Final = re.compile(r'^process ".*" did not complete successfully: ', re.DOTALL)
@@ -38,6 +40,9 @@ class BuildLog:
     failed: list[tuple[str, str]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)  # of buildx itself
     titles: dict[str, str] = field(default_factory=dict)
+    transfers: dict[str, dict[str, tuple[int, int]]] = field(
+        default_factory=dict
+    )  # bytes done and all, by vertex and id
     progress: ProgressReader = field(default_factory=ProgressReader)
 
     def read(self, line: str) -> None:
@@ -47,6 +52,8 @@ class BuildLog:
                 self._read_vertex(event)
             elif isinstance(event, StepOutput):
                 self._read_output(event.vertex, event.data)
+            elif isinstance(event, Transfer):
+                self._read_transfer(event)
             else:
                 self.messages.append(event)
                 self._write(event)
@@ -55,7 +62,16 @@ class BuildLog:
 
     def _forget(self) -> None:
         """Begin anew, as the build does: what failed before is not its result."""
-        for state in (self.names, self.begun, self.partial_lines, self.tails, self.failed, self.messages, self.titles):
+        for state in (
+            self.names,
+            self.begun,
+            self.partial_lines,
+            self.tails,
+            self.failed,
+            self.messages,
+            self.titles,
+            self.transfers,
+        ):
             state.clear()
 
     def _read_vertex(self, vertex: Vertex) -> None:
@@ -70,6 +86,15 @@ class BuildLog:
             error = _SCRIPT.sub("", vertex.error)
             self.failed.append((vertex.digest, error))
             self._write(f"=== {vertex.name}: {error}")
+
+    def _read_transfer(self, event: Transfer) -> None:
+        """Tell how many bytes of a step are done, from a megabyte on: `write the layers 96 MB`."""
+        self.transfers.setdefault(event.vertex, {})[event.id] = (event.current, event.total)
+        found = self.transfers[event.vertex].values()
+        done, total = (sum(sizes) for sizes in zip(*found, strict=True))
+        step = _step_name(self.names.get(event.vertex, ""), self.packages)
+        if step and max(done, total) >= _MEGABYTE:
+            self.on_step(f"{step} {done / 1e6:.0f}{f'/{total / 1e6:.0f}' if total >= done else ''} MB")
 
     def _read_output(self, digest: str, data: bytes) -> None:
         # A program without output buffering sends lines in pieces.

@@ -26,9 +26,11 @@ from builder.layer.store import StoredLayer
 from builder.layer.uv import write_uv
 from builder.oci.reference import Digest
 from builder.stopwatch import Stopwatch
+from builder.tally import Tally
 from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
+_COMPRESSING: Final = "compress the layers"
 _LINKING: Final = {"ca", "user", "source", "build-systems", "cached"}  # kinds that may need the system packages
 _BASE_BUNDLE: Final = "ca-certificates.crt"
 
@@ -112,7 +114,7 @@ class LayerFactory:
                 work.on_step("fetch uv")
                 with work.watch.measure("fetch uv"):
                     write_uv(work.uv, work.blobs, _tar(output, uv[0]))
-            work.on_step("compress the layers")
+            work.on_step(_COMPRESSING)
             with work.watch.measure("compress"):
                 return {layer.key: layer for layer in self._pack(work, layers, output)}
 
@@ -131,6 +133,9 @@ class LayerFactory:
         # uv contains public certificates, and is copied from an image that was made without the secrets.
         without_search = replace(inspector, marks={})
 
+        sizes = {layer: _tar(output, layer).stat().st_size for layer in layers}
+        tally = Tally(title=_COMPRESSING, parts=len(layers), size=sum(sizes.values()))
+
         def packed(layer: Layer) -> StoredLayer:
             with _tar(output, layer).open("rb") as tar:
                 inspects = without_search if layer.kind == "uv" else inspector
@@ -141,6 +146,7 @@ class LayerFactory:
                 tree = stored.trees.get(wheel_id(package.filename)) if package.is_wheel else None
                 if tree and "sha256" in package.source.get("hashes", {}):
                     work.blobs.store.add_tree(package.source["hashes"]["sha256"], tree)
+            work.on_step(tally.add(sizes[layer]))
             return stored
 
         with ThreadPoolExecutor(_LANES) as pool:

@@ -71,7 +71,6 @@ def verify(
     *,
     checkout: Checkout,
     inputs: BuildInputs,
-    on_check: Callable[[str], None] = lambda _: None,
 ) -> VerifiedImage:
     """Run every check on a built image; raise FailedVerification if one fails."""
     image = str(built.rendered.immutable_tag)
@@ -81,7 +80,7 @@ def verify(
         foreign = (f"the engine has {found} under the tag, not the image that was assembled",)
         facts = replace(facts, vouched=replace(facts.vouched, faults=foreign))
     subject = Subject(engine=engine, facts=facts, inputs=inputs, content=content_of(built))
-    checks = run_checks(subject, on_check=on_check)
+    checks = run_checks(subject)
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)

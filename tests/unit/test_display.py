@@ -20,7 +20,7 @@ EVENTS = [
 
 def shown(capsys: pytest.CaptureFixture[str], *, progress: ProgressMode, quiet: bool = False) -> str:
     """The output on stderr after the events; stdout must stay empty."""
-    with Display(["3.12-slim", "3.12-alpine"], progress=progress, quiet=quiet) as display:
+    with Display({"3.12-slim": 0.0, "3.12-alpine": 0.0}, progress=progress, quiet=quiet) as display:
         for event in EVENTS:
             display.show(event)
     out, err = capsys.readouterr()
@@ -59,3 +59,42 @@ def test_nobody_watches_in_ci(monkeypatch: pytest.MonkeyPatch, variable: str, va
     assert is_interactive(console)
     monkeypatch.setenv(variable, value)
     assert not is_interactive(console)
+
+
+def test_counts_are_one_step_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Broken: a CI log has a line for each megabyte, or not one for each step."""
+    texts = ["write the layers", "write the layers 12 MB", "write the layers 96 MB", "compress the layers"]
+    texts += ["compress the layers 1/31, 2/189 MB", "compress the layers 31/31, 189/189 MB", "installed 2 packages"]
+    texts += ["fetch base and uv 1/45 MB", "installed 3 packages"]
+    with Display({"a": 0.0}, progress="plain", quiet=False) as display:
+        for text in texts:
+            display.show(ProgressEvent(cell="a", stage="build", text=text))
+    said = [line.split("build   ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "write the layers", "compress the layers", "installed 2 packages", "fetch base and uv 1/45 MB",
+        "installed 3 packages",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_a_line_for_each_cell_at_any_width(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Broken: a long step breaks a cell's line in two, so that all lines below jump."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    display = Display({"3.12-bookworm-slim": 65.0, "3.12-alpine": 0.0}, progress="tty", quiet=False)
+    for cell in ("3.12-bookworm-slim", "3.12-alpine"):
+        display.show(ProgressEvent(cell=cell, stage="build", text="compress the layers 31/31, 189/189 MB " * 5))
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(display._table())
+    lines = capture.get().splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= width for line in lines)
+    if width >= 80:
+        assert lines[0].rstrip().endswith("0 of ~65 s")
+        assert lines[1].rstrip().endswith(" 0 s")
+
+
+def test_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a terminal that cannot move its cursor gets a table on top of a table."""
+    monkeypatch.setenv("TERM", "dumb")
+    assert not is_interactive(Console(force_terminal=True))

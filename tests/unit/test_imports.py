@@ -12,9 +12,10 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tree"),
+    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tally", "tree"),
     ("disk",),
     ("parse", "process", "http", "login"),
+    ("pace",),
     ("oci",),
     ("rootfs",),
     ("matrix",),
