@@ -21,6 +21,10 @@ VARIABLES: Final = {
     "UV_LINK_MODE": LINK_MODES[0],
     "VIRTUAL_ENV": VENV,
 }
+# Where Debian and Alpine have the certificates that programs trust, and the variables of an image with a company's CA:
+# uv and Python, pip, requests. git and curl read the bundle without being told.
+CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
+CA_VARIABLES: Final = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 # Variables that would make Python or uv use other files than those of the image, or do work that is done.
 FOREIGN_VARIABLES: Final = (
     "LD_PRELOAD",

@@ -179,13 +179,16 @@ class ProcessGroup:
             for process in self._running:
                 _signal_group(process, signal.SIGTERM)
 
-    def stream(self, argv: Sequence[str], *, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
+    def stream(
+        self, argv: Sequence[str], *, env: Mapping[str, str], on_line: Callable[[str], None], keep: Sequence[int] = ()
+    ) -> int:
         """Run a command, pass each line of its stderr to `on_line`, and return its exit code.
 
+        `keep` are file descriptors that it inherits.
         Raises CommandError if it cannot be started, and InterruptedRun if `stop` ended it.
         """
         log.debug("$ %s", quoted(argv))
-        with self._started(argv, env) as process:
+        with self._started(argv, env, keep) as process:
             for line in process.stderr or ():
                 on_line(line.rstrip("\n"))
             returncode = process.wait()
@@ -193,7 +196,9 @@ class ProcessGroup:
         return returncode
 
     @contextlib.contextmanager
-    def _started(self, argv: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    def _started(
+        self, argv: Sequence[str], env: Mapping[str, str], keep: Sequence[int]
+    ) -> Iterator[subprocess.Popen[str]]:
         with self._lock:
             self.raise_if_stopped()
             try:
@@ -201,6 +206,7 @@ class ProcessGroup:
                 process = subprocess.Popen(
                     tuple(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE, encoding="utf-8", errors="replace", start_new_session=True,
+                    pass_fds=tuple(keep),
                 )  # fmt: skip
             except OSError as error:
                 raise CommandError(f"cannot start {argv[0]}: {error.strerror}") from error

@@ -23,9 +23,12 @@ from builder.layer.find import LayerRepositories
 from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
 from builder.lock.freshness import check_locked, outdated_reason
 from builder.lock.model import Lock
-from builder.lock.project import project_name
+from builder.lock.project import project_name, uv_settings_of
 from builder.lock.python import choose_python
-from builder.lock.read import read_lock
+from builder.lock.read import lock_kind, read_lock
+from builder.lock.script import script_of
+from builder.lock.text import entries
+from builder.login import hand_over_logins
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Cell, Matrix, Platform, branch_slug
 from builder.matrix.schema import Install, Names
@@ -155,8 +158,18 @@ def _member_notes(lock: Lock) -> tuple[str, ...]:
 
 def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
     install = request.choose(matrix.install if matrix else Install())
+    _hand_over_logins(path, matrix)
     lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     return replace(lock, allows_source=install.allow_source)
+
+
+def _hand_over_logins(path: Path, matrix: Matrix | None) -> None:
+    """Make the logins of the lock's indexes, and those that the matrix declares, known to all that fetches packages."""
+    is_script = lock_kind(path) == "script"
+    if is_script and not script_of(path).is_file():
+        return  # what reads the lock reports it
+    source, settings = uv_settings_of(path, is_script=is_script)
+    hand_over_logins(entries(source, settings, "index", dict), matrix.credentials if matrix else ())
 
 
 def read_journal_tag(repository: str | None, matrix: Path | None, branch: str | None) -> tuple[ImageRef, Registries]:

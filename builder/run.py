@@ -227,6 +227,7 @@ def _inputs(result: CellResult, built: Built, context: RunContext) -> BuildInput
         secrets=context.settings.secrets,
         proxy_logins=context.settings.proxy_logins,
         packages=result.rendered.plan.selection.packages,
+        public=result.rendered.plan.ca,
         artifacts=context.layered.factory.artifacts,
         log=log.read_text(encoding="utf-8") if built.made and log.exists() else "",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Final
 from builder.contract import CA_SECRET, NETRC_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import UsageError
+from builder.login import read_netrc
 from builder.oci.credentials import configured_proxies
-from builder.redaction import Login, keep_secret, redact, url_logins
+from builder.redaction import Login, redact, url_logins
 
 # Docker's predefined build arguments: RUN gets them, but the image and its history do not contain them.
 PROXY_ARGS: Final = tuple(
@@ -49,15 +49,15 @@ def read_build_secrets() -> dict[str, Path]:
                 raise UsageError(f"{variable} names {path}, which cannot be read", hint=f"correct or unset {variable}")
             secrets[name] = path
     if NETRC_SECRET in secrets:
-        _check_netrc(secrets[NETRC_SECRET])
+        read_netrc(secrets[NETRC_SECRET])
     return secrets
 
 
 def credential_hosts() -> frozenset[str]:
     """The hosts that the netrc file of NETRC has a credential for; none if it is not set, or cannot be read."""
     try:
-        return frozenset(netrc.netrc(os.environ["NETRC"]).hosts) if os.environ.get("NETRC") else frozenset()
-    except (OSError, ValueError, netrc.NetrcParseError):
+        return frozenset(read_netrc(Path(os.environ["NETRC"]))) if os.environ.get("NETRC") else frozenset()
+    except UsageError:
         return frozenset()  # a build reports it
 
 
@@ -72,13 +72,3 @@ def check_provenance(provenance: Provenance | None) -> None:
                 f"{name} has a password, which --provenance=max would publish",
                 hint="use --provenance=min, which omits build arguments",
             )
-
-
-def _check_netrc(path: Path) -> None:
-    try:
-        for user, _, password in netrc.netrc(str(path)).hosts.values():
-            keep_secret(password or "", user=user)
-    except netrc.NetrcParseError as error:  # its text may contain a password
-        raise UsageError(f"NETRC names {path}, which is not a netrc file: see line {error.lineno}") from None
-    except ValueError as error:
-        raise UsageError(f"NETRC names {path}, which is not UTF-8 text") from error

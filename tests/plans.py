@@ -27,7 +27,7 @@ def plans_of(
     platform: str = "linux/amd64",
 ) -> Iterator[ImagePlan]:
     """Yield the plan of each cell of the matrix, in its order."""
-    parsed = parse_matrix(matrix, source="matrix.toml").on(Platform.from_str(platform))
+    parsed = parse_matrix(matrix, source="matrix.toml", folder=folder).on(Platform.from_str(platform))
     lock = locks.read(folder, *packages, install=parsed.install, dependency_groups=["dev"])
     digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in input_images(parsed)}
     for cell in parsed.cells:

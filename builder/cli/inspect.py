@@ -57,10 +57,12 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
             raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
     quiet = is_quiet()
     checkout = read_checkout(matrix, lock)
-    inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins())
+    own = read_matrix_or_none(matrix)
+    public_ca = own.ca if own else b""
+    inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins(), public=public_ca)
     store = LayerStore(folder=layer_folder())
     subject = subject_of(image, DockerEngine(), checkout=checkout, inputs=inputs, store=store)
-    moved = lock_changes(subject.facts, read_matrix_or_none(matrix))
+    moved = lock_changes(subject.facts, own)
     if moved:
         print_note(f"builder: the lock is not the one of this image: {listed(moved, most=4)}")
     checks = run_checks(subject, only=only, on_check=lambda name: None if quiet else print_note(f"… {name}"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.contract import KEY_LENGTH
 from builder.image.render import RenderedImage, template_digest
 from builder.parse import MalformedError, parse_value
 
@@ -40,6 +42,7 @@ class ImageInputs:
                 "platform": str(plan.cell.platform),
                 "system packages": " ".join(plan.cell.packages),
                 "build packages": " ".join(plan.toolchain),
+                "ca": hashlib.sha256(plan.ca).hexdigest()[:KEY_LENGTH] if plan.ca else "",
                 "link-mode": plan.link_mode,
                 "refresh": plan.refresh_period,
                 "build requirements": "; ".join(

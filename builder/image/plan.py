@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from builder.contract import CELL_LABEL, LABELS, VARIABLES
+from builder.contract import CA_BUNDLE, CA_VARIABLES, CELL_LABEL, LABELS, VARIABLES
 from builder.lock.model import Selection
 from builder.matrix.model import Cell, Matrix
 from builder.oci.reference import Digest, ImageRef
@@ -19,7 +19,7 @@ class ImagePlan:
     `repository` has neither tag nor digest; `base` and `uv` have both. `branch` is the slug of the branch that the
     moving tags belong to, empty for the project's own. `refresh_period` names the day, week or month for which the
     system packages are installed (2026-11-20, 2026-W47 or 2026-11); it is empty if they are never refreshed, or if
-    there are none.
+    there are none. `ca` are certificates in PEM that the image trusts besides those of its base.
     """
 
     cell: Cell
@@ -31,6 +31,7 @@ class ImagePlan:
     moving_tags: tuple[str, ...]
     branch: str
     refresh_period: str
+    ca: bytes = b""
 
     @property
     def toolchain(self) -> tuple[str, ...]:
@@ -41,7 +42,8 @@ class ImagePlan:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
-        return {**VARIABLES, "UV_LINK_MODE": self.link_mode}
+        trust = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) if self.ca else {}
+        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -70,6 +72,7 @@ def plan_image(
         refresh_period=_refresh_period(matrix.refresh, today) if cell.packages else "",
         moving_tags=matrix.moving_tags(cell),
         branch=matrix.branch,
+        ca=matrix.ca,
     )
 
 

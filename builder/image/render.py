@@ -21,6 +21,7 @@ import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from builder.contract import (
+    CA_BUNDLE,
     CA_SECRET,
     CACHE,
     KEY_LENGTH,
@@ -38,6 +39,13 @@ from builder.lock.model import BuildSystem, SelectedPackage, Selection
 from builder.oci.reference import ImageRef
 
 RECIPE_NAME: Final = "make_layers.py"  # in each layer's key, and in each image's
+# Answers git's question for a login (gitcredentials(7)) from the netrc file, in one line without quotes of the shell.
+_GIT_CREDENTIAL: Final = (
+    "import netrc, os, sys; "
+    "asked = dict(line.strip().partition('=')[::2] for line in sys.stdin); "
+    "found = netrc.netrc(os.environ['NETRC']).authenticators(asked['host'].partition(':')[0]); "
+    "found and print('username=' + found[0], 'password=' + found[2], sep=chr(10))"
+).replace("'", r"'\''")
 SYSTEM_PYTHON_NAME: Final = "system_python.py"
 
 
@@ -98,7 +106,7 @@ def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     files |= {"pylock.toml": pylock(plan.selection.packages), SYSTEM_PYTHON_NAME: template_bytes(SYSTEM_PYTHON_NAME)}
-    files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection))
+    files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection)) | ca_files(plan.ca)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
 
@@ -140,6 +148,11 @@ def build_system_files(selection: Selection) -> dict[str, bytes]:
     return files
 
 
+def ca_files(ca: bytes) -> dict[str, bytes]:
+    """The certificates that an image is to trust; none if it has no company's CA."""
+    return {"ca.pem": ca} if ca else {}
+
+
 def uv_settings_files(settings: Mapping[str, Any]) -> dict[str, bytes]:
     """The `uv.toml` that names indexes and says how to build; none without settings."""
     return {"uv.toml": tomli_w.dumps(settings).encode()} if settings else {}
@@ -179,8 +192,10 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             has_uv_settings=bool(settings_of(plan.selection)),
             ca=f"{SECRETS}/{CA_SECRET}",
             ca_secret=CA_SECRET,
+            ca_bundle=CA_BUNDLE,
             netrc=f"{SECRETS}/{NETRC_SECRET}",
             netrc_secret=NETRC_SECRET,
+            git_credential=_GIT_CREDENTIAL,
             sources=[package.name for package in packages if package.artifact != "wheel"],
             has_pip=any(package.name == "pip" for package in packages),
             **values,

@@ -29,7 +29,7 @@ from builder.stopwatch import Stopwatch
 from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
-_LINKING: Final = {"source", "build-systems"}  # kinds that may need the system packages
+_LINKING: Final = {"source", "build-systems", "ca"}  # kinds that may need the system packages
 _BASE_BUNDLE: Final = "ca-certificates.crt"
 
 
@@ -118,10 +118,11 @@ class LayerFactory:
 
     def _pack(self, work: LayerWork, layers: Sequence[Layer], output: Path) -> list[StoredLayer]:
         bundle = output / _BASE_BUNDLE
+        public = [bundle.read_bytes()] if bundle.exists() else []
         inspector = LayerInspector(
             cell=work.plan.rendered.plan.cell.name,
             marks=secret_marks(
-                self.settings.secrets, [bundle.read_bytes()] if bundle.exists() else [], self.settings.proxy_logins
+                self.settings.secrets, [*public, work.plan.rendered.plan.ca], self.settings.proxy_logins
             ),
             artifacts=self.artifacts,
             raise_if_stopped=self.raise_if_stopped,
@@ -165,6 +166,7 @@ class LayerFactory:
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
             packages=_packages(rendered.plan, {layer.kind for layer in layers}),
+            installs_ca=any(layer.kind == "ca" for layer in layers),
             sources=[package.name for layer in layers if layer.kind == "source" for package in layer.packages],
         )
         log = new_log(self.settings.log_of(rendered))

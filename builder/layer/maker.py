@@ -41,6 +41,7 @@ class MakeRequest:
     uv_platform: str
     packages: Sequence[str] = ()
     sources: Sequence[str] = ()
+    installs_ca: bool = False
 
 
 class Maker(Protocol):

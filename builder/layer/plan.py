@@ -27,6 +27,7 @@ from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
 from builder.layer.step import (
     Step,
     build_systems_step,
+    ca_step,
     environment_step,
     source_step,
     stdlib_step,
@@ -36,7 +37,7 @@ from builder.layer.step import (
 )
 from builder.lock.model import SelectedPackage
 
-Kind = Literal["system", "uv", "stdlib", "environment", "build-systems", "source", "wheels"]
+Kind = Literal["system", "ca", "uv", "stdlib", "environment", "build-systems", "source", "wheels"]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -109,6 +110,8 @@ def plan_layers(
 def _foundation(keys: _Keys) -> Iterator[Layer]:
     if keys.plan.cell.packages:
         yield Layer(kind="system", key=keys.system)
+    if keys.plan.ca:
+        yield Layer(kind="ca", key=keys.ca)
     yield Layer(kind="uv", key=keys.uv)
     yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
@@ -178,6 +181,10 @@ class _Keys:
         return self._of_base(system_step(self.plan))
 
     @cached_property
+    def ca(self) -> str:
+        return self._of_base(ca_step(self.plan), self._below)
+
+    @cached_property
     def stdlib(self) -> str:
         return self._of_base(stdlib_step(self.plan))
 
@@ -234,6 +241,7 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
     image = plan.rendered.plan
     single: Mapping[Kind, Callable[[ImagePlan], Step]] = {
         "system": system_step,
+        "ca": ca_step,
         "stdlib": stdlib_step,
         "environment": environment_step,
         "build-systems": build_systems_step,

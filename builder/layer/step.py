@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from builder.errors import counted
 from builder.image.plan import ImagePlan
-from builder.image.render import build_system_files, pylock, render_template, uv_settings_files
+from builder.image.render import build_system_files, ca_files, pylock, render_template, uv_settings_files
 from builder.image.uv_settings import lasting
 from builder.lock.build_system import narrowed
 from builder.lock.model import SelectedPackage
@@ -45,6 +45,12 @@ def toolchain_step(plan: ImagePlan) -> Step:
     """Install what builds from source need; no layer has it."""
     script = _system_packages(plan, plan.toolchain)
     return Step(title=f"install {counted(len(plan.toolchain), 'package')} to build with", script=script)
+
+
+def ca_step(plan: ImagePlan) -> Step:
+    """Make the image trust a company's CA."""
+    script = _STRICT + render_template("steps/ca.sh.j2", plan)
+    return Step(title="install the CA certificates", script=script, files=ca_files(plan.ca))
 
 
 def stdlib_step(plan: ImagePlan) -> Step:

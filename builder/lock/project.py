@@ -15,18 +15,23 @@ from builder.lock.text import entry, table_of
 
 
 def uv_settings(lock: Lock) -> tuple[Path, Mapping[str, Any]]:
-    """The project's uv settings and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`.
+    """See `uv_settings_of`."""
+    return uv_settings_of(lock.path, is_script=lock.kind == "script")
+
+
+def uv_settings_of(lock: Path, *, is_script: bool) -> tuple[Path, Mapping[str, Any]]:
+    """The uv settings of a lock's project, and their file: like uv, read `uv.toml` if it exists, else `[tool.uv]`.
 
     A script has its own, in its metadata.
     """
-    if lock.kind == "script":
-        script = script_of(lock.path)
+    if is_script:
+        script = script_of(lock)
         in_script: Mapping[str, Any] = entry(script, script_metadata(script), "tool", dict, {})
         return script, entry(script, in_script, "uv", dict, {})
-    own = lock.project / "uv.toml"
+    own = lock.parent / "uv.toml"
     if own.is_file():
         return own, table_of(own)
-    pyproject = lock.project / "pyproject.toml"
+    pyproject = lock.parent / "pyproject.toml"
     tool: Mapping[str, Any] = entry(pyproject, table_of(pyproject), "tool", dict, {})
     return pyproject, entry(pyproject, tool, "uv", dict, {})
 

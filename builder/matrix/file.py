@@ -15,7 +15,9 @@ from builder.matrix.faults import LIST_OF_BASES, axis_faults, cell_faults, matri
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
-from builder.parse import MalformedError, load_toml, read_text
+from builder.parse import MalformedError, load_toml, read_bytes, read_text
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 PROJECT_FILE: Final = "pyproject.toml"  # may contain the matrix, as its table [tool.builder]
 TABLE: Final = "[tool.builder]"
@@ -50,11 +52,11 @@ def read_matrix(path: Path) -> Matrix:
             hint="name the matrix with -f; without -f and matrix.toml, builder uses its built-in matrix",
         ) from error
     if path.name != PROJECT_FILE:
-        return parse_matrix(text, source=str(path))
+        return parse_matrix(text, source=str(path), folder=path.parent)
     table = _embedded(_load(text, str(path)))
     if table is None:
         raise MatrixError(f"{path} has no table {TABLE}", hint="write the matrix there, or name another file with -f")
-    return _parse_table(table, f"{path} {TABLE}")
+    return _parse_table(table, f"{path} {TABLE}", path.parent)
 
 
 def has_matrix(path: Path) -> bool:
@@ -72,9 +74,12 @@ def _embedded(table: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def parse_matrix(text: str, *, source: str) -> Matrix:
-    """Parse the text of a matrix file; raise a MatrixError that lists all its faults."""
-    return _parse_table(_load(text, source), source)
+def parse_matrix(text: str, *, source: str, folder: Path = Path()) -> Matrix:
+    """Parse the text of a matrix file; raise a MatrixError that lists all its faults.
+
+    Other files that it names are relative to the folder.
+    """
+    return _parse_table(_load(text, source), source, folder)
 
 
 def _load(text: str, source: str) -> Mapping[str, Any]:
@@ -87,7 +92,7 @@ def _load(text: str, source: str) -> Mapping[str, Any]:
         raise MatrixError(f"{source} is not TOML: {error}") from error
 
 
-def _parse_table(table: Mapping[str, Any], source: str) -> Matrix:
+def _parse_table(table: Mapping[str, Any], source: str, folder: Path) -> Matrix:
     try:
         # In strict mode, a tuple field accepts a JSON array but not a Python list.
         file = MatrixFile.model_validate_json(json.dumps(table, default=str))
@@ -97,10 +102,24 @@ def _parse_table(table: Mapping[str, Any], source: str) -> Matrix:
     faults = [*axis_faults(table), *cell_faults(file)]
     if faults:
         raise matrix_error(source, faults)
-    return _matrix(file, source)
+    return _matrix(file, source, _certificates(source, folder / file.ca) if file.ca else b"")
 
 
-def _matrix(file: MatrixFile, source: str) -> Matrix:
+def _certificates(source: str, path: Path) -> bytes:
+    """The certificates in a PEM file, which will be in images for all to read."""
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise matrix_error(source, [f"ca: cannot read {path}: {error.strerror}"]) from error
+    if b"PRIVATE KEY" in content:
+        raise matrix_error(source, [f"ca: {path} has a private key; images get certificates only"])
+    found = _CERTIFICATE.findall(content)
+    if not found:
+        raise matrix_error(source, [f"ca: {path} has no certificate in PEM"])
+    return b"".join(each.replace(b"\r\n", b"\n") + b"\n" for each in found)
+
+
+def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
     named = file.platforms or ((file.platform,) if file.platform else ())
     platforms = tuple(map(Platform.from_str, named)) or (Platform.of_this_machine(),)
     cells = []
@@ -134,4 +153,6 @@ def _matrix(file: MatrixFile, source: str) -> Matrix:
         insecure=file.insecure,
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
+        ca=ca,
+        credentials=tuple((host, each.username, each.password) for host, each in sorted(file.credentials.items())),
     )

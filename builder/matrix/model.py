@@ -101,6 +101,8 @@ class Matrix:
     insecure: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
+    credentials: tuple[tuple[str, str, str], ...] = ()  # host, user name, name of the variable with the password
+    ca: bytes = b""  # certificates that the images trust, in PEM
     branch: str = ""
 
     def only(self, selectors: Iterable[str]) -> Matrix:

@@ -18,6 +18,8 @@ SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
+_HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 
 
@@ -28,6 +30,12 @@ def _matching(pattern: str, description: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _variable(text: str) -> str:
+    if not re.fullmatch(_VARIABLE, text):  # which may be a password: it is not repeated
+        raise ValueError("this is no name of an environment variable; write the name of the one that has the password")
+    return text
 
 
 def _reference(text: str) -> str:
@@ -88,6 +96,12 @@ PackageName = Annotated[
     _matching(_PACKAGE, 'a system package; write only its name, such as "git" or "git=1:2.39.5-0"'),
     Field(json_schema_extra=_pattern(_PACKAGE)),
 ]
+Host = Annotated[
+    str,
+    _matching(_HOST, 'a host; write only its name, such as "gitlab.example.com"'),
+    Field(json_schema_extra=_pattern(_HOST)),
+]
+VariableName = Annotated[str, AfterValidator(_variable), Field(json_schema_extra=_pattern(_VARIABLE))]
 Names = tuple[str, ...] | Literal["all"]
 PlatformName = Literal["linux/amd64", "linux/arm64"]
 
@@ -161,6 +175,15 @@ class Base(_Table):
         return self.libc or libc_of(self.image, self.family)
 
 
+class Credential(_Table):
+    """What logs in to a host: package indexes and git over HTTPS."""
+
+    username: str = Field(
+        "__token__", pattern=r"^[^\s\"'#\\]+$", description='The user name, such as "gitlab-ci-token"'
+    )
+    password: VariableName = Field(description="The name of the environment variable that has the password or token")
+
+
 class MatrixFile(_Table):
     """A matrix of Python versions and base layers; `builder` makes an image for each combination."""
 
@@ -205,6 +228,13 @@ class MatrixFile(_Table):
     )
     install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - mypy does not know the alias as a keyword
     bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
+    ca: str | None = Field(
+        None, description="File with CA certificates (PEM), relative to this file, that the images trust"
+    )
+    credentials: dict[Host, Credential] = Field(
+        default_factory=dict,
+        description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',
+    )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default_factory=dict,
         description='Mirrors to use in place of registries: {"docker.io" = "mirror.example.com"}',

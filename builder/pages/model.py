@@ -37,7 +37,7 @@ class PublishedPage:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What takes the space: the base, foundation layers, packages, and layers whose packages have no known size."""
+        """What takes the space: the base, foundation layers, packages, and layers of packages of unknown size."""
         packages = {package.name: package for package in self.contents.packages if package.size}
         base = sum(layer.size for layer in self.contents.layers if layer.kind == "base")
         parts = [Part(name="base image", kind="base", size=base)]

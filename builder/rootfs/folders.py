@@ -24,7 +24,7 @@ from builder.oci.reference import Digest
 from builder.parse import Document, MalformedError, parse_document
 from builder.process import ProcessGroup, run
 from builder.rootfs.confine import Confinement
-from builder.rootfs.task import Task
+from builder.rootfs.task import Program, Task
 
 _FORMAT: Final = "1"  # of what is kept; another one is unpacked anew
 _DAYS: Final = 30  # that an unpacked image stays after its last use
@@ -110,8 +110,8 @@ class RootFolders:
         Each line that the program prints goes to `on_line`. Raises RegistryError for a layer that cannot be unpacked,
         ProgramError if the program cannot be started, BuildError if the disk is full, and InterruptedRun.
         """
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            task = replace(task, report=str(Path(folder, "report")))
+        with tempfile.TemporaryDirectory(dir=scratch) as folder, _open_secrets(task.program) as (program, keep):
+            task = replace(task, report=str(Path(folder, "report")), program=program)
             path = Path(folder, "task")
             path.write_text(json.dumps(task.to_table()), encoding="utf-8")
             last = [""]
@@ -120,7 +120,7 @@ class RootFolders:
                 last[0] = line
                 on_line(line)
 
-            code = self.processes.stream(self.confinement.argv(path), env=os.environ, on_line=read)
+            code = self.processes.stream(self.confinement.argv(path), env=os.environ, on_line=read, keep=keep)
             try:
                 answer = parse_document(_Answer, Path(task.report).read_bytes())
             except (OSError, MalformedError):
@@ -176,6 +176,19 @@ class RootFolders:
             hint = "name another folder with BUILDER_CACHE_DIR"
             raise EngineError(f"cannot write to {path}: {error.strerror}", hint=hint) from error
         return path
+
+
+@contextlib.contextmanager
+def _open_secrets(program: Program | None) -> Iterator[tuple[Program | None, list[int]]]:
+    """Yield the program with its secrets as open files, and their descriptors.
+
+    A secret may be in this process's memory, which a process in another user namespace may not open by its path.
+    """
+    with contextlib.ExitStack() as opened:
+        sources = program.secrets if program else {}
+        files = {path: opened.enter_context(Path(source).open("rb")).fileno() for path, source in sources.items()}
+        secrets = {path: f"/proc/self/fd/{number}" for path, number in files.items()}
+        yield (replace(program, secrets=secrets) if program else None), list(files.values())
 
 
 def _lock(descriptor: int, kind: int) -> bool:

@@ -30,12 +30,13 @@ _PIPS_BUNDLE: Final = "pip/_vendor/certifi/cacert.pem"
 class BuildInputs:
     """What an image was built from: secrets, as files by id, logins of proxies, and the packages of the lock, if known.
 
-    `log` is the build log, which is searched for secrets too.
+    `log` is the build log, which is searched for secrets too; `public` are certificates that images are to have.
     """
 
     secrets: Mapping[str, Path]
     proxy_logins: tuple[Login, ...] = ()
     log: str = ""
+    public: bytes = b""
     packages: tuple[SelectedPackage, ...] = ()
     artifacts: Artifacts = field(default_factory=Artifacts)
 
@@ -55,7 +56,7 @@ def search_image(archive: ImageArchive, inputs: BuildInputs, raise_if_stopped: C
     The function is called at each file, so that it can end the search.
     """
     base, layers = archive.split(f"LABEL {LABELS}.")
-    marks = secret_marks(inputs.secrets, _ca_bundles(archive, base), inputs.proxy_logins)
+    marks = secret_marks(inputs.secrets, [*_ca_bundles(archive, base), inputs.public], inputs.proxy_logins)
     if not marks:
         return "the build had only public certificates, which are in certifi or in the base image"
     _search_texts(marks, archive.config_bytes, inputs.log)
@@ -70,7 +71,7 @@ def search_image(archive: ImageArchive, inputs: BuildInputs, raise_if_stopped: C
 
 def search_assembled(image: AssembledImage, inputs: BuildInputs) -> str:
     """Search the config, the history and the log of an image whose layers were searched when they were made."""
-    marks = secret_marks(inputs.secrets, (), inputs.proxy_logins)
+    marks = secret_marks(inputs.secrets, [inputs.public], inputs.proxy_logins)
     _search_texts(marks, image.config_bytes, inputs.log)
     made = len(image.made)
     return (

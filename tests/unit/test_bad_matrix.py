@@ -26,7 +26,7 @@ def message(text: str) -> str:
     [
         (SMALL + "packges = []\n", "bases.slim.packges", "unknown key (perhaps you meant 'packages'?)"),
         ("repositry = 'x'\n" + SMALL, "repositry", "perhaps you meant 'repository'?"),
-        ("zzzzzz = 1\n" + SMALL, "zzzzzz", "unknown key; known keys: aliases, base, bases, cache"),
+        ("zzzzzz = 1\n" + SMALL, "zzzzzz", "unknown key; known keys: aliases, base, bases, ca, cache"),
         (SMALL + "[install]\ngroup = ['dev']\n", "install.group", "perhaps you meant 'groups'?"),
         (SMALL + "[install]\ndefault_groups = false\n", "install.default_groups", "you meant 'default-groups'?"),
         ("exclude = [{ pyhton = '3.12' }]\n" + SMALL, "exclude.0.pyhton", "perhaps you meant 'python'?"),
@@ -39,7 +39,7 @@ def message(text: str) -> str:
         (changed('["3.12"]', '["three"]'), "python.0", "'three' is not a Python version; write \"3.13\""),
         (changed('["3.12"]', '["3.12-slim"]'), "python.0", "'3.12-slim' is not a Python version"),
         (changed('["3.12"]', '["2.7"]'), "python.0", "'2.7' is not a Python version"),
-        (changed('["3.12"]', "[3.12]"), "python.0", 'write "3.12", in quotes'),
+        (changed('["3.12"]', "[3.12]"), "python.0", 'write "3.12", in quotes; 3.12 is a number'),
         (changed('["3.12"]', '"3.12"'), "python", "not '3.12'"),
         (changed('["slim"]', '["slm"]'), "base", "'slm' is not defined (perhaps you meant 'slim'?)"),
         (changed('["slim"]', '["slm"]'), "base", "[bases.slm]"),

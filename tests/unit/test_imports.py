@@ -12,9 +12,9 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "redaction", "stopwatch", "tree"),
+    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tree"),
     ("disk",),
-    ("parse", "process", "http"),
+    ("parse", "process", "http", "login"),
     ("oci",),
     ("rootfs",),
     ("matrix",),

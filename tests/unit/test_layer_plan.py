@@ -166,14 +166,15 @@ def test_foundation_comes_first() -> None:
 
 
 # What an image consists of, and the kinds of layers that a change makes again.
-EVERYTHING: dict[str, Any] = {"cell": debian(packages=("git",)), "build_systems": (SYSTEM,)}
+EVERYTHING: dict[str, Any] = {"cell": debian(packages=("git",)), "build_systems": (SYSTEM,), "ca": b"pem"}
 MIXED = (built("own"), chosen("fast", tag=MANYLINUX), chosen("small"))
-OF_BASE = ("system", "stdlib", "environment", "build-systems", "source")
+OF_BASE = ("system", "ca", "stdlib", "environment", "build-systems", "source")
 CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "base digest": ({"base": debian().image.with_digest(OTHER)}, OF_BASE),
-    "system packages": ({"cell": debian(packages=("git", "make"))}, ("system", "build-systems", "source")),
+    "system packages": ({"cell": debian(packages=("git", "make"))}, ("system", "ca", "build-systems", "source")),
     "build packages": ({"cell": debian(packages=("git",), build_packages=("gcc",))}, ("source",)),
-    "refresh": ({"refresh_period": "2026-W47"}, ("system", "build-systems", "source")),
+    "CA": ({"ca": b"other"}, ("ca",)),
+    "refresh": ({"refresh_period": "2026-W47"}, ("system", "ca", "build-systems", "source")),
     "interpreter": ({"interpreter": "3.12.5"}, ("wheels", "wheels")),
     "uv digest": ({"uv": ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.8").with_digest(OTHER)}, ("uv",)),
     "uv version": (

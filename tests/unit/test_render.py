@@ -113,8 +113,9 @@ CASES = {
         ],
         project=PROJECT,
     ),
-    "with-toolchain": Case(
-        matrix=TOOLCHAIN,
+    "with-toolchain-and-ca": Case(
+        matrix=f'ca = "company.pem"\n{TOOLCHAIN}',
+        files={"company.pem": "our CA\n-----BEGIN CERTIFICATE-----\r\nMIIB\r\n-----END CERTIFICATE-----\r\n"},
         packages=[
             {"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")},
             pure("small", "1.0"),
@@ -130,6 +131,8 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
 
     def make(name: str) -> RenderedImage:
         case = CASES[name]
+        for path, text in case.files.items():
+            (tmp_path / path).write_text(text, encoding="utf-8")
         if case.project:
             (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
         return render(

@@ -1,0 +1,144 @@
+"""Private indexes and git, behind a password and a company's own CA, as in a company's network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import certifi
+import pytest
+
+from tests.integration.conftest import docker
+from tests.integration.private import PrivateServer, open_private_server
+from tests.integration.registries import Registry, an_open_registry
+from tests.integration.shelf import Project
+from tests.integration.test_canaries import Search, canary, encodings
+from tests.integration.test_faults import stand_in
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["an_open_registry"]
+
+PASSWORD, ROTATED = canary("index+/%&<"), canary("rotated&")
+PYPROJECT = """\
+[project]
+name = "private-user"
+version = "1"
+requires-python = ">=3.13"
+
+[tool.uv]
+package = false
+
+[[tool.uv.index]]
+name = "acme"
+url = "{url}/simple"
+default = true
+"""
+MATRIX = """\
+ca = "company.pem"
+
+[credentials."{host}"]
+username = "gitlab-ci-token"
+password = "CI_JOB_TOKEN"
+"""
+# In a job, without any login: what trusts the company's CA.
+JOB = """\
+python -c 'import private_lib, forked'
+uv pip install --quiet --dry-run --index-url {url}/open/simple private-lib==9 2>&1 | grep -v certificate
+python -c 'import urllib.request; urllib.request.urlopen("{url}/open/").read()'
+python -c 'from pip._vendor import requests; requests.get("{url}/open/").raise_for_status()'
+pip download --quiet --no-deps --index-url {url}/open/simple private-lib==9 2>&1 | grep -i 'no matching'
+GIT_TERMINAL_PROMPT=0 git ls-remote {url}/git/forked.git 2>&1 | grep 'could not read Username'
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[PrivateServer]:
+    """The company's server."""
+    (tmp_path / "www" / "open" / "simple").mkdir(parents=True)
+    with open_private_server(tmp_path / "www") as server:
+        yield server
+
+
+@pytest.fixture
+def base_with_git(open_registry: Registry) -> Iterator[str]:
+    """A base image that has git, as companies have them; with {python} in its name.
+
+    Without the perl that git's package asks for, because a stand-in's perl may not fit the one that Debian has.
+    """
+    name = f"{open_registry.host}/company/python"
+    lines = [
+        f"FROM {stand_in('python:3.13-slim-bookworm')}",
+        "RUN apt-get update && apt-get install -y --no-install-recommends libcurl3-gnutls libexpat1 libpcre2-8-0 && \\",
+        "    cd /tmp && apt-get download git && dpkg --install --force-depends git_*.deb && rm git_*.deb",
+    ]
+    argv = ["docker", "build", "--quiet", "--provenance=false", "--tag", f"{name}:3.13-slim-bookworm", "-"]
+    subprocess.run(argv, input="\n".join(lines), text=True, check=True, capture_output=True)
+    docker("push", "--quiet", f"{name}:3.13-slim-bookworm")
+    yield name + ":{python}-slim-bookworm"
+    docker("image", "rm", "--force", f"{name}:3.13-slim-bookworm")
+
+
+def json_forms(secret: str) -> set[bytes]:
+    """The secret as JSON writes it, in Python and in Go, and as addresses write it."""
+    escaped = json.dumps(secret)[1:-1]
+    in_go = escaped.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return {each.encode() for each in (escaped, in_go, quote(secret), quote(secret, safe=""))}
+
+
+def test_private_index_and_git(
+    place: PrivateServer, base_with_git: str, tmp_path: Path, scratch_repository: str
+) -> None:
+    """Broken: private packages cannot be baked, their passwords leak, a new password rebuilds, or jobs lack the CA."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    bundle = tmp_path / "trusted.pem"
+    bundle.write_bytes(Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes() + b"\n" + place.ca)
+    env = {"BUILDER_CACHE_DIR": str(tmp_path / "cache"), "SSL_CERT_FILE": str(bundle)}
+    project = Project(folder=folder, repository=scratch_repository, env=env)
+    host = place.url.removeprefix("https://").partition(":")[0]
+    project.one_cell(extra=MATRIX.format(host=host), base=base_with_git)
+    (folder / "company.pem").write_bytes(place.ca)
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(url=place.url))
+    project.packages(place.index(place.shelf.wheel("private-lib")), place.repository("forked"))
+
+    place.admit("jane", PASSWORD)
+    logs = tmp_path / "logs"
+    login = {"UV_INDEX_ACME_USERNAME": "jane", "UV_INDEX_ACME_PASSWORD": PASSWORD}
+    built = project.builder("-v", "build", "--json", "--log-dir", str(logs), env=login)
+    assert built.returncode == 0, built.stderr
+    assert {path.split("/")[1] for path in place.refused} <= {"git", "files"}  # git asks without a login first
+    search = Search(
+        needles={each for secret in (PASSWORD, ROTATED) for each in encodings(secret.encode()) | json_forms(secret)},
+        markers={
+            "stdout": b'"verified"', "stderr": b"--secret id=netrc,src=/proc/", "log": b"=== ",
+            "cache": b"private-lib", "image": b'name = "private-lib"', "inspect": b"io.gitlab.prebuilt.inputs",
+            "history": b"builder: source: forked", "render": b"Rendered by builder",
+        },
+    )  # fmt: skip
+    search.look("stdout", built.stdout)
+    search.look("stderr", built.stderr)
+    search.look_below("log", logs)
+    search.look_below("cache", tmp_path / "cache")
+    image = f"{scratch_repository}:3.13-slim"
+    docker("save", "--output", str(tmp_path / "image.tar"), image)
+    search.look("image", (tmp_path / "image.tar").read_bytes())
+    search.look("inspect", docker("image", "inspect", image))
+    search.look("history", docker("history", "--no-trunc", image))
+    rendered = project.builder("render", "-o", str(tmp_path / "contexts"), env=login)
+    assert rendered.returncode == 0, rendered.stderr
+    search.look_below("render", tmp_path / "contexts")
+    search.check()
+    docker("run", "--rm", "--workdir", "/tmp", image, "sh", "-euxc", JOB.format(url=place.url))
+
+    place.logins.clear()
+    place.admit("gitlab-ci-token", ROTATED)
+    again = project.builder("build", "--json", env={"CI_JOB_TOKEN": ROTATED})
+    assert again.returncode == 0, again.stderr
+    assert [cell["outcome"] for cell in json.loads(again.stdout)["cells"]] == ["up-to-date"]
+    verified = project.builder("verify", image, env={"CI_JOB_TOKEN": ROTATED})
+    assert verified.returncode == 0, verified.stdout + verified.stderr
