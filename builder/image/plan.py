@@ -36,7 +36,7 @@ class ImagePlan:
     @property
     def toolchain(self) -> tuple[str, ...]:
         """The system packages that are there while packages are built from source; none if no package is."""
-        is_built = any(not package.is_wheel for package in self.selection.packages)
+        is_built = any(not package.is_wheel for package in self.selection.downloads)
         return self.cell.build_packages if is_built else ()
 
     @property

@@ -73,9 +73,10 @@ class NativeMaker:
         if request.platform != Platform.of_this_machine():
             hint = "use --maker cross if all packages have wheels, or name a BuildKit that does with --builder"
             raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
-        if request.packages and not self.roots.confinement.abilities.ids:
+        owned = [*request.packages, *([f"a home for {request.user}"] if request.user else [])]
+        if owned and not self.roots.confinement.abilities.ids:
             raise EngineError(
-                f"an ordinary user cannot install {listed(request.packages)}: files would get other owners",
+                f"an ordinary user cannot install {listed(owned)}: files would get other owners",
                 hint="install newuidmap (Debian: uidmap) and give yourself ids in /etc/subuid and /etc/subgid, "
                 "be root, or name a BuildKit with --builder",
             )
