@@ -84,7 +84,7 @@ def test_invalid_groups_and_extras(project: Path, install: Mapping[str, Any], wo
     """Broken: an unknown group or extra, or two that conflict, are ignored, or users must look up which ones exist."""
     error = refusal(project, **install)
     assert words in error
-    assert "fix install.groups and install.extras in the matrix" in error
+    assert "fix groups and extras of install, or of the profile, in the matrix" in error
     assert "groups: dev, docs, lint; extras: plain, tls" in error
 
 
