@@ -19,6 +19,8 @@ from packaging.utils import canonicalize_name
 from builder.contract import LAYERS_NAME
 from builder.errors import UsageError, listed
 from builder.folders import cache_folder
+from builder.http import use_index_mirrors
+from builder.index_mirror import IndexMirrors
 from builder.layer.find import LayerRepositories
 from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
 from builder.lock.freshness import check_locked, outdated_reason
@@ -159,6 +161,7 @@ def _member_notes(lock: Lock) -> tuple[str, ...]:
 def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
     install = request.choose(matrix.install if matrix else Install())
     _hand_over_logins(path, matrix)
+    use_index_mirrors(matrix.index_mirrors if matrix else IndexMirrors())
     lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     return replace(lock, allows_source=install.allow_source)
 

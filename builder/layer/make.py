@@ -155,7 +155,7 @@ class LayerFactory:
             unpacked = output.with_name("below.tar")
             with work.blobs.open_plain(Digest.from_str(below.digest)) as plain, unpacked.open("wb") as file:
                 shutil.copyfileobj(plain, file, 1 << 20)
-        write_recipe(folder, steps_for(work.plan, layers), unpacked)
+        write_recipe(folder, steps_for(work.plan, layers, self.settings.index_mirrors), unpacked)
         request = MakeRequest(
             folder=folder,
             base=rendered.plan.base,

@@ -5,7 +5,7 @@ The same templates are in the Dockerfile that `builder render` writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -93,11 +93,15 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
     )
 
 
-def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
-    """Build packages and install them: one, or several that share a layer."""
+def source_step(
+    plan: ImagePlan, packages: Sequence[SelectedPackage], locate: Callable[[str], str] = lambda url: url
+) -> Step:
+    """Build packages and install them: one, or several that share a layer; `locate` finds an index's mirror."""
     folder = f"source-{packages[0].name}"
     narrow = narrowed(plan.selection.uv_settings, {package.name for package in packages})
-    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(lasting(narrow)).items()}
+    found = lasting(narrow)
+    found = {**found, "index": [{**index, "url": locate(index["url"])} for index in found["index"]]}
+    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(found).items()}
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform as host
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from builder.errors import UsageError, listed
+from builder.index_mirror import IndexMirrors
 from builder.matrix.schema import Install
 from builder.oci.reference import ImageRef, Mirrors
 
@@ -96,6 +97,7 @@ class Matrix:
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
     credentials: tuple[tuple[str, str, str], ...] = ()  # host, user name, name of the variable with the password
+    index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     ca: bytes = b""  # certificates that the images trust, in PEM
     branch: str = ""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from builder.errors import UsageError
+from builder.index_mirror import IndexMirrors
 from builder.matrix.facts import libc_of
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
@@ -59,6 +60,14 @@ def _repository(text: str) -> str:
 def _mirrors(table: dict[str, str]) -> dict[str, str]:
     try:
         Mirrors.from_mapping(table)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return table
+
+
+def _index_mirrors(table: dict[str, str]) -> dict[str, str]:
+    try:
+        IndexMirrors.from_mapping(table)
     except UsageError as error:
         raise ValueError(str(error)) from error
     return table
@@ -232,6 +241,11 @@ class MatrixFile(_Table):
     credentials: dict[Host, Credential] = Field(
         default_factory=dict,
         description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',
+    )
+    index_mirrors: Annotated[dict[str, str], AfterValidator(_index_mirrors)] = Field(
+        default_factory=dict,
+        alias="index-mirrors",
+        description='Where to fetch files from that a lock names: {"https://files.example" = "https://mirror.example"}',
     )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default_factory=dict,

@@ -44,17 +44,6 @@ class PrivateServer:
         """Let a login in."""
         self.logins.add("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
 
-    def index(self, package: dict[str, Any]) -> dict[str, Any]:
-        """Put a package's file onto the page of an index; return its table of a lock."""
-        page = self.folder / "simple" / str(package["name"])
-        page.mkdir(parents=True, exist_ok=True)
-        links = [
-            f'<a href="{each["url"]}#sha256={each["hashes"]["sha256"]}">{each["name"]}</a>'
-            for each in package["wheels"]
-        ]
-        (page / "index.html").write_text("".join(links))
-        return {**package, "index": f"{self.url}/simple"}
-
     def repository(self, name: str) -> dict[str, Any]:
         """Make a git repository with a package that is built from it; return its table of a lock."""
         work = self.folder.parent / f"{name}-work"

@@ -35,11 +35,17 @@ package = false
 
 [[tool.uv.index]]
 name = "acme"
+url = "{mirror}/simple"
+explicit = true
+
+[[tool.uv.index]]
 url = "{url}/simple"
 default = true
 """
+ELSEWHERE = "https://index.invalid"  # what the lock names, and nobody reaches
 MATRIX = """\
 ca = "company.pem"
+index-mirrors = {{ "{elsewhere}" = "{url}" }}
 
 [credentials."{host}"]
 username = "gitlab-ci-token"
@@ -101,10 +107,12 @@ def test_private_index_and_git(
     env = {"BUILDER_CACHE_DIR": str(tmp_path / "cache"), "SSL_CERT_FILE": str(bundle)}
     project = Project(folder=folder, repository=scratch_repository, env=env)
     host = place.url.removeprefix("https://").partition(":")[0]
-    project.one_cell(extra=MATRIX.format(host=host), base=base_with_git)
+    project.one_cell(extra=MATRIX.format(host=host, url=place.url, elsewhere=ELSEWHERE), base=base_with_git)
     (folder / "company.pem").write_bytes(place.ca)
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(url=place.url))
-    project.packages(place.index(place.shelf.wheel("private-lib")), place.repository("forked"))
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(url=ELSEWHERE, mirror=place.url))
+    wheel = place.shelf.wheel("private-lib")
+    wheel["wheels"][0]["url"] = wheel["wheels"][0]["url"].replace(place.url, ELSEWHERE)
+    project.packages({**wheel, "index": f"{ELSEWHERE}/simple"}, place.repository("forked"))
 
     place.admit("jane", PASSWORD)
     logs = tmp_path / "logs"
