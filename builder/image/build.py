@@ -67,6 +67,7 @@ class BuildSettings:
     reverify: bool = False
     provenance: Provenance | None = None
     sbom: bool = False
+    ssh_agent: bool = False
     index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
 
     @property
@@ -164,6 +165,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
         secrets=settings.secrets,
         build_args=settings.proxy_arguments,
+        ssh_agent=settings.ssh_agent,
         cache_from=cache if settings.reads_cache else None,
         cache_to=cache if settings.writes_cache else None,
         no_cache=settings.no_cache,

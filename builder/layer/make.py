@@ -163,6 +163,7 @@ class LayerFactory:
             platform=rendered.plan.cell.platform,
             secrets=self.settings.secrets,
             build_args=self.settings.proxy_arguments,
+            ssh_agent=self.settings.ssh_agent,
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
             packages=_packages(rendered.plan, {layer.kind for layer in layers}),

@@ -73,6 +73,9 @@ class NativeMaker:
         if request.platform != Platform.of_this_machine():
             hint = "use --maker cross if all packages have wheels, or name a BuildKit that does with --builder"
             raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
+        if request.ssh_agent:
+            hint = "name a key's file as `key` under ssh in the matrix, or a BuildKit with --builder"
+            raise EngineError("an SSH agent cannot be reached from the base image without a BuildKit", hint=hint)
         if request.packages and not self.roots.confinement.abilities.ids:
             raise EngineError(
                 f"an ordinary user cannot install {listed(request.packages)}: files would get other owners",

@@ -105,7 +105,7 @@ def source_step(
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
-        script=_settings(plan) + _uv_settings(plan, settings) + _install(plan),
+        script=_settings(plan) + _ssh(plan, packages) + _uv_settings(plan, settings) + _install(plan),
         scope=_UV,
         files={f"{folder}/pylock.toml": pylock(packages), **settings},
         requirements=f"{folder}/pylock.toml",
@@ -123,6 +123,10 @@ def _settings(plan: ImagePlan) -> str:
 def _uv_settings(plan: ImagePlan, files: Iterable[str]) -> str:
     config = next((f"/run/builder/{name}" for name in files), "")
     return render_template("steps/uv-settings.sh.j2", plan, config=config)
+
+
+def _ssh(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> str:
+    return render_template("steps/ssh.sh.j2", plan) if any(package.is_over_ssh for package in packages) else ""
 
 
 def _new_environment(plan: ImagePlan) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from builder.errors import UsageError, listed
 from builder.index_mirror import IndexMirrors
-from builder.matrix.schema import Install
+from builder.matrix.schema import Install, Ssh
 from builder.oci.reference import ImageRef, Mirrors
 
 _GLIBC_MINORS: Final = (17, 28, *range(31, 41))  # for which uv has a name
@@ -97,6 +97,7 @@ class Matrix:
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
     credentials: tuple[tuple[str, str, str], ...] = ()  # host, user name, name of the variable with the password
+    ssh: Ssh | None = None
     index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     ca: bytes = b""  # certificates that the images trust, in PEM
     branch: str = ""

@@ -192,6 +192,18 @@ class Credential(_Table):
     password: VariableName = Field(description="The name of the environment variable that has the password or token")
 
 
+class Ssh(_Table):
+    """How builds log in to git servers over SSH."""
+
+    known_hosts: VariableName = Field(
+        alias="known-hosts", description="The name of the environment variable that names a known_hosts file"
+    )
+    key: VariableName | None = Field(
+        None,
+        description="The name of the variable that names a private key's file; by default the agent of SSH_AUTH_SOCK",
+    )
+
+
 class MatrixFile(_Table):
     """A matrix of Python versions and base layers; `builder` makes an image for each combination."""
 
@@ -242,6 +254,7 @@ class MatrixFile(_Table):
         default_factory=dict,
         description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',
     )
+    ssh: Ssh | None = Field(None, description="How builds log in to git servers over SSH")
     index_mirrors: Annotated[dict[str, str], AfterValidator(_index_mirrors)] = Field(
         default_factory=dict,
         alias="index-mirrors",
