@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from bench import change, locks, pipeline, plan, push, size, wait
+from bench import change, cli, locks, makers, pipeline, plan, push, size, wait
 from bench.figures import load, machine
 from bench.projects import PROJECTS
 from builder.errors import BuilderError, InterruptedRun
 
-_PARTS: Final = ("size", "wait", "plan", "locks", "push", "pipeline", "change")
+_PARTS: Final = ("size", "wait", "plan", "locks", "push", "pipeline", "change", "makers", "cli")
 
 
 def main() -> int:
@@ -61,6 +61,8 @@ def _measure(arguments: argparse.Namespace, scratch: Path) -> None:
         "push": lambda: [push.main(scratch, arguments.rounds)],
         "pipeline": lambda: [pipeline.main(scratch, arguments.rounds)],
         "change": lambda: change.main(scratch, arguments.rounds, arguments.row or (), arguments.project or ()),
+        "makers": lambda: [makers.main(scratch, arguments.rounds)],
+        "cli": lambda: [cli.main(arguments.rounds)],
     }
     for part in _PARTS:
         if part in (arguments.parts or _PARTS):

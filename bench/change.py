@@ -26,14 +26,15 @@ def main(scratch: Path, rounds: int, rows: Sequence[str], projects: Sequence[str
     """Measure rows of the named projects; yield the report of each as soon as it is there."""
     for name in projects or PROJECTS:
         with ExitStack() as stack:
-            stage = _stage(name, scratch, stack)
+            stage = open_stage(name, scratch, stack)
             if stage is None:
                 yield f"change: {name} is left out: there are no shared locks next to the repository"
                 continue
             yield from _rows(stage, rows or ROWS, rounds)
 
 
-def _stage(name: str, scratch: Path, stack: ExitStack) -> Stage | None:
+def open_stage(name: str, scratch: Path, stack: ExitStack) -> Stage | None:
+    """Open a project with a registry, until the stack is closed; None if its lock is not there."""
     project = open_project(name, scratch)
     if project is None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import tomli
 import tomli_w
 
 from bench.figures import Sample, judged, say, table
+from bench.memory import weighed
 from bench.subject import EXAMPLE, ROOT, locked_example
 from builder.process import run
 
@@ -24,7 +24,6 @@ SECONDS_TO_HELP: Final = 0.3
 _BUILDER: Final = str(Path(sys.executable).with_name("builder"))  # the console script, as users start it
 _FLOOR: Final = (sys.executable, "-c", "pass")
 _HELP: Final = (_BUILDER, "--help")
-_TICK: Final = 0.002  # seconds between two samples of the memory
 
 
 def main(scratch: Path, rounds: int) -> str:
@@ -33,8 +32,9 @@ def main(scratch: Path, rounds: int) -> str:
     plan = (_BUILDER, "plan", "-f", str(_matrix(scratch)), "--lock", str(lock))
     run(plan, cwd=scratch).check("builder plan")
     say(f"timing builder plan and builder --help, {rounds} rounds")
-    times = _timed({"python -c pass": _FLOOR, "builder --help": _HELP, "builder plan": plan}, scratch, rounds)
-    memory = {"python -c pass": _peak(_FLOOR), "builder --help": _peak(_HELP), "builder plan": _peak(plan)}
+    commands: dict[str, Sequence[str]] = {"python -c pass": _FLOOR, "builder --help": _HELP, "builder plan": plan}
+    times = _timed(commands, scratch, rounds)
+    memory = {name: weighed(argv, cwd=scratch).total for name, argv in commands.items()}
     floor = times["python -c pass"].median
     rows = [
         (name, *taken.cells, f"{taken.median / floor:.1f}", f"{memory[name]:.0f} MB") for name, taken in times.items()
@@ -80,38 +80,6 @@ def _timed(commands: dict[str, Sequence[str]], folder: Path, rounds: int) -> dic
             run(argv, cwd=folder).check(name)
             taken[name].append(time.monotonic() - started)
     return {name: Sample(values=tuple(values)) for name, values in taken.items()}
-
-
-def _peak(argv: Sequence[str]) -> float:
-    """Megabytes: the sum of the peaks of the command and all its processes, which need not coincide.
-
-    The kernel keeps the peak of each process, so that sampling misses little. NaN without /proc.
-    """
-    peaks: dict[int, float] = {}
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            peaks |= {pid: peak for pid in _tree(process.pid) if (peak := _peak_so_far(pid))}
-            time.sleep(_TICK)
-    return sum(peaks.values()) if peaks else float("nan")
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    for children in Path("/proc", str(pid), "task").glob("*/children"):
-        for child in _read(children).split():
-            yield from _tree(int(child))
-
-
-def _peak_so_far(pid: int) -> float:
-    lines = _read(Path("/proc", str(pid), "status")).splitlines()
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), 0.0)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:  # the process has ended
-        return ""
 
 
 def _targets(times: dict[str, Sample], memory: float) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Final
 import uv
 
 from bench.figures import say
-from builder.cli.build import layered_build
+from builder.cli.making import layered_build
 from builder.engine.docker import DockerEngine
 from builder.image.build import BuildSettings, build
 from builder.image.render import RenderedImage

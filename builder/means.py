@@ -30,10 +30,14 @@ MakerName = Literal["auto", "buildkit", "native", "cross"]
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
-    """A maker of layers, and an engine that keeps images: until the run ends, or for longer."""
+    """A maker of layers, and an engine that keeps images: until the run ends, or for longer.
+
+    `reason` says which maker it is and why, for users.
+    """
 
     maker: Maker
     engine: Engine
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,9 @@ class Here:
 def choose_means(name: MakerName, buildx: Buildx, here: Here, platform: Platform, *, publishes: bool) -> Means:
     """Choose by what answers on this machine: for `auto` BuildKit, and nothing but this machine if there is none.
 
-    An image that is not published stays in an engine, so that there must be one. Raises EngineError if a named builder
-    does not answer, UsageError if it is named for another maker.
+    BuildKit that cannot run the platform's programs is not chosen either. An image that is not published stays in an
+    engine, so that there must be one. Raises EngineError if a named builder does not answer, UsageError if it is named
+    for another maker.
     """
     buildkit = BuildKitMaker(buildx=buildx, mirrors=here.registries.mirrors)
     docker = DockerEngine(buildx=buildx)  # if it does not run, its own check tells what is wrong
@@ -74,22 +79,33 @@ def choose_means(name: MakerName, buildx: Buildx, here: Here, platform: Platform
             raise UsageError(f"--maker {name} works only on Linux", hint="omit it, and use BuildKit")
         if buildx.builder:
             raise UsageError(f"--maker {name} with --builder", hint="omit one of the two")
-        maker = here.cross if name == "cross" else here.native
-        return Means(maker=maker, engine=docker if not publishes or docker.is_running() else own)
-    if not publishes:
-        return Means(maker=buildkit, engine=docker)
-    engine = find_engine(buildx)
-    if engine is None and name == "auto" and _IS_LINUX:
-        return Means(maker=_best(here, platform), engine=own)
-    return Means(maker=buildkit, engine=engine or docker)
+        maker: Maker = here.cross if name == "cross" else here.native
+        engine: Engine = docker if not publishes or docker.is_running() else own
+        return Means(maker=maker, engine=engine, reason=f"{name}, as --maker says")
+    if name == "buildkit":
+        found = find_engine(buildx) if publishes else docker
+        return Means(maker=buildkit, engine=found or docker, reason="buildkit, as --maker says")
+    found = find_engine(buildx) if publishes else docker
+    if found is None and _IS_LINUX:
+        maker, reason = _best(here, platform)
+        return Means(maker=maker, engine=own, reason=f"{reason}; no Docker engine or buildx builder answers")
+    if found and _IS_LINUX and not buildx.builder and _is_foreign(platform) and not buildx.runs(platform):
+        reason = f"cross: BuildKit runs no programs for {platform}"
+        return Means(maker=here.cross, engine=own if publishes else docker, reason=reason)
+    which = f"the buildx builder {buildx.builder}" if buildx.builder else "an engine or buildx builder"
+    return Means(maker=buildkit, engine=found or docker, reason=f"buildkit: {which} answers")
 
 
-def _best(here: Here, platform: Platform) -> Maker:
-    """The native maker, or the one that runs nothing where the base image's programs cannot be run."""
-    if platform != Platform.of_this_machine():
-        return here.cross
+def _is_foreign(platform: Platform) -> bool:
+    return platform != Platform.of_this_machine()
+
+
+def _best(here: Here, platform: Platform) -> tuple[Maker, str]:
+    """The native maker, or the one that runs nothing where the base image's programs cannot be run; and why."""
+    if _is_foreign(platform):
+        return here.cross, f"cross: this machine runs no programs for {platform}"
     try:
-        find_confinement()
-    except EngineError:
-        return here.cross
-    return here.native
+        found = find_confinement()
+    except EngineError as error:
+        return here.cross, f"cross: {error.what}"
+    return here.native, f"native, by {found.name}"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from builder.engine.protocol import Engine
 from builder.errors import PublishError, listed
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayeredBuild
+from builder.release.index import PublishedIndex
 from builder.release.journal import Promotion, journal_of
-from builder.release.promote import PlannedImage, Promotable, plan_moves
+from builder.release.promote import Named, PlannedImage, Promotable, plan_moves
 from builder.release.publisher import Publisher
 from builder.release.state import RegistryState
 from builder.run import CellResult, engine_content
@@ -92,11 +94,29 @@ def _promote(
     images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
 ) -> Promotion | None:
     """Move the images' moving tags, all or none; None if no tag has to move."""
-    moves = plan_moves(images, states)
+    moves = plan_moves(_named(images, states, publisher), states)
     if not moves:
         return None
     plan = images[0].rendered.plan
     return publisher.move(journal_of(plan.repository, plan.branch), moves)
+
+
+def _named(
+    images: Sequence[Promotable | PlannedImage], states: Sequence[RegistryState], publisher: Publisher
+) -> Iterator[Named]:
+    """What moving tags are to name: each image, but of cells with several platforms the index, if it is complete."""
+    yield from (image for image in images if not image.rendered.plan.cell.platforms)
+    digests = {image.rendered.key: image.digest for image in images}
+    registered = {state.rendered.key: state for state in states if state.status == "up-to-date"}
+    for index in indexes_of(image.rendered for image in images if isinstance(image.rendered, RenderedImage)):
+        state = registered.get(index.images[0].key)
+        found = [digest for image in index.images if (digest := digests[image.key])]
+        if state and state.index:
+            yield PublishedIndex(rendered=index, digest=state.index)
+        elif len(found) < len(index.images):
+            yield PlannedImage(rendered=index)
+        else:
+            yield publisher.put_index(index, found)
 
 
 def _registered(state: RegistryState) -> CellResult:

@@ -221,6 +221,12 @@ def require_repository(purpose: str, matrix: Matrix) -> ImageRef:
     return _require_repository(matrix, purpose)
 
 
+def require_all_platforms(request: Request, matrix: Matrix) -> None:
+    """Raise UsageError if the request is for one of several platforms: a tag moves for all of them at once."""
+    if request.platform and matrix.cells[0].platforms:
+        raise UsageError(f"--platform, but tags have images for {len(matrix.cells[0].platforms)}", hint="omit it")
+
+
 def today() -> date:
     """The current day in UTC, or that of SOURCE_DATE_EPOCH, which decides when system packages are refreshed."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")

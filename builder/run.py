@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from builder.disk import failure_text
 from builder.engine.protocol import Engine
-from builder.errors import BuilderError, BuildError, InterruptedRun
+from builder.errors import BuilderError, BuildError, EngineError, InterruptedRun, PublishError
 from builder.image.build import BuildSettings, build
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
@@ -27,15 +27,15 @@ from builder.release.publisher import Publisher
 from builder.request import Project, today
 from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
-from builder.verify.handover import check_outside, hand_over
+from builder.verify.handover import check_outside, check_unrun, hand_over
 from builder.verify.inside import Check
 from builder.verify.record import EngineImage, find_verified, record_verified
 from builder.verify.runner import Built, FailedVerification, VerifiedImage, verify
 from builder.verify.search import BuildInputs
 
 Outcome = Literal[
-    "planned", "up-to-date", "built", "verified", "pushed", "handed-over", "build-failed", "verify-failed",
-    "push-failed",
+    "planned", "up-to-date", "built", "verified", "unverified", "pushed", "handed-over", "build-failed",
+    "verify-failed", "push-failed",
 ]  # fmt: skip
 
 
@@ -61,6 +61,7 @@ class CellResult:
     watch: Stopwatch = field(default_factory=Stopwatch)
     log: Path | None = None
     built: Built | None = None
+    made_by: str = ""  # what made its layers, and why that; empty if nothing was made
     verified: VerifiedImage | EngineImage | None = None
     handed_over: ImageRef | None = None  # the tag and digest of an image that a job is to verify
     checks: tuple[Check, ...] = ()
@@ -85,6 +86,7 @@ class RunContext:
     publisher: Publisher | None = None
     reuse: bool = True
     later: Path | None = None
+    made_by: str = ""  # which maker, and why, for users
 
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
@@ -186,13 +188,18 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
             upload=context.publisher.upload if context.publisher else None,
         )  # fmt: skip
         built = context.layered.build(work, None if context.later else context.engine)
-    return replace(result, built=built, outcome="built")
+    return replace(result, built=built, made_by=context.made_by if built.made else "", outcome="built")
 
 
 def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if context.checkout is None or result.built is None or result.verified:
         return result
     cell = result.rendered.plan.cell.name
+    if isinstance(result.built, AssembledImage) and not context.engine.runs(result.rendered.plan.cell.platform):
+        inputs = _inputs(result, result.built, context)
+        with result.watch.measure("verify"):
+            checks = check_unrun(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+        return replace(result, checks=checks, outcome="unverified")
     with result.watch.measure("verify"):
         verified = verify(
             result.built,
@@ -227,12 +234,14 @@ def _inputs(result: CellResult, built: Built, context: RunContext) -> BuildInput
 
 
 def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    for tag in result.rendered.moving_tags:
+    for tag in () if result.outcome == "unverified" else result.rendered.moving_tags:
         context.engine.tag(str(result.rendered.immutable_tag), str(tag))
     return result
 
 
 def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
+    if result.outcome == "unverified" and result.built:
+        return _push_unverified(result, result.built, context.publisher)
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar
@@ -244,6 +253,21 @@ def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     with result.watch.measure("send"):
         published = context.publisher.push(result.verified, content)
     return replace(result, published=published, outcome="pushed")
+
+
+def _push_unverified(result: CellResult, built: Built, publisher: Publisher | None) -> CellResult:
+    """Push what nothing here runs under the tag that says so; the error says who can verify it."""
+    cell = result.rendered.plan.cell
+    what = f"{cell.name} was made, but not verified: nothing here runs programs for {cell.platform}"
+    if publisher is None:
+        hint = "qemu-user-static with binfmt lets an engine emulate it; --no-verify does without"
+        return replace(result, error=EngineError(what, hint=hint))
+    with result.watch.measure("send"):
+        digest = publisher.push_unverified(built)
+    ref = result.rendered.unverified_tag
+    hint = "verify it in a job on such a runner: --verify-later, or `builder ci pipeline`, which does that"
+    error = PublishError(f"{what}. It is pushed as {ref.familiar}; no other tag names it", hint=hint)
+    return replace(result, handed_over=ref.with_digest(digest) if digest else None, error=error)
 
 
 def _hand_over(result: CellResult, context: RunContext, _: Path) -> CellResult:

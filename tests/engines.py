@@ -11,6 +11,7 @@ from typing import IO, NoReturn
 
 from builder.engine.buildx import BuildRequest
 from builder.engine.protocol import ContainerExit
+from builder.matrix.model import Platform
 from builder.oci.loopback import Content
 from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
@@ -50,6 +51,10 @@ class Recording:
         """Write the image with one layer."""
         assert image == self.requests[-1].tag
         archives.oci(path, LAYER)
+
+    def runs(self, platform: Platform) -> bool:
+        """Whatever it is."""
+        return True
 
     def check(self) -> None:
         """Not used."""

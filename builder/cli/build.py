@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from builder.cli.making import BuildRun, layered_build
 from builder.cli.options import PATH, cell_options, dry_run_option, json_option, reports_option
 from builder.cli.output import json as documents
 from builder.cli.output import text
@@ -22,32 +23,28 @@ from builder.cli.reporting import Reporter
 from builder.cli.verbosity import is_quiet
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
-from builder.folders import default_log_folder, layer_folder, record_folder, root_folder, sdist_folder
+from builder.folders import default_log_folder, sdist_folder
 from builder.image.build import BuildSettings, make_log_folder
 from builder.image.render import RenderedImage
-from builder.layer.artifact import Artifacts
-from builder.layer.build import LayeredBuild, LayerStatus
+from builder.layer.build import LayerStatus
 from builder.layer.buildkit import BuildKitMaker
-from builder.layer.make import LayerFactory
-from builder.layer.maker import Maker
-from builder.layer.store import LayerStore
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import preflight, preflight_error
 from builder.lock.source_tree import fetch_source_trees
-from builder.means import Here, MakerName, choose_means
+from builder.matrix.model import Platform
+from builder.means import MakerName
 from builder.oci.registry import Registries
 from builder.publication import PromoteMode, Publication, build_and_publish
-from builder.release.publisher import DryRunPublisher, RegistryPublisher
+from builder.release.publisher import DryRunPublisher
 from builder.release.state import Explanation, fetch_explanations, fetch_states
 from builder.request import (
     Project,
     Request,
-    layer_repositories,
     open_registries,
     published_repository,
     require_repository,
 )
-from builder.run import CellResult, RunContext, make_cells, plan_cells, plan_images
+from builder.run import plan_cells, plan_images
 from builder.secret import (
     check_provenance,
     credential_hosts,
@@ -56,7 +53,6 @@ from builder.secret import (
     read_build_secrets,
     uses_agent,
 )
-from builder.verify.checkout import Checkout
 
 
 @click.command("plan")
@@ -270,7 +266,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
             "--maker native with --provenance or --sbom", hint="only BuildKit attests; omit one of the two"
         )
     check_provenance(options.provenance)
-    project = read_noted_project(request)
+    project = read_noted_project(request) if options.push else _for_one_platform(read_noted_project(request))
     settings = options.settings(project)  # reports errors in the environment before the first request
     if options.push:
         require_repository("push to", project.matrix)
@@ -283,69 +279,29 @@ def build_command(request: Request, /, **flags: Any) -> None:
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
     make_log_folder(options.log_dir)
-    done = _build(rendered, project, settings, registries, buildx, options)
+    with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
+        run = BuildRun(
+            project=project, settings=settings, registries=registries, buildx=buildx, display=display,
+            maker=options.maker, jobs=options.jobs, reuse=options.reuse, verifies=not options.no_verify,
+            publishes=options.push, later=options.verify_later,
+        )  # fmt: skip
+        done = run.build(rendered, options.promote)
     if options.timings:
         print_note(text.timings_table(done.results))
     reporter.end(done, registries)
     report(done, as_json=options.as_json, pushed=options.push)
 
 
-def _build(
-    rendered: tuple[RenderedImage, ...],
-    project: Project,
-    settings: BuildSettings,
-    registries: Registries,
-    buildx: Buildx,
-    options: BuildOptions,
-) -> Publication:
-    """Make the cells, and with --push publish them; if every cell is up to date, no engine is needed."""
-    repositories = layer_repositories(project.matrix)
-    publisher = RegistryPublisher(
-        registries=registries, compression=project.matrix.compression, repositories=repositories
-    )
-    checkout = None if options.no_verify else Checkout.of(project.lock)
-    with Display([image.plan.cell.name for image in rendered], progress=options.progress, quiet=is_quiet()) as display:
-
-        def make(cells: Sequence[RenderedImage]) -> tuple[CellResult, ...]:
-            here = Here(
-                registries=registries, store=LayerStore(folder=layer_folder()), folder=root_folder(),
-                processes=buildx.processes,
-            )  # fmt: skip
-            platform = cells[0].plan.cell.platform
-            means = choose_means(options.maker, buildx, here, platform, publishes=options.push)
-            context = RunContext(
-                engine=means.engine,
-                settings=settings,
-                layered=layered_build(project, settings, registries, means.maker, publishes=options.push),
-                checkout=checkout,
-                on_event=display.show,
-                publisher=publisher if options.push else None,
-                records=record_folder(),
-                reuse=options.reuse,
-                later=options.verify_later,
-            )
-            return make_cells(cells, context, jobs=options.jobs)
-
-        if not options.push:
-            return Publication(results=make(rendered))
-        promote: PromoteMode = "none" if options.verify_later else options.promote
-        return build_and_publish(fetch_states(rendered, registries), make, publisher, promote=promote)
-
-
-def layered_build(
-    project: Project, settings: BuildSettings, registries: Registries, maker: Maker, *, publishes: bool
-) -> LayeredBuild:
-    """How this project's images are built of layers."""
-    store = LayerStore(folder=layer_folder())
-    store.sweep()
-    return LayeredBuild(
-        factory=LayerFactory(
-            maker=maker, settings=settings, compression=project.matrix.compression, branch=project.matrix.branch,
-            raise_if_stopped=lambda: registries.pause(0), artifacts=Artifacts(stopped=registries.stopped),
-        ),
-        registries=registries, store=store, repositories=layer_repositories(project.matrix),
-        most=project.matrix.max_layers, publishes=publishes,
-    )  # fmt: skip
+def _for_one_platform(project: Project) -> Project:
+    """The cells for this machine's platform: an image that is not published stays in an engine, as a tag's only one."""
+    several = project.matrix.cells[0].platforms
+    if len({cell.platform for cell in project.matrix.cells}) == 1:
+        return project
+    own = Platform.of_this_machine()
+    platform = own if own in several else several[0]
+    if not is_quiet():
+        print_note(f"builder: only for {platform}: without --push, images are for one platform (--platform)")
+    return replace(project, matrix=project.matrix.on(platform))
 
 
 def _dry_run(rendered: tuple[RenderedImage, ...], registries: Registries, options: BuildOptions) -> Publication:

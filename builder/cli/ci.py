@@ -19,9 +19,10 @@ from builder.gitlab.adopt.diff import added
 from builder.gitlab.adopt.include import read_pipeline, top_folder
 from builder.gitlab.adopt.remark import in_brief
 from builder.gitlab.images import DOTENV_VARIABLES, default_cell, dotenv, fetch_job_images, jobs_yaml
-from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml
+from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml, read_runners
 from builder.lock.discovery import find_matrix, matrix_in
 from builder.matrix.file import read_matrix
+from builder.matrix.model import Platform
 from builder.parse import read_text
 from builder.release.state import fetch_states
 from builder.request import (
@@ -29,6 +30,7 @@ from builder.request import (
     open_registries,
     read_cells,
     read_project,
+    require_all_platforms,
     require_repository,
 )
 from builder.run import plan_images
@@ -47,6 +49,7 @@ def ci_command() -> None:
 def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, output: Path | None) -> None:
     """Write the YAML that jobs include: a hidden job for each published cell, for them to extend."""
     matrix, mirrors = read_cells(request)
+    matrix = matrix.by_tag()
     repository = require_repository("read the images from", matrix)
     images = fetch_job_images(matrix, repository, open_registries(matrix, mirrors))
     default = default_cell(matrix).name
@@ -66,6 +69,12 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
 @click.option("--job", "keywords", type=PATH, metavar="FILE", help="YAML that every job gets: image, tags, services, …")
 @click.option("--options", "building", default="", metavar="TEXT", help="More `builder build` options for each job.")
 @click.option("--prune", is_flag=True, help="Afterwards, delete what nothing uses.")
+@click.option(
+    "--runners",
+    multiple=True,
+    metavar="OS/ARCH=TAG,…",
+    help="The tags of runners for jobs that need a machine of this platform. Repeatable.",
+)
 @click.option("--environments", is_flag=True, help="A job for each cell, whose environment is the image's history.")
 @reports_option
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Where to write the pipeline.  [default: stdout]")
@@ -75,6 +84,7 @@ def pipeline_command(
     keywords: Path | None,
     building: str,
     prune: bool,
+    runners: tuple[str, ...],
     environments: bool,
     reports: Path | None,
     output: Path | None,
@@ -91,14 +101,19 @@ def pipeline_command(
         options=request.options, build_options=_words(building), only=request.only, prune=prune,
         reports=reports.as_posix() if reports else "", environments=environments,
     )  # fmt: skip
+    tags = read_runners(runners)
     project = read_project(request)
+    require_all_platforms(request, project.matrix)
     reporter = Reporter.start(project, reports)
     require_repository("push to", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)
     rendered = plan_images(project, registries)
     reporter.plan(rendered)
     states = fetch_states(rendered, registries)
-    _write(output, pipeline_yaml(states, table, commands))
+    for platform in {state.rendered.plan.cell.platform for state in states if state.digest is None} - tags.keys():
+        if platform != Platform.of_this_machine():
+            print_note(f"builder: verifying images for {platform} takes such a runner: name its tags with --runners")
+    _write(output, pipeline_yaml(states, table, commands, tags))
 
 
 @ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")
@@ -122,7 +137,7 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     pipeline = read_pipeline(file)
     top = pipeline.folder or Path.cwd()
     path = matrix or find_matrix() or matrix_in(top)
-    adoption = adopt(pipeline, read_matrix(path)) if path else adopt_without_matrix(pipeline, component)
+    adoption = adopt(pipeline, read_matrix(path).by_tag()) if path else adopt_without_matrix(pipeline, component)
     edited = {_shown(Path(each.file.source)): each for each in adoption.files}
     new = {_shown(top / name): text for name, text in adoption.new.items()}
     diffs = {name: each.diff(name) for name, each in edited.items()}

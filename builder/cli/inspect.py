@@ -17,6 +17,7 @@ from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
 from builder.folders import layer_folder
 from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
 from builder.matrix.schema import SCHEMA_ID, schema
 from builder.oci.reference import has_registry
 from builder.release.diff import Side, compare, fetch_side, planned_side
@@ -89,16 +90,19 @@ def diff_command(request: Request, *, old: str, new: str | None, local: bool, as
     """Compare two images, or an image with what would be built now.
 
     OLD and NEW are tags of the matrix's repository, or full references with a tag or digest. Without a repository, or
-    with --local, they are images of the engine on this machine.
+    with --local, they are images of the engine on this machine. Where tags have images for several platforms, those for
+    --platform are compared, by default those for this machine.
     """
     project = read_project(request)
     registries = open_registries(project.matrix, project.mirrors)
     repository = published_repository(project.matrix)
+    own, platforms = Platform.of_this_machine(), [cell.platform for cell in project.matrix.cells]
+    platform = own if own in platforms else platforms[0]  # with --platform there is one
 
     def side(text: str) -> Side:
         if local or (repository is None and not has_registry(text)):
             return local_side(text, project.image_repository, DockerEngine())
-        return fetch_side(text, repository, registries)
+        return fetch_side(text, repository, registries, platform)
 
     before = side(old)
     after = side(new) if new else planned_side(before, plan_images(project, registries))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli.build import layered_build
+from builder.cli.making import layered_build
 from builder.cli.options import (
     PATH,
     branch_option,
@@ -26,6 +26,7 @@ from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, counted
 from builder.folders import default_log_folder, layer_folder, record_folder
 from builder.image.build import BuildSettings
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.buildkit import BuildKitMaker
 from builder.layer.store import LayerStore
@@ -45,6 +46,7 @@ from builder.request import (
     open_registries,
     read_journal_tag,
     read_project,
+    require_all_platforms,
     require_repository,
 )
 from builder.run import plan_images
@@ -87,6 +89,7 @@ def promote_command(
             "--results with --dry-run", hint="results give images their immutable tags; omit one of the two"
         )
     project, registries, states = _read_states(request, "promote in", DockerEngine())
+    require_all_platforms(request, project.matrix)
     reporter = Reporter.start(project, None if dry_run else reports)
     checks: Mapping[str, tuple[Check, ...]] = {}
     if results:
@@ -182,7 +185,9 @@ def _unused_layers(
 
 def _kept_keys(project: Project, rendered: tuple[RenderedImage, ...]) -> set[str]:
     """The keys of the current plan; none for a branch, whose images may all be deleted."""
-    return set() if project.matrix.branch else {image.key for image in rendered}
+    if project.matrix.branch:
+        return set()
+    return {image.key for image in rendered} | {index.key for index in indexes_of(rendered)}
 
 
 def _read_states(

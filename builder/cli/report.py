@@ -47,9 +47,9 @@ def report(done: Publication, *, as_json: bool, pushed: bool) -> None:
     if as_json:
         click.echo(json.dumps(documents.build_json(done), indent=2))
     else:
-        for result in done.results:
-            if result.error is None:
-                click.echo((result.handed_over or result.rendered.moving_tags[0]).familiar)
+        good = [result for result in done.results if result.error is None]
+        for tag in dict.fromkeys(result.handed_over or result.rendered.moving_tags[0] for result in good):
+            click.echo(tag.familiar)
     for line in text.promotion_lines(done) if pushed else ():
         print_note(line)
     errors = [result.error for result in done.results if result.error]

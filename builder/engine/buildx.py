@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from builder.errors import CommandError, EngineError
+from builder.matrix.model import Platform
 from builder.oci.credentials import docker_environment
-from builder.process import ProcessGroup, run
+from builder.process import Completed, ProcessGroup, run
 
 OLDEST_BUILDX: Final = (0, 13)  # the first with --progress=rawjson
 Provenance = Literal["min", "max"]
@@ -81,13 +82,25 @@ class Buildx:
             )
 
     @cached_property
+    def _inspected(self) -> Completed:
+        return run(["docker", "buildx", "inspect", *([self.builder] if self.builder else [])])
+
+    def runs(self, platform: Platform) -> bool:
+        """Whether the builder has a machine for the platform, or emulates one; if it does not tell, if this one is."""
+        try:
+            lists: list[str] = re.findall(r"^Platforms: +(\S.*)$", self._inspected.stdout, re.MULTILINE)
+        except CommandError:
+            lists = []
+        told = {name.strip("* ") for names in lists for name in names.split(",")}
+        return str(platform) in told if told else platform == Platform.of_this_machine()
+
+    @cached_property
     def is_separate(self) -> bool:
         """Whether the builder runs separately from the engine that the docker command uses; asked of buildx once.
 
         Raises EngineError if the builder does not exist or does not answer.
         """
-        name = [self.builder] if self.builder else []
-        answer = run(["docker", "buildx", "inspect", *name])
+        answer = self._inspected
         fields: dict[str, str] = dict(re.findall(r"^(\w+): +(\S.*)$", answer.stdout, re.MULTILINE))
         if answer.returncode or "Error" in fields or "Driver" not in fields:
             reason = fields.get("Error") or answer.stderr.strip().removeprefix("ERROR: ")

@@ -25,6 +25,7 @@ from builder.engine.docker import DockerEngine
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
 from builder.engine.protocol import ContainerExit, Engine
 from builder.errors import CommandError, EngineError
+from builder.matrix.model import Platform
 from builder.oci.archive import ImageArchive
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content
@@ -73,6 +74,10 @@ class BuildxEngine:
     )
     _images: dict[str, _Build] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
+
+    def runs(self, platform: Platform) -> bool:
+        """See `Engine.runs`."""
+        return self.buildx.runs(platform)
 
     def check(self) -> None:
         """See `Engine.check`."""

@@ -26,6 +26,7 @@ from builder.engine.docker_client import connect_docker, docker_host
 from builder.engine.protocol import ContainerExit
 from builder.errors import BuilderError, EngineError
 from builder.http import RefusedError
+from builder.matrix.model import Platform
 from builder.oci.layout import write_archive
 from builder.oci.loopback import Content, serve
 from builder.oci.manifest import ConfigSection
@@ -76,6 +77,10 @@ class DockerEngine:
         except EngineError:
             return False
         return True
+
+    def runs(self, platform: Platform) -> bool:
+        """See `Engine.runs`. The builder of the engine itself tells, which may be another one than builds images."""
+        return (Buildx(builder="default") if self.buildx.is_separate else self.buildx).runs(platform)
 
     def check(self) -> None:
         """See `Engine.check`."""

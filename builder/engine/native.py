@@ -68,6 +68,10 @@ class NativeEngine:
         """See `Engine.limits`."""
         return self._roots.confinement.limits
 
+    def runs(self, platform: Platform) -> bool:
+        """See `Engine.runs`. Programs run as on this machine."""
+        return platform == Platform.of_this_machine()
+
     def check(self) -> None:
         """See `Engine.check`. Whether images can be run is seen when one is: a run may verify none."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from builder.engine.buildx import BuildRequest
+from builder.matrix.model import Platform
 from builder.oci.loopback import Content
 from builder.oci.manifest import ConfigSection
 from builder.oci.reference import ImageRef
@@ -28,6 +29,9 @@ class Engine(Protocol):
     @property
     def limits(self) -> tuple[str, ...]:
         """What containers have here that they should not, in words for a report; nothing for a real engine."""
+
+    def runs(self, platform: Platform) -> bool:
+        """Whether images for the platform can be run here, on such a machine or by emulation."""
 
     def check(self) -> None:
         """Raise EngineError unless the engine runs and can build."""

@@ -17,7 +17,8 @@ import yaml
 
 from builder.errors import UsageError, counted
 from builder.gitlab.reports import report_artifacts
-from builder.matrix.model import Cell
+from builder.image.render import RenderedImage
+from builder.matrix.model import Cell, Platform
 from builder.release.state import RegistryState
 from builder.verify.handover import DOTENV_NAME, IMAGE_VARIABLE, RESULTS_NAME, SCRIPT_NAME
 
@@ -42,8 +43,10 @@ class Commands:
 
     def build(self, cell: Cell) -> str:
         """The command that builds and pushes one cell, without verifying it."""
-        only = f"python={cell.python},base={cell.base}"
-        return _command("build", "--push", "--verify-later", FOLDER, "--only", only, *self.options, *self.build_options)
+        only = ["--only", f"python={cell.python},base={cell.base}"]
+        if cell.platforms:
+            only += ["--platform", str(cell.platform)]
+        return _command("build", "--push", "--verify-later", FOLDER, *only, *self.options, *self.build_options)
 
     def promote(self, *, verified: bool) -> str:
         """The command that moves the tags of all cells, those among them that jobs of the pipeline have verified."""
@@ -56,15 +59,40 @@ class Commands:
         return [_command("prune", "--delete", *self.options)] if self.prune else []
 
 
-def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], commands: Commands) -> str:
+Runners = Mapping[Platform, Sequence[str]]  # tags of runners for jobs that need a machine of a platform
+
+
+def read_runners(texts: Sequence[str]) -> Runners:
+    """Parse `linux/arm64=TAG,TAG`, several separated by spaces; raise UsageError for anything else."""
+    runners: dict[Platform, Sequence[str]] = {}
+    for text in (word for each in texts for word in each.split()):
+        platform, equals, tags = text.partition("=")
+        if not equals or not all(tags.split(",")):
+            raise UsageError(f"--runners {text!r} names no tags", hint="write linux/arm64=TAG or linux/arm64=TAG,TAG")
+        runners[Platform.from_str(platform)] = tags.split(",")
+    return runners
+
+
+def pipeline_yaml(
+    states: Sequence[RegistryState],
+    keywords: Mapping[str, Any],
+    commands: Commands,
+    runners: Runners = {},  # noqa: B006
+) -> str:
     """A child pipeline: jobs to build and verify each cell that the registry lacks, then one that moves all tags.
 
-    Every job gets the `keywords`: image, tags, services, …; those that verify only the ones that choose the runner. If
-    there is nothing to do, the only job says so.
+    Every job gets the `keywords`: image, tags, services, …; those that verify only the ones that choose the runner.
+    Jobs that run something of an image for a platform get the tags of its runners. If there is nothing to do, the only
+    job says so.
     """
-    missing = [state.rendered.plan.cell for state in states if state.digest is None]
-    jobs: dict[str, Any] = {f"build {cell.name}": _build_job(cell, keywords, commands) for cell in missing}
-    jobs |= {f"verify {cell.name}": _verify_job(cell, keywords) for cell in missing}
+    missing = [state.rendered for state in states if state.digest is None]
+    jobs: dict[str, Any] = {}
+    for image in missing:
+        cell = image.plan.cell
+        own = {**keywords, "tags": list(runners[cell.platform])} if cell.platform in runners else keywords
+        jobs[f"build {cell.name}"] = _build_job(cell, own if must_run(image) else keywords, commands)
+        jobs[f"verify {cell.name}"] = _verify_job(cell, own)
+    jobs = dict(sorted(jobs.items(), key=lambda pair: pair[0].partition(" ")[0]))
     if any(state.status != "up-to-date" for state in states):
         last, script = "promote", commands.promote(verified=bool(missing))
     else:
@@ -76,8 +104,8 @@ def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], 
     if last == "promote" and commands.reports:
         jobs[last]["artifacts"] = report_artifacts(commands.reports)
     if last == "promote" and commands.environments:
-        moved = [state for state in states if state.status != "up-to-date"]
-        jobs |= {f"use {state.rendered.plan.cell.name}": _deployment_job(state, keywords) for state in moved}
+        moved = {state.rendered.plan.cell.tag: state for state in states if state.status != "up-to-date"}
+        jobs |= {f"use {tag}": _deployment_job(state, keywords) for tag, state in moved.items()}
     head = f"# Written by `builder ci pipeline` for {len(missing)} of {counted(len(states), 'cell')}; "
     head += "do not edit, run it again instead.\n"
     stages = {"stages": [*(["build", "verify"] if missing else []), "promote"]}
@@ -85,6 +113,13 @@ def pipeline_yaml(states: Sequence[RegistryState], keywords: Mapping[str, Any], 
         stages["stages"].append("use")
     parts = [stages, *({name: job} for name, job in jobs.items())]
     return head + "\n".join(_dumped(part) for part in parts)
+
+
+def must_run(image: RenderedImage) -> bool:
+    """Whether making the image takes a machine that runs its programs: what it builds, and its system packages."""
+    return bool(image.plan.cell.packages) or any(
+        package.artifact != "wheel" for package in image.plan.selection.packages
+    )
 
 
 def _build_job(cell: Cell, keywords: Mapping[str, Any], commands: Commands) -> dict[str, Any]:
@@ -126,7 +161,7 @@ def _deployment_job(state: RegistryState, keywords: Mapping[str, Any]) -> dict[s
         "image": {"name": str(tag), "pull_policy": ["always", "if-not-present"]},
         "variables": {"GIT_STRATEGY": "none"},
         "script": ["prebuilt-status || true"],
-        "environment": {"name": f"prebuilt/{state.rendered.plan.cell.name}", "deployment_tier": "other"},
+        "environment": {"name": f"prebuilt/{state.rendered.plan.cell.tag}", "deployment_tier": "other"},
     }
 
 

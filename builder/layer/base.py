@@ -112,8 +112,6 @@ def _manifest(ref: ImageRef, registries: Registries, store: LayerStore) -> Manif
 
 
 def _choose(index: Manifest, ref: ImageRef, platform: Platform) -> Digest:
-    for entry in index.body.manifests:
-        offered = entry.platform
-        if offered and (offered.os, offered.architecture) == ("linux", platform.architecture):
-            return Digest.from_str(entry.digest)
+    if digest := index.child_for(platform.architecture):
+        return digest
     raise RegistryError(f"{ref.familiar} has no image for {platform}", hint="choose another base or platform")

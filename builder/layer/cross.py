@@ -94,7 +94,10 @@ class CrossMaker:
 
 
 def _refuse(request: MakeRequest) -> None:
-    hint = "make this image where its programs can be run: on a machine like it, or with --builder"
+    hint = (
+        f"make this image where its programs can be run: on a {request.platform} machine or runner "
+        "(`builder ci pipeline --runners`, docs/gitlab.md), or with --builder"
+    )
     if request.packages:
         raise BuildError(f"{listed(request.packages)} cannot be installed without running the base image", hint=hint)
     if request.installs_ca:

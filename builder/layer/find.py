@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TREES, LAYER_TYPE
 from builder.layer.plan import Layer, LayerPlan
 from builder.layer.store import LayerStore, StoredLayer
+from builder.matrix.model import Platform
 from builder.oci.manifest import Descriptor, DigestText, Manifest
 from builder.oci.reference import Digest, ImageRef, is_digest
 from builder.oci.registry import Registries
@@ -79,8 +80,9 @@ def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Re
     has lost are not found.
     """
     keys = {layer.key for layer in plan.layers}
-    tags = repositories.image_tags(plan.rendered.plan.cell.name)
-    images = [(tag, manifest) for tag in tags if (manifest := registries.fetch_manifest(tag))]
+    cell = plan.rendered.plan.cell
+    tags = repositories.image_tags(cell.tag)
+    images = [(tag, manifest) for tag in tags if (manifest := _fetch_last(tag, cell.platform, registries))]
     found: dict[str, FoundLayer] = {}
     for tag, manifest in images:
         in_image = _in_manifest(manifest, keys, tag)  # of an image that passed every check: only those are promoted
@@ -95,6 +97,15 @@ def fetch_found(plan: LayerPlan, repositories: LayerRepositories, registries: Re
         layers={key: each for (key, each), is_kept in zip(found.items(), there, strict=True) if is_kept},
         order=layer_keys(images[0][1]) if images else (),
     )
+
+
+def _fetch_last(tag: ImageRef, platform: Platform, registries: Registries) -> Manifest | None:
+    """Fetch the manifest of the image that a tag names, of an index of several platforms that for this one."""
+    manifest = registries.fetch_manifest(tag)
+    if manifest is None or not manifest.is_index:
+        return manifest
+    child = manifest.child_for(platform.architecture)
+    return registries.fetch_manifest(tag.with_digest(child)) if child else None
 
 
 def layer_keys(manifest: Manifest) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from builder.matrix.schema import MatrixFile
 
 LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
+_ARCHITECTURE: Final = 6  # characters that `platforms` adds to the tags of single images
 
 
 def matrix_error(source: str, faults: Sequence[str]) -> MatrixError:
@@ -92,8 +93,10 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
         elif not base.known_libc:
             yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
-        if len(name) > LONGEST_BASE:
-            yield f"bases.{name}: too long for a tag with Python version and key; use at most {LONGEST_BASE} characters"
+        longest = LONGEST_BASE - (_ARCHITECTURE if file.platforms else 0)
+        if len(name) > longest:
+            yield f"bases.{name}: too long for a tag with Python version and key; use at most {longest} characters"
+    yield from _platform_faults(file)
     if file.install.only_groups and (file.install.groups or file.install.extras):
         yield "install.only-groups: leaves out everything else; remove install.groups and install.extras"
     cells = [(python, base) for python in file.python for base in file.base]
@@ -110,3 +113,15 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f"aliases.{alias}: {cell!r} is not a cell{near(cell, kept)}; cells: {listed(kept)}"
         elif alias in kept:
             yield f"aliases.{alias}: is already the name of a cell; choose another name"
+
+
+def _platform_faults(file: MatrixFile) -> Iterator[str]:
+    if file.platform and file.platforms:
+        yield "platform: is the only one, and platforms lists several; remove one of the two keys"
+    for platform in dict.fromkeys(file.platforms):
+        if file.platforms.count(platform) > 1:
+            yield f"platforms: {platform!r} is listed {file.platforms.count(platform)} times; list it once"
+        suffix = f"-{platform.partition('/')[2]}"
+        for name in file.base if len(file.platforms) > 1 else ():
+            if f"{name}{suffix}" in file.base:
+                yield f"base: {name!r} for {platform} and the base {name + suffix!r} have the same name; rename one"

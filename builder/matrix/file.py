@@ -121,7 +121,8 @@ def _certificates(source: str, path: Path) -> bytes:
 
 
 def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
-    platform = Platform.from_str(file.platform) if file.platform else Platform.of_this_machine()
+    named = file.platforms or ((file.platform,) if file.platform else ())
+    platforms = tuple(map(Platform.from_str, named)) or (Platform.of_this_machine(),)
     cells = []
     for python in file.python:
         for name in file.base:
@@ -130,12 +131,14 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
             if file.excludes(python, name) or libc is None:
                 continue
             image = ImageRef.from_str(base.image.replace("{python}", python))
-            cells.append(
+            cells += [
                 Cell(
                     python=python, base=name, image=image, family=base.family, libc=libc,
                     packages=base.packages, platform=platform, build_packages=base.build_packages,
+                    platforms=platforms if len(platforms) > 1 else (),
                 )
-            )  # fmt: skip
+                for platform in platforms
+            ]  # fmt: skip
     return Matrix(
         source=source,
         repository=file.repository,

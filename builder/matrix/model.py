@@ -62,11 +62,17 @@ class Cell:
     packages: tuple[str, ...]
     platform: Platform
     build_packages: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()  # all those that share its tag, if the matrix has several
+
+    @property
+    def tag(self) -> str:
+        """`<python>-<base>`: the moving tag, which names its image, or an index of one for each platform."""
+        return f"{self.python}-{self.base}"
 
     @property
     def name(self) -> str:
-        """`<python>-<base>`, which is also the moving tag."""
-        return f"{self.python}-{self.base}"
+        """The tag, and with several platforms the architecture."""
+        return f"{self.tag}-{self.platform.architecture}" if self.platforms else self.tag
 
     @property
     def uv_platform(self) -> str:
@@ -120,12 +126,25 @@ class Matrix:
     def with_cells(self, cells: Iterable[Cell]) -> Matrix:
         """Keep these cells, and their aliases."""
         kept = tuple(cells)
-        names = {cell.name for cell in kept}
+        names = {cell.tag for cell in kept}
         return replace(self, cells=kept, aliases=tuple(pair for pair in self.aliases if pair[1] in names))
 
     def on(self, platform: Platform) -> Matrix:
-        """The same cells for another platform."""
-        return replace(self, cells=tuple(replace(cell, platform=platform) for cell in self.cells))
+        """The same cells for another platform; of a matrix with several, those for this one. Raises UsageError."""
+        several = self.cells[0].platforms
+        if not several:
+            return replace(self, cells=tuple(replace(cell, platform=platform) for cell in self.cells))
+        if platform not in several:
+            raise UsageError(
+                f"{platform} is none of the platforms of {self.source}",
+                hint=f"its platforms: {listed([str(each) for each in several])}",
+            )
+        return self.with_cells(cell for cell in self.cells if cell.platform == platform)
+
+    def by_tag(self) -> Matrix:
+        """A cell for each tag, with any one of the platforms, for those who only name the tags."""
+        cells = {cell.tag: replace(cell, platforms=()) for cell in self.cells}
+        return replace(self, cells=tuple(cells.values()))
 
     def on_branch(self, name: str) -> Matrix:
         """The same cells with the branch's own tags, `<tag>-<slug>`; the slug is made like GitLab's CI_COMMIT_REF_SLUG.
@@ -133,7 +152,7 @@ class Matrix:
         Raises UsageError if such a tag could be mistaken for another one.
         """
         slug = branch_slug(name)
-        tags = [*(cell.name for cell in self.cells), *(alias for alias, _ in self.aliases)]
+        tags = [*(cell.tag for cell in self.cells), *(alias for alias, _ in self.aliases)]
         taken = [tag for tag in tags if f"{tag}-{slug}" in tags]
         if taken:
             raise _wrong_branch(name, f"its tag {taken[0]}-{slug} is already in the matrix")
@@ -141,7 +160,7 @@ class Matrix:
 
     def moving_tags(self, cell: Cell) -> tuple[str, ...]:
         """The tags that jobs use: `<python>-<base>` and the aliases; on a branch, followed by its slug."""
-        tags = (cell.name, *(alias for alias, name in self.aliases if name == cell.name))
+        tags = (cell.tag, *(alias for alias, tag in self.aliases if tag == cell.tag))
         return tuple(f"{tag}-{self.branch}" for tag in tags) if self.branch else tags
 
 

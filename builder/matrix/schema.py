@@ -112,6 +112,7 @@ Host = Annotated[
 ]
 VariableName = Annotated[str, AfterValidator(_variable), Field(json_schema_extra=_pattern(_VARIABLE))]
 Names = tuple[str, ...] | Literal["all"]
+PlatformName = Literal["linux/amd64", "linux/arm64"]
 
 
 class _Table(BaseModel):
@@ -220,8 +221,9 @@ class MatrixFile(_Table):
     uv_image: Annotated[str, AfterValidator(_repository)] = Field(
         "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that contains /uv and /uvx, without a tag"
     )
-    platform: Literal["linux/amd64", "linux/arm64"] | None = Field(
-        None, description="Platform of the images; by default that of this machine"
+    platform: PlatformName | None = Field(None, description="Platform of the images; by default that of this machine")
+    platforms: tuple[PlatformName, ...] = Field(
+        (), description="Several platforms, in place of one: each tag names an index with an image for each"
     )
     link_mode: Literal["copy", "symlink", "hardlink"] = Field(
         "copy", alias="link-mode", description="How uv installs from the warm cache in a job (UV_LINK_MODE)"

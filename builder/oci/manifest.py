@@ -149,6 +149,13 @@ class Manifest:
         """Whether it lists manifests instead of describing an image."""
         return self.media_type in INDEX_TYPES
 
+    def child_for(self, architecture: str) -> Digest | None:
+        """The digest of the image that an index lists for linux on an architecture (as in Go's GOARCH), if any."""
+        for entry in self.body.manifests:
+            if entry.platform and (entry.platform.os, entry.platform.architecture) == ("linux", architecture):
+                return Digest.from_str(entry.digest)
+        return None
+
     @property
     def children(self) -> tuple[Digest, ...]:
         """The digests of the manifests that an index lists, images before attestations; empty for an image."""

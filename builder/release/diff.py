@@ -12,6 +12,7 @@ from typing import IO
 from builder.errors import RegistryError, UsageError
 from builder.image.inputs import ImageInputs, package_changes
 from builder.image.render import RenderedImage
+from builder.matrix.model import Platform
 from builder.oci.compression import DAMAGED, compression_of, unpacked
 from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef, is_tag
@@ -66,8 +67,10 @@ class Difference:
         }
 
 
-def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -> Side:
-    """Fetch an image, named by a tag or digest in the repository or by a full reference.
+def fetch_side(
+    text: str, repository: ImageRef | None, registries: Registries, platform: Platform | None = None
+) -> Side:
+    """Fetch an image, named by a tag or digest in the repository or by a full reference; of an index, the platform's.
 
     Raises UsageError if there is no such image, or builder did not build it.
     """
@@ -77,8 +80,8 @@ def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -
         ref = repository.with_digest(Digest.from_str(text))
     else:
         ref = ImageRef.from_str(text)
-    manifest = fetch_image_manifest(ref, registries)
-    inputs = fetch_image_inputs(ref, registries) if manifest else None
+    manifest = fetch_image_manifest(ref, registries, platform)
+    inputs = fetch_image_inputs(ref, registries, platform) if manifest else None
     if manifest is None or inputs is None:
         reason = "there is no such image" if manifest is None else "it was not built by this version of builder"
         raise UsageError(
@@ -94,7 +97,9 @@ def fetch_side(text: str, repository: ImageRef | None, registries: Registries) -
 def planned_side(side: Side, rendered: tuple[RenderedImage, ...]) -> Side:
     """Return the current plan of the cell that the other side belongs to; raise UsageError if the matrix lacks it."""
     for image in rendered:
-        if image.plan.cell.name == side.inputs.cell:
+        cell = image.plan.cell
+        before = side.inputs.settings.get("platform")
+        if cell.name == side.inputs.cell or (cell.tag == side.inputs.cell and str(cell.platform) == before):
             return Side(name=image.immutable_tag.familiar, inputs=ImageInputs.of(image), layers=None, system=None)
     raise UsageError(
         f"the matrix has no cell {side.inputs.cell} to compare {side.name} with",

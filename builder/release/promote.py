@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from builder.errors import BuilderError, PublishError, RegistryError, listed
+from builder.image.index import RenderedIndex
 from builder.image.render import RenderedImage
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
+from builder.release.index import PublishedIndex, is_complete
 from builder.release.journal import Move, Promotion, fetch_settled_journal, put_journal
 from builder.release.lease import Lease
 from builder.release.publish import PublishedImage
@@ -19,16 +21,17 @@ from builder.release.state import RegisteredImage, RegistryState
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedImage:
-    """An image that a dry run would build; its digest is not known yet."""
+    """An image that a dry run would build, or an index of such; its digest is not known yet."""
 
-    rendered: RenderedImage
+    rendered: RenderedImage | RenderedIndex
     digest: None = None
 
 
 Promotable = PublishedImage | RegisteredImage
+Named = Promotable | PublishedIndex | PlannedImage  # what moving tags name
 
 
-def plan_moves(images: Iterable[Promotable | PlannedImage], states: Iterable[RegistryState]) -> tuple[Move, ...]:
+def plan_moves(images: Iterable[Named], states: Iterable[RegistryState]) -> tuple[Move, ...]:
     """Plan the moves of each image's moving tags to it, also of those that stay; none if all do.
 
     `states` has what the tags name now.
@@ -182,6 +185,8 @@ def _put(repository: ImageRef, tag: str, digest: Digest | None, registries: Regi
     manifest = registries.fetch_manifest(repository.with_digest(digest))
     if manifest is None:
         raise RegistryError(f"{repository.registry} no longer has the manifest {digest}", hint="build the image again")
+    if manifest.is_index and not is_complete(manifest, repository, registries):
+        raise RegistryError(f"{repository.registry} no longer has all images of {digest}", hint="build them again")
     registries.put_manifest(repository.with_tag(tag), manifest)
     now = registries.fetch_digest(repository.with_tag(tag))
     if now != digest:

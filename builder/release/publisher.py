@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Protocol
 
+from builder.image.index import RenderedIndex
 from builder.layer.assemble import AssembledImage
 from builder.layer.find import LayerRepositories
 from builder.layer.plan import Compression
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.process import uninterrupted
+from builder.release.index import PublishedIndex, put_index
 from builder.release.journal import Move, Promotion
 from builder.release.lease import held
 from builder.release.promote import PlannedImage, promote
@@ -31,6 +33,9 @@ class Publisher(Protocol):
 
     def push_unverified(self, built: Built) -> Digest | None:
         """Upload an image for a job that verifies it; return its digest, if it has one already."""
+
+    def put_index(self, index: RenderedIndex, images: Sequence[Digest]) -> PublishedIndex | PlannedImage:
+        """Put an index of images that are in the registry, which moving tags can name."""
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:
         """Move tags, all or none, and record it in the journal; with `latest`, only if that is the latest promotion."""
@@ -59,6 +64,10 @@ class RegistryPublisher:
         """See `Publisher.push_unverified`."""
         return push_unverified(built.rendered, content_of(built), self.registries, self.compression)
 
+    def put_index(self, index: RenderedIndex, images: Sequence[Digest]) -> PublishedIndex:
+        """See `Publisher.put_index`."""
+        return put_index(index, images, self.registries)
+
     def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:
         """See `Publisher.move`. Ctrl-C takes effect afterwards: the moves take a second or two."""
         with held(journal_tag, self.registries) as lease, uninterrupted():
@@ -78,6 +87,10 @@ class DryRunPublisher:
 
     def push_unverified(self, built: Built) -> None:
         """See `Publisher.push_unverified`."""
+
+    def put_index(self, index: RenderedIndex, images: Sequence[Digest]) -> PlannedImage:  # noqa: ARG002
+        """See `Publisher.put_index`."""
+        return PlannedImage(rendered=index)
 
     def move(self, journal_tag: ImageRef, moves: Sequence[Move], *, latest: Promotion | None = None) -> Promotion:  # noqa: ARG002
         """See `Publisher.move`."""

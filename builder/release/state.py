@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from builder.contract import INPUTS_LABEL
+from builder.image.index import indexes_of
 from builder.image.inputs import ImageInputs, input_changes
 from builder.image.render import RenderedImage
+from builder.matrix.model import Platform
 from builder.oci.manifest import ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
@@ -32,11 +34,14 @@ class RegistryState:
     """The digests that a cell's tags name in the registry.
 
     `digest` is that of the immutable tag; `moving` maps the moving tags to theirs. None means that the tag is missing.
+    With several platforms, moving tags name an index, whose own immutable tag names `index`; a run for one of the
+    platforms moves no tags, so `moving` is empty then.
     """
 
     rendered: RenderedImage
     digest: Digest | None
     moving: Mapping[str, Digest | None]
+    index: Digest | None = None
 
     @property
     def image(self) -> RegisteredImage | None:
@@ -44,25 +49,35 @@ class RegistryState:
         return None if self.digest is None else RegisteredImage(rendered=self.rendered, digest=self.digest)
 
     @property
+    def target(self) -> Digest | None:
+        """What the moving tags should name; None if that is not in the registry yet."""
+        return self.index if self.rendered.plan.cell.platforms else self.digest
+
+    @property
     def status(self) -> Status:
         """What the cell needs: nothing, a promotion, a rebuild (`moved`: an input changed), or a first build."""
         if self.digest is not None:
-            return "up-to-date" if set(self.moving.values()) == {self.digest} else "to-promote"
+            return "up-to-date" if set(self.moving.values()) <= {self.target} - {None} else "to-promote"
         return "moved" if any(self.moving.values()) else "new"
 
 
 def fetch_states(rendered: Sequence[RenderedImage], registries: Registries) -> tuple[RegistryState, ...]:
     """Fetch the digests of all tags of each cell, with one request per tag."""
-    tags = [tag for image in rendered for tag in image.tags]
+    indexes = {image.key: index.immutable_tag for index in indexes_of(rendered) for image in index.images}
+    tags = list(dict.fromkeys([*(tag for image in rendered for tag in image.tags), *indexes.values()]))
     digests = dict(zip(tags, registries.map(registries.fetch_digest, tags), strict=True))
-    return tuple(
-        RegistryState(
+
+    def state(image: RenderedImage) -> RegistryState:
+        index = indexes.get(image.key)
+        moving = image.moving_tags if index or not image.plan.cell.platforms else ()
+        return RegistryState(
             rendered=image,
             digest=digests[image.immutable_tag],
-            moving={str(tag.tag): digests[tag] for tag in image.moving_tags},
+            moving={str(tag.tag): digests[tag] for tag in moving},
+            index=digests[index] if index else None,
         )
-        for image in rendered
-    )
+
+    return tuple(map(state, rendered))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +99,14 @@ def fetch_explanations(rendered: Sequence[RenderedImage], registries: Registries
 def _fetch_reasons(state: RegistryState, registries: Registries) -> tuple[str, ...]:
     """Describe the inputs that changed since the image that the cell's moving tag names; a few requests if any did."""
     if state.status == "to-promote":
-        stale = [f"{tag} names {digest or 'nothing'}" for tag, digest in state.moving.items() if digest != state.digest]
+        stale = [f"{tag} names {digest or 'nothing'}" for tag, digest in state.moving.items() if digest != state.target]
         return tuple(f"already built; {line}" for line in stale)
     plan = state.rendered.plan
     if state.status == "up-to-date" or (state.status == "new" and not plan.branch):
         return ()
     # A branch without an image is compared with the project's own image.
-    tag = state.rendered.moving_tags[0] if state.status == "moved" else plan.repository.with_tag(plan.cell.name)
-    old = fetch_image_inputs(tag, registries)
+    tag = state.rendered.moving_tags[0] if state.status == "moved" else plan.repository.with_tag(plan.cell.tag)
+    old = fetch_image_inputs(tag, registries, plan.cell.platform)
     if old is None and state.status == "new":
         return ()
     if old is None:
@@ -99,20 +114,21 @@ def _fetch_reasons(state: RegistryState, registries: Registries) -> tuple[str, .
     return input_changes(old, ImageInputs.of(state.rendered)) or ("a package's file changed, but not its version",)
 
 
-def fetch_image_manifest(ref: ImageRef, registries: Registries) -> Manifest | None:
-    """Fetch the manifest of the image that a tag or digest names; for an index, that of its first image."""
+def fetch_image_manifest(ref: ImageRef, registries: Registries, platform: Platform | None = None) -> Manifest | None:
+    """Fetch the manifest of the image that a tag or digest names; of an index that for the platform, else its first."""
     manifest = registries.fetch_manifest(ref)
     if manifest is not None and manifest.is_index:
-        return registries.fetch_manifest(ref.with_digest(manifest.children[0])) if manifest.children else None
+        chosen = manifest.child_for(platform.architecture) if platform else None
+        return registries.fetch_manifest(ref.with_digest(chosen or manifest.children[0])) if manifest.children else None
     return manifest
 
 
-def fetch_image_inputs(ref: ImageRef, registries: Registries) -> ImageInputs | None:
+def fetch_image_inputs(ref: ImageRef, registries: Registries, platform: Platform | None = None) -> ImageInputs | None:
     """Fetch the inputs in the label of an image; None if it has none."""
-    return ImageInputs.from_label(fetch_image_config(ref, registries).labels.get(INPUTS_LABEL, ""))
+    return ImageInputs.from_label(fetch_image_config(ref, registries, platform).labels.get(INPUTS_LABEL, ""))
 
 
-def fetch_image_config(ref: ImageRef, registries: Registries) -> ImageConfig:
+def fetch_image_config(ref: ImageRef, registries: Registries, platform: Platform | None = None) -> ImageConfig:
     """Fetch the config of an image; an empty one if there is no such image."""
-    manifest = fetch_image_manifest(ref, registries)
+    manifest = fetch_image_manifest(ref, registries, platform)
     return registries.fetch_config(ref, manifest) if manifest else ImageConfig()

@@ -80,8 +80,9 @@ def _compare(facts: CellFacts, moved: Mapping[str, Digest | None], registries: R
     if old is None:
         return CellFacts(result=facts.result, image=facts.image, size=size, new_size=size)
     before = facts.image.with_digest(old).without_tag()
-    shared = _layers(fetch_image_manifest(before, registries))
-    inputs = fetch_image_inputs(before, registries)
+    platform = facts.rendered.plan.cell.platform
+    shared = _layers(fetch_image_manifest(before, registries, platform))
+    inputs = fetch_image_inputs(before, registries, platform)
     return CellFacts(
         result=facts.result, image=facts.image, size=size,
         new_size=sum(bytes_ for digest, bytes_ in new.items() if digest not in shared),

@@ -47,6 +47,11 @@ class Confinement:
     abilities: Abilities
 
     @property
+    def name(self) -> str:
+        """The program that starts it, for users."""
+        return _name(self.prefix)
+
+    @property
     def kind(self) -> str:
         """What owners and modes of unpacked files depend on: root's, those of a user namespace, or just files."""
         if not self.abilities.chroot:
@@ -69,6 +74,10 @@ class Confinement:
 
 # For what unpacks images and runs nothing of them.
 FILES_ONLY: Final = Confinement(prefix=(), abilities=Abilities(chroot=False, isolation=False, ids=False))
+
+
+def _name(prefix: Sequence[str]) -> str:
+    return Path(prefix[0]).name if prefix else "chroot"
 
 
 def _argv(prefix: Sequence[str], task: Path) -> tuple[str, ...]:
@@ -117,7 +126,7 @@ def _prefixes() -> Iterator[tuple[str, ...]]:
 
 def _try(prefix: tuple[str, ...], scratch: Path) -> tuple[Confinement | None, str]:
     """Try a way; return what it allows, or why it does not."""
-    name = Path(prefix[0]).name if prefix else "chroot"
+    name = _name(prefix)
     task, report = scratch / "task", scratch / "report"
     report.unlink(missing_ok=True)
     task.write_text(json.dumps(Task(kind="probe", target=str(scratch), report=str(report)).to_table()))

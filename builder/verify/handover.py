@@ -11,6 +11,7 @@ from builder.oci.archive import ImageArchive
 from builder.oci.manifest import ConfigSection, ImageConfig
 from builder.oci.reference import Digest
 from builder.parse import MalformedError, parse_document, read_bytes
+from builder.verify.architecture import check_architecture
 from builder.verify.checkout import Checkout
 from builder.verify.checks import no_secrets
 from builder.verify.inside import Check, Facts, Results, Subject, expectation
@@ -28,6 +29,15 @@ def check_outside(built: Built, engine: Engine, *, checkout: Checkout, inputs: B
     """Make the checks that need no container of the image; raise FailedVerification if one fails."""
     subject = Subject(engine=engine, facts=_facts(built, "", checkout), inputs=inputs, content=content_of(built))
     checks = (no_secrets(subject),)
+    if failed_checks(checks):
+        raise FailedVerification(built, checks)
+    return checks
+
+
+def check_unrun(built: AssembledImage, engine: Engine, *, checkout: Checkout, inputs: BuildInputs) -> tuple[Check, ...]:
+    """Make the checks of an image that nothing here runs; raise FailedVerification if one fails."""
+    subject = Subject(engine=engine, facts=_facts(built, "", checkout), inputs=inputs, content=built)
+    checks = (*check_architecture(built), no_secrets(subject))
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return checks

@@ -16,6 +16,7 @@ import pytest
 
 from builder.verify.checks import CHECKS
 from tests.integration.conftest import docker, images_of
+from tests.integration.faults import Answer, between
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
 from tests.integration.nightly import Nightly, standing
 from tests.integration.registries import an_open_registry
@@ -111,11 +112,11 @@ class Consumer:
         """The scheduled pipeline on the default branch."""
         return self.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main")
 
-    def merge_request(self, source_project: str = "1") -> ContainerExit:
+    def merge_request(self, source_project: str = "1", **variables: str) -> ContainerExit:
         """The pipeline of merge request 7 from this project, or from a fork."""
         return self.run(
             CI_PIPELINE_SOURCE="merge_request_event", CI_COMMIT_BRANCH="", CI_MERGE_REQUEST_IID="7",
-            CI_MERGE_REQUEST_PROJECT_ID="1", CI_MERGE_REQUEST_SOURCE_PROJECT_ID=source_project,
+            CI_MERGE_REQUEST_PROJECT_ID="1", CI_MERGE_REQUEST_SOURCE_PROJECT_ID=source_project, **variables,
         )  # fmt: skip
 
     def named(self, *tags: str) -> dict[str, str | None]:
@@ -236,3 +237,22 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     assert "0 tags deleted" in ran["[prebuilt-parallel] -> promote"].output
     again = consumer.scheduled()
     assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]
+
+    # A merge request that bumps one package, while the registry fails to move tags; and once more when it does not.
+    consumer.write(idna="3.10", inputs="".join(f"      {each}\n" for each in inputs))
+    child = "[prebuilt-merge-request-parallel] ->"
+    with between(REGISTRY) as proxy:
+        proxy.on("PUT", "/manifests/3.13-slim-mr-7$", Answer(status=403), times=None)
+        failed = consumer.merge_request(CI_REGISTRY_IMAGE=f"{proxy.host}/{consumer.path}")
+    passed = {job.name: job.passed for job in failed.jobs if job.name != "test"}  # GitLab does not start that one
+    assert passed == {
+        "prebuilt-merge-request": True, f"{child} build 3.13-slim": True, f"{child} verify 3.13-slim": True,
+        f"{child} promote": False,
+    }  # fmt: skip
+    assert failed.exit_code
+    assert "no tag has changed" in failed.text
+    assert consumer.named("3.13-slim", "3.13-slim-mr-7") == {"3.13-slim": digest, "3.13-slim-mr-7": None}
+    repeated = consumer.merge_request()
+    assert names(repeated) == ["prebuilt-merge-request", f"{child} promote", "test"]
+    assert "idna 3.10" in repeated["test"].output
+    assert consumer.named("3.13-slim") == {"3.13-slim": digest}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -24,10 +25,13 @@ from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
 from builder.oci.reference import Digest, ImageRef, Mirrors
 from builder.oci.registry import Registries
 from tests.integration.conftest import docker, images_of, own_name
+from tests.integration.emulation import NoEmulationError, emulated_python
 from tests.integration.nightly import INDEX
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, open_shelf
 from tests.integration.test_layer_tree import own_environment
+from tests.layers import file, tar_of
+from tests.shared import Shared
 
 pytestmark = pytest.mark.integration
 
@@ -52,14 +56,20 @@ package = false
 def names(open_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Images of Python and uv that have the other architecture too, with the files of this: nothing of it is run."""
     store = LayerStore(folder=tmp_path_factory.mktemp("store"))
-    for name in ("docker.io/library/python:3.13-slim-bookworm", "ghcr.io/astral-sh/uv:0.13.8"):
-        put_for_both(ImageRef.from_str(name), open_registry.ref(f"crossed/{name.rpartition('/')[2]}"), store)
+    uv = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("uv", "uvx")))
+    for name, other in {"docker.io/library/python:3.13-slim-bookworm": None, "ghcr.io/astral-sh/uv:0.13.8": uv}.items():
+        put_for_both(ImageRef.from_str(name), open_registry.ref(f"crossed/{name.rpartition('/')[2]}"), store, other)
     place = f"{open_registry.host}/crossed"
     return f"{place}/python:{{python}}-slim-bookworm", f"{place}/uv"
 
 
-def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore) -> None:
-    """Put an image for this architecture under a tag, and the same for the other one."""
+def machine_code(architecture: str) -> bytes:
+    """The header of a program for an architecture (elf(5)), and nothing that could be run."""
+    return b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + MACHINES[architecture].to_bytes(2, "little") + bytes(44)
+
+
+def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore, other: bytes | None) -> None:
+    """Put an image for this architecture under a tag, and for the other one the same, or a layer that is this tar."""
     registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
     image = fetch_image(source.with_digest(registries.resolve(source)), Platform.of_this_machine(), registries, store)
     origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
@@ -69,11 +79,14 @@ def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore) -> None:
         registries.put_blob(target, digest, partial(blobs.open, digest))
     entries = []
     for architecture in MACHINES:
-        config = encode_json({**image.config, "architecture": architecture})
+        table, layers = dict(image.manifest.table), {}
+        if architecture == OTHER and other:
+            registries.put_blob(target, digest_of(other), partial(io.BytesIO, other))
+            table["layers"] = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **descriptor(other)}]
+            layers = {"rootfs": {"type": "layers", "diff_ids": [str(digest_of(other))]}, "history": []}
+        config = encode_json({**image.config, "architecture": architecture, **layers})
         registries.put_blob(target, digest_of(config), partial(io.BytesIO, config))
-        manifest = Manifest.of(
-            {**image.manifest.table, "config": {**image.manifest.table["config"], **descriptor(config)}}
-        )
+        manifest = Manifest.of({**table, "config": {**table["config"], **descriptor(config)}})
         registries.put_manifest(target.with_digest(manifest.digest).without_tag(), manifest)
         platform = {"os": "linux", "architecture": architecture}
         entries.append({"mediaType": manifest.media_type, **descriptor(manifest.content), "platform": platform})
@@ -117,8 +130,46 @@ def files_of(project: Project) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
     return found
 
 
-def test_image_for_another_architecture(project: Project) -> None:
-    """Broken: an image for arm64 has this machine's code, paths or bytecode."""
+def job_by_emulation(project: Project, folder: Path, shared: Shared) -> None:
+    """Run a program of the image's environment as a job would, with an interpreter for its architecture."""
+    try:
+        python = emulated_python(shared)
+    except NoEmulationError as reason:
+        pytest.skip(f"no job on the image, which passed until here: {reason}")
+    for blob in (Path(project.env["BUILDER_CACHE_DIR"]) / "layers" / "blobs").iterdir():
+        with contextlib.suppress(tarfile.ReadError), tarfile.open(blob) as tar:
+            inside = [entry for entry in tar if entry.name.startswith("opt/uv/venv/lib/")]
+            tar.extractall(folder, [entry for entry in inside if not entry.islnk()], filter="tar")
+            for entry in inside:  # of the cache, which is not unpacked here
+                if entry.islnk() and (content := tar.extractfile(entry)):
+                    (folder / entry.name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / entry.name).write_bytes(content.read())
+                    os.utime(folder / entry.name, (entry.mtime, entry.mtime))
+    site = folder / "opt/uv/venv/lib/python3.13/site-packages"
+    program = "from charset_normalizer.cli import cli_detect; cli_detect(['--version'])"
+    argv = [*python, "-B", "-v", "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {program}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "SpeedUp ON" in done.stdout, done.stdout + done.stderr[-2000:]  # its machine code runs
+    cached = site / "charset_normalizer/__pycache__/api.cpython-313.pyc"
+    assert f"# {cached} matches {site}/charset_normalizer/api.py" in done.stderr  # its bytecode is good
+
+
+def selected_by_uv(project: Project, folder: Path) -> set[str]:
+    """The packages that uv itself installs for the platform of the image."""
+    machine = Platform(architecture=OTHER).machine
+    uv, lock = find_uv_bin(), folder / "requirements.txt"
+    subprocess.run([uv, "export", "--quiet", "--frozen", "-o", lock], cwd=project.folder, check=True)
+    options = ["--python-version", "3.13", "--python-platform", f"{machine}-manylinux_2_36", "--only-binary", ":all:"]
+    target = folder / "target"
+    subprocess.run([uv, "pip", "install", "--quiet", "--no-deps", "--target", target, *options, "-r", lock], check=True)
+    return {path.name for path in target.glob("*.dist-info")}
+
+
+def test_image_for_another_architecture(project: Project, tmp_path: Path, shared: Shared) -> None:
+    """Broken: an image for arm64 has this machine's code, paths or bytecode, or other packages than uv installs there.
+
+    Where this machine can emulate the other architecture, a job runs with what is in the image.
+    """
     done = build(project)
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
@@ -138,6 +189,9 @@ def test_image_for_another_architecture(project: Project) -> None:
     assert bytecode[12:16] == len(content or files[source.linkname.removeprefix("opt/uv/")][1]).to_bytes(4, "little")
     assert f"/opt/uv/{site}/api.py".encode() in bytecode
     assert {(entry.uid, entry.gid) for entry, _ in files.values()} == {(0, 0)}
+    infos = {name.split("/")[4] for name in files if name.startswith("venv/lib/") and ".dist-info/" in name}
+    assert {name for name in infos if not name.startswith("pip-")} == selected_by_uv(project, tmp_path)
+    job_by_emulation(project, tmp_path / "job", shared)
 
 
 def test_what_would_be_built_is_refused(project: Project, tmp_path: Path) -> None:

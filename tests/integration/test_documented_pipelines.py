@@ -77,7 +77,8 @@ def test_one_file(project: Path, builder_project: Path) -> None:
     [
         ["stage: .pre"], ["engine: docker-in-docker"], ["engine: docker-in-docker", 'services: ["docker:28-dind"]'],
         ["engine: own"], ["before_script: [docker version]"], ["options: --jobs 4"],
-        ["parallel: true"], ["prune: true"], ["matrix: matrix.toml", "lock: requirements.txt"],
+        ["parallel: true", "runners: linux/arm64=TAG,TAG"], ["prune: true"],
+        ["matrix: matrix.toml", "lock: requirements.txt"],
         ["changes: [requirements/*.txt]"], OTHERS[0].splitlines(),
     ],
     ids=lambda lines: lines[0].partition(":")[0],

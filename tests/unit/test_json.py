@@ -82,6 +82,7 @@ def test_verified_build(rendered: RenderedImage) -> None:
                 "seconds": 2.0,
                 "timings": {},
                 "checks": [{"name": "uv-pip", "verdict": "passed", "evidence": "fine", "seconds": 0.25}],
+                "made_by": None,
                 "log": "a.log",
                 "error": None,
             }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from builder.image.index import RenderedIndex, indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.publication import Publication
@@ -54,15 +55,28 @@ def adoption_json(adoption: Adoption, diffs: Mapping[str, str]) -> dict[str, Any
     return {"files": files, "jobs": sorted(adoption.baked), "remarks": remarks}
 
 
+def _index_json(rendered: RenderedImage, indexes: Mapping[str, RenderedIndex]) -> dict[str, Any]:
+    """The index that an image is for one platform in; nothing where there is one platform."""
+    index = indexes.get(rendered.key)
+    return {"index": {"key": index.key, "tag": index.immutable_tag.familiar}} if index else {}
+
+
+def _indexes(rendered: Iterable[RenderedImage]) -> dict[str, RenderedIndex]:
+    """The indexes by the keys of their images."""
+    return {image.key: index for index in indexes_of(rendered) for image in index.images}
+
+
 def plan_json(
     rendered: Sequence[RenderedImage],
     explanations: Mapping[str, Explanation] | None = None,
     layers: Mapping[str, LayerStatus] | None = None,
 ) -> dict[str, Any]:
     """The output of `builder plan --json`."""
+    indexes = _indexes(rendered)
     return {
         "cells": [
             cell_json(image)
+            | _index_json(image, indexes)
             | _status_json((explanations or {}).get(image.plan.cell.name))
             | {"layers": _plan_layers_json((layers or {}).get(image.plan.cell.name))}
             for image in rendered
@@ -119,8 +133,12 @@ def cell_json(rendered: RenderedImage) -> dict[str, Any]:
 
 def build_json(done: Publication) -> dict[str, Any]:
     """The output of `builder build --json`: the cells of the plan, each with its outcome."""
+    indexes = _indexes(result.rendered for result in done.results)
     return {
-        "cells": [cell_json(result.rendered) | _outcome_json(result) for result in done.results],
+        "cells": [
+            cell_json(result.rendered) | _index_json(result.rendered, indexes) | _outcome_json(result)
+            for result in done.results
+        ],
         "promotion": [_move_json(move) for move in done.promotion.moves] if done.promotion else [],
     }
 
@@ -137,6 +155,7 @@ def _outcome_json(result: CellResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "timings": {step: round(seconds, 3) for step, seconds in result.watch.seconds.items()},
         "checks": [check_json(check) for check in result.checks],
+        "made_by": result.made_by or None,
         "log": str(result.log) if result.log else None,
         "error": redact(str(result.error)) if result.error else None,
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from builder.errors import counted
+from builder.image.index import indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.oci.reference import ImageRef
@@ -23,6 +24,7 @@ def plan_table(
 ) -> str:
     """A plan as text: the packages, download, images, key, tags, layers and status of each cell."""
     lines = []
+    indexes = {image.key: index for index in indexes_of(rendered) for image in index.images}
     for image in rendered:
         selection = image.plan.selection
         sources = [package.name for package in selection.packages if not package.is_wheel]
@@ -37,6 +39,7 @@ def plan_table(
             f"  uv         {image.plan.uv.familiar}",
             f"  key        {image.key}",
             *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),
+            *([f"  index      {indexes[image.key].immutable_tag.familiar}"] if image.key in indexes else []),
             *_layer_lines((layers or {}).get(image.plan.cell.name)),
             *_status_lines((explanations or {}).get(image.plan.cell.name)),
         ]

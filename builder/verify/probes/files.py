@@ -11,6 +11,7 @@ import base64
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import stat
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from builder.contract import CACHE, SELECTION, SYSTEM_PYTHON, VENV
 from builder.tree import tree_digest, wheel_id
@@ -26,6 +27,7 @@ from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
 
 BUCKETS = re.compile(r"(archive|builds|environments|flat-index|git|interpreter|sdists|simple|wheels)-v\d+")
 MARKERS = {".lock", ".gitignore", ".git", "CACHEDIR.TAG"}
+NOTE = ".dist-info/uv_cache.json"  # of what uv installs from a folder, such as the pip that Python brings along
 SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
 MOST = 3  # faults that are named
 STARTED = time.time()
@@ -283,8 +285,9 @@ class Comparison:
             return os.path.islink(ours) and os.path.islink(theirs) and os.readlink(ours) == os.readlink(theirs)
         if path == "pyvenv.cfg":
             return settings(ours) - {"seed = true"} == settings(theirs) - {"seed = true"}
-        if path.endswith(".dist-info/RECORD"):
-            return record_in_site(ours) == record_in_site(theirs)
+        if path.endswith((NOTE, ".dist-info/RECORD")):
+            read = note if path.endswith(NOTE) else record_in_site
+            return bool(read(ours) == read(theirs))
         return path in self.shared or content(ours) == content(theirs).replace(self.fresh.encode(), VENV.encode())
 
     def _shared_scripts(self) -> Set[str]:
@@ -315,6 +318,16 @@ def content(path: str) -> bytes:
 
 
 def record_in_site(path: str) -> Dict[str, Optional[str]]:
-    """A RECORD without the hashes of files that have the environment's path in them."""
+    """A RECORD without the hashes of files that have the environment's path in them, or a time."""
     rows = csv.reader(io.StringIO(content(path).decode("utf-8", "replace"), newline=""))
-    return {row[0]: None if row[0].startswith("..") else row[1] for row in rows if len(row) > 1}
+    found: Dict[str, Optional[str]] = {row[0]: row[1] for row in rows if len(row) > 1}
+    return {name: None if name.startswith("..") or name.endswith(NOTE) else hash_ for name, hash_ in found.items()}
+
+
+def note(path: str) -> Any:
+    """What uv notes of a wheel in a folder, without when that came to the machine that installed it."""
+    try:
+        table = json.loads(content(path))
+    except ValueError:
+        return None
+    return {**table, "timestamp": None} if isinstance(table, dict) else table

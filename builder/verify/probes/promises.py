@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shlex
 import tempfile
@@ -52,7 +53,13 @@ def contract(expected: Expected, job: Shell) -> str:
     faults += python_faults(expected, job)
     if faults:
         raise Failed("; ".join(faults[:5]))
-    return "%d variables, and the paths; uv %s" % (len(expected.variables) + 1, wanted)
+    return "%d variables, and the paths; uv %s; ran on %s" % (len(expected.variables) + 1, wanted, here())
+
+
+def here() -> str:
+    """Where this runs: the kind of machine, and in a job of GitLab its runner."""
+    runner = os.environ.get("CI_RUNNER_DESCRIPTION")
+    return platform.machine() + (", runner %s" % runner if runner else "")
 
 
 def variable_faults(expected: Expected) -> List[str]:
