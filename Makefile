@@ -12,7 +12,7 @@ WORKERS := 4
 MINUTES := 5
 SEED :=
 
-.PHONY: help demo test test-unit lint wheel image release facts bench soak golden pins sandbox-up sandbox-down clean
+.PHONY: help demo test test-unit lint wheel image release facts bench soak golden pins docs pictures sandbox-up sandbox-down clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,9 +53,19 @@ golden: .venv/ready     ## regenerate tests/golden and the JSON Schema
 	.venv/bin/pytest -q tests/unit/test_render.py --update-golden
 	.venv/bin/builder schema > docs/matrix.schema.json
 
-pins: .venv/ready       ## update requirements-dev.txt, without index lines
-	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
-	    --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt --custom-compile-command 'make pins'
+PIN := uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+    --custom-compile-command 'make pins'
+pins: .venv/ready       ## update requirements-dev.txt and requirements-docs.txt, without index lines
+	.venv/bin/$(PIN) pyproject.toml --group dev -o requirements-dev.txt
+	.venv/bin/$(PIN) --group docs -o requirements-docs.txt
+
+docs: $(READY) .venv-docs/ready  ## build the documentation's pages in build/site, and check their links; needs no network
+	$(TOOLS)python .ci/docs-tree build/docs
+	.venv-docs/bin/mkdocs build --quiet --strict
+	$(TOOLS)python .ci/check-site build/site
+
+pictures: .venv/ready   ## make the pictures in docs/pictures from a real run, with Chromium from Debian
+	$(SANDBOX) .venv/bin/python .ci/pictures docs/pictures
 
 facts: .venv/ready      ## update facts.toml: known Python versions and the libc of each Debian release
 	.venv/bin/python .ci/refresh-facts
@@ -67,8 +77,14 @@ sandbox-down:           ## stop what sandbox-up started
 	sandbox/down
 
 clean:                  ## remove what the targets above created in this folder
-	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache dist build
+	rm -rf .venv .venv-3.* .venv-docs .mypy_cache .ruff_cache .pytest_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv-docs/ready: requirements-docs.txt
+	rm -rf .venv-docs
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
+	touch $@
 
 .venv/ready: requirements-dev.txt pyproject.toml
 	rm -rf .venv

@@ -6,8 +6,10 @@ import hashlib
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from builder.pages.fetch import space_parts
-from builder.pages.model import CellPage, HistoryRow, LayerRow, PackageRow, PublishedPage, Site
+from builder.image.inputs import ImageInputs
+from builder.oci.reference import Digest, ImageRef
+from builder.pages.model import CellPage, HistoryRow, PublishedPage, Site
+from builder.release.contents import Contents, ShownLayer, packages_of
 from builder.release.state import Status
 from builder.verify.checks import CHECKS
 from builder.verify.inside import Check
@@ -55,42 +57,50 @@ def _cell(python: str, base: str, number: int, hostile: str) -> CellPage:
     )  # fmt: skip
 
 
-def _layers(number: int, hostile: str) -> tuple[LayerRow, ...]:
+def _layers(number: int, hostile: str) -> tuple[ShownLayer, ...]:
     foundation = {"system": 21_000_000, "uv": 19_800_000, "stdlib": 5_100_000, "environment": 2_300_000}
-    own = {name: ("source" if name == "lxml" else "wheels", size + number * 1000) for name, size in SIZES.items()}
-    shared = f"wheels: {', '.join(SMALL)}"
-    rows = [
-        *(("base", "base", size, ()) for size in (28_000_000, 19_400_000)),
-        *((kind, kind, size, ()) for kind, size in foundation.items()),
-        *((f"{kind}: {name}{hostile}", kind, size, (name,)) for name, (kind, size) in own.items()),
-        (shared, "wheels", 4_000_000, SMALL),
+    rows: list[tuple[str, int, tuple[str, ...]]] = [
+        *(("base", size, ()) for size in (28_000_000, 19_400_000)),
+        *((kind, size, ()) for kind, size in foundation.items()),
+        *(
+            ("source" if name == "lxml" else "wheels", size + number * 1000, (f"{name}{hostile}",))
+            for name, size in SIZES.items()
+        ),
+        ("wheels", 4_000_000, tuple(f"{name}{hostile}" for name in SMALL)),
     ]
     return tuple(
-        LayerRow(title=title, kind=kind, size=size, digest=digest(f"{title}{size}"), packages=packages)
-        for title, kind, size, packages in rows
+        ShownLayer(kind=kind, size=size, digest=digest(f"{kind}{size}"), packages=packages)
+        for kind, size, packages in rows
     )
 
 
 def image(number: int = 0, hostile: str = "") -> PublishedPage:
     """An image of 60 packages."""
     layers = _layers(number, hostile)
-    packages = tuple(
-        PackageRow(
-            name=f"{name}{hostile}", version=f"1.{place}{hostile}", share=SIZES.get(name, 80_000),
-            is_alone=name in SIZES,
-        )
-        for place, name in enumerate([*SIZES, *SMALL])
+    versions = {f"{name}{hostile}": f"1.{place}{hostile}" for place, name in enumerate([*SIZES, *SMALL])}
+    settings = {
+        "python": "3.13", "base": f"docker.io/library/python:3.13-slim-bookworm@{digest('base')}",
+        "uv": "ghcr.io/astral-sh/uv:0.13.8", "system packages": f"git curl{hostile}",
+    }  # fmt: skip
+    inputs = ImageInputs(
+        cell="3.13",
+        python="3.13",
+        base=settings["base"],
+        uv=settings["uv"],
+        packages=versions,
+        settings={},
+        template="",
+    )
+    contents = Contents(
+        ref=ImageRef.from_str("registry.example.com/acme/shop/ci"), digest=Digest.from_str(digest(f"image{number}")),
+        inputs=inputs, cell="3.13", key="0" * 64, layers=layers,
+        packages=packages_of(layers, versions, dict.fromkeys(versions, 80_000)),
     )  # fmt: skip
     said = f"61 packages, all of them as locked{hostile}"
     return PublishedPage(
-        digest=digest(f"image{number}"), platform="linux/amd64", made=NOW - timedelta(hours=7 + 20 * number),
-        size=sum(layer.size for layer in layers), layers=layers, packages=packages,
+        contents=contents, digest=digest(f"image{number}"), made=NOW - timedelta(hours=7 + 20 * number),
+        settings=settings,
         checks=tuple(Check(name=name, verdict="passed", evidence=said, seconds=1.25) for name in CHECKS),
-        settings={
-            "python": "3.13", "base": f"docker.io/library/python:3.13-slim-bookworm@{digest('base')}",
-            "uv": "ghcr.io/astral-sh/uv:0.13.8", "system packages": f"git curl{hostile}",
-        },
-        parts=space_parts(layers, packages),
     )  # fmt: skip
 
 

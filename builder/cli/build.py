@@ -17,10 +17,11 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.live import Display, ProgressMode
 from builder.cli.output.messages import print_error, print_note, print_result
+from builder.cli.output.plan import plan_details, plan_table
 from builder.cli.output.preflight import preflight_json, preflight_text
 from builder.cli.report import check_project, read_noted_project, report, report_dry_run
 from builder.cli.reporting import Reporter
-from builder.cli.verbosity import is_quiet
+from builder.cli.verbosity import is_quiet, is_verbose
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.folders import default_log_folder, sdist_folder
@@ -64,9 +65,10 @@ from builder.secret import (
 )
 @json_option
 def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, check: bool, as_json: bool) -> None:
-    """Show what would be built, and why: each cell's packages, download size, tags and key.
+    """Show what would be built, and why: each cell's packages, download and status.
 
-    A cell that the lock does not cover does not keep the others from being planned.
+    With -v also images, keys, tags and layers. A cell that the lock does not cover does not keep the others from being
+    planned.
     """
     if check:
         if exit_code or check_hosts or as_json:
@@ -94,9 +96,8 @@ def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, check:
         more = {"preflight": preflight_json(found, hosts), "notes": list(project.notes)}
         click.echo(json.dumps(documents.plan_json(rendered, explanations, layers) | more, indent=2))
     else:
-        print_result(
-            "\n".join(filter(None, [text.plan_table(rendered, explanations, layers), preflight_text(found, hosts)]))
-        )
+        table = plan_details if is_verbose() else plan_table
+        print_result("\n".join(filter(None, [table(rendered, explanations, layers), preflight_text(found, hosts)])))
     if error:
         raise error
     if exit_code and any(explanation.status != "up-to-date" for explanation in explanations.values()):

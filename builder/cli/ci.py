@@ -18,7 +18,7 @@ from builder.gitlab.adopt.adopt import adopt, adopt_without_matrix
 from builder.gitlab.adopt.diff import added
 from builder.gitlab.adopt.include import read_pipeline, top_folder
 from builder.gitlab.adopt.remark import in_brief
-from builder.gitlab.images import DOTENV_VARIABLES, default_cell, dotenv, fetch_job_images, jobs_yaml
+from builder.gitlab.images import default_cell, dotenv, dotenv_warning, fetch_job_images, jobs_yaml
 from builder.gitlab.pipeline import Commands, job_keywords, pipeline_yaml, read_runners
 from builder.lock.discovery import find_matrix, matrix_in
 from builder.matrix.file import read_matrix
@@ -55,11 +55,8 @@ def images_command(request: Request, *, pin: bool, dotenv_path: Path | None, out
     default = default_cell(matrix).name
     if dotenv_path:
         lines = dotenv(images, default, pin=pin)
-        if (number := len(lines.splitlines())) > DOTENV_VARIABLES:
-            print_note(
-                f"builder: {number} variables in {dotenv_path}: GitLab takes {DOTENV_VARIABLES} from a job unless its "
-                "limit is raised; --only writes fewer, and the YAML needs none"
-            )
+        if warning := dotenv_warning(lines):
+            print_note(f"builder: {dotenv_path}: {warning}")
         _write(dotenv_path, lines)
     _write(output, jobs_yaml(images, default, pin=pin))
 

@@ -88,11 +88,12 @@ def _rehearse(
 
 def _image_of(project: Project) -> str:
     """The moving tag of the chosen cell; of several, the default one. Raises UsageError if --only leaves no cell."""
-    cells = project.matrix.cells
+    matrix = project.matrix.by_tag()
+    cells = matrix.cells
     if not cells:
         raise UsageError("no cell is left", hint="choose one with --only")
-    cell = default_cell(project.matrix)
+    cell = default_cell(matrix)
     if len(cells) > 1 and not is_quiet():
         others = [other.name for other in cells if other != cell]
         print_note(f"builder: {cell.name}, the default cell; --only chooses another: {listed(others)}")
-    return project.image_repository.with_tag(project.matrix.moving_tags(cell)[0]).familiar
+    return project.image_repository.with_tag(matrix.moving_tags(cell)[0]).familiar

@@ -12,6 +12,7 @@ from builder.cli.output.messages import print_note, printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _QUIET = "builder.quiet"
+_VERBOSE = "builder.verbose"
 _RETRIES = "builder.retries"  # see builder.oci.transport
 
 
@@ -30,6 +31,11 @@ def verbosity(command: _Command) -> _Command:
 def is_quiet() -> bool:
     """Whether -q was given, before or after the command's name."""
     return bool(click.get_current_context().meta.get(_QUIET))
+
+
+def is_verbose() -> bool:
+    """Whether -v was given, before or after the command's name."""
+    return bool(click.get_current_context().meta.get(_VERBOSE))
 
 
 class _Notes(logging.Handler):
@@ -60,8 +66,9 @@ def _set_quiet(context: click.Context, _: click.Parameter, flag: bool) -> None:
         logging.getLogger(_RETRIES).setLevel(logging.ERROR)
 
 
-def _set_verbose(_: click.Context, __: click.Parameter, flag: bool) -> None:
+def _set_verbose(context: click.Context, _: click.Parameter, flag: bool) -> None:
     if flag:
+        context.meta[_VERBOSE] = True
         handler = logging.StreamHandler()
         handler.setFormatter(_Printable())
         logging.basicConfig(handlers=[handler])

@@ -37,6 +37,7 @@ class _Config(Document):
     """An image config (config.md of the OCI image specification), as far as builder reads or changes it."""
 
     rootfs: _RootFs
+    architecture: str = ""
     config: _Section | None = None
     history: tuple[HistoryEntry, ...] | None = None
 
@@ -94,6 +95,9 @@ def fetch_image(ref: ImageRef, platform: Platform, registries: Registries, store
     config = store.read(digest) or store.write(registries.fetch_blob(located, digest))
     fault = RegistryError(f"{ref.familiar} is not an image that can be built on", hint=_OTHER)
     parsed = parse_or_raise(_Config, config, fault)
+    if parsed.architecture not in {"", platform.architecture}:
+        what = f"{ref.familiar} has an image for linux/{parsed.architecture} alone, not for {platform}"
+        raise RegistryError(what, hint="choose another base or platform")
     if len(parsed.rootfs.diff_ids) != len(manifest.body.layers):
         raise RegistryError(f"{fault.what}: its config and its manifest have different layers", hint=_OTHER)
     if not all(layer.media_type for layer in manifest.body.layers):

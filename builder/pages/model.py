@@ -7,29 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from builder.pages.treemap import Part
+from builder.release.contents import Contents
 from builder.release.state import Status
 from builder.verify.inside import Check
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerRow:
-    """A layer: what is in it, its compressed size in bytes, and its digest."""
-
-    title: str
-    kind: str
-    size: int
-    digest: str
-    packages: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackageRow:
-    """A package in an image. `share` is its part of its layer in bytes: all of it, if it is alone there."""
-
-    name: str
-    version: str
-    share: int | None
-    is_alone: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +27,28 @@ class HistoryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedPage:
-    """An image that a cell's tag names: what is in it, and how it was verified."""
+    """An image that a cell's tag names: what is in it, and how it was verified; `digest` is what the tag names."""
 
+    contents: Contents
     digest: str
-    platform: str
     made: datetime | None
-    size: int
     settings: Mapping[str, str]
-    layers: tuple[LayerRow, ...]
-    packages: tuple[PackageRow, ...]
-    parts: tuple[Part, ...]
     checks: tuple[Check, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What takes the space: the base, foundation layers, packages, and layers of packages of unknown size."""
+        packages = {package.name: package for package in self.contents.packages if package.size}
+        base = sum(layer.size for layer in self.contents.layers if layer.kind == "base")
+        parts = [Part(name="base image", kind="base", size=base)]
+        for layer in self.contents.layers:
+            known = [packages[name] for name in layer.packages if name in packages]
+            kind = ("source" if layer.kind == "source" else "wheels") if layer.packages else "foundation"
+            if known:
+                parts += [Part(name=each.name, kind=kind, size=each.size or 0) for each in known]
+            elif layer.kind != "base":
+                parts.append(Part(name=", ".join(layer.packages) or layer.kind, kind=kind, size=layer.size))
+        return tuple(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from builder import __version__
 from builder.errors import UsageError
 from builder.pages.model import Site
 from builder.pages.treemap import HEIGHT, WIDTH, tiles
+from builder.redaction import redact
 from builder.release.state import Status
 
 _MARK: Final = '<meta name="generator" content="prebuilt'  # by which a page of an earlier run is known
@@ -66,7 +67,7 @@ def write_pages(pages: Mapping[str, str], folder: Path) -> None:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("builder.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: redact(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters["megabytes"] = megabytes
     environment.filters["clock"] = lambda time: f"{time:%Y-%m-%d %H:%M} UTC"

@@ -14,6 +14,7 @@ from builder.oci.registry import Registries
 from builder.release.immutable import pushed_at
 from builder.release.journal import Promotion, fetch_journal
 from builder.release.prune import IMMUTABLE
+from builder.release.state import labelled
 
 TagStatus = Literal["promoted", "foreign", "in-use", "previous", "unused", "unverified"]
 
@@ -78,7 +79,8 @@ def _fetch_image(ref: ImageRef, registries: Registries) -> _Image | None:
         if found is None:
             return None
         image = found
-    return _Image(manifest=image, named=manifest.digest, config=registries.fetch_config(ref, image))
+    config = labelled(registries.fetch_config(ref, image), manifest)
+    return _Image(manifest=image, named=manifest.digest, config=config)
 
 
 def _is_ours(config: ImageConfig) -> bool:

@@ -91,10 +91,7 @@ def _put_if_absent(ref: ImageRef, manifest: Manifest, registries: Registries) ->
 
 
 def _has_key(ref: ImageRef, key: str, registries: Registries) -> bool:
-    """Whether the tag names an image with the key, or an index that is annotated with it."""
-    manifest = registries.fetch_manifest(ref)
-    stated = ((manifest and manifest.body.annotations) or {}).get(KEY_LABEL)
-    return (stated or fetch_image_config(ref, registries).labels.get(KEY_LABEL)) == key
+    return fetch_image_config(ref, registries).labels.get(KEY_LABEL) == key
 
 
 def _is_first(own: Manifest, other: Manifest) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from builder.contract import CELL_LABEL, JOURNAL_TAG, KEY_LABEL, KEY_LENGTH, UNVERIFIED
-from builder.oci.manifest import ConfigSection, ImageConfig, Manifest
+from builder.oci.manifest import ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.release.immutable import pushed_at
@@ -96,17 +96,8 @@ def _fetch_images(
     refs = {tag: repository.with_tag(tag) for tag in tags}
     immutable = {tag: ref for tag, ref in refs.items() if IMMUTABLE.fullmatch(tag)}
     manifests = zip(refs, registries.map(registries.fetch_manifest, refs.values()), strict=True)
-    found = {tag: manifest for tag, manifest in manifests if manifest}
     configs = registries.map(lambda ref: fetch_image_config(ref, registries), immutable.values())
-    return found, {tag: _described(config, found.get(tag)) for tag, config in zip(immutable, configs, strict=True)}
-
-
-def _described(config: ImageConfig, manifest: Manifest | None) -> ImageConfig:
-    """The config of an image; an index of several platforms has cell and key of its own, as annotations."""
-    own = (manifest.body.annotations if manifest and manifest.is_index else None) or {}
-    if KEY_LABEL not in own:
-        return config
-    return config.model_copy(update={"config": ConfigSection(Labels={**config.labels, **own})})
+    return {tag: manifest for tag, manifest in manifests if manifest}, dict(zip(immutable, configs, strict=True))
 
 
 def _fetch_stale_branches(

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from builder.contract import INPUTS_LABEL
+from builder.contract import INPUTS_LABEL, KEY_LABEL
 from builder.image.index import indexes_of
 from builder.image.inputs import ImageInputs, input_changes
 from builder.image.render import RenderedImage
 from builder.matrix.model import Platform
-from builder.oci.manifest import ImageConfig, Manifest
+from builder.oci.manifest import ConfigSection, ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 
@@ -116,11 +116,16 @@ def _fetch_reasons(state: RegistryState, registries: Registries) -> tuple[str, .
 
 def fetch_image_manifest(ref: ImageRef, registries: Registries, platform: Platform | None = None) -> Manifest | None:
     """Fetch the manifest of the image that a tag or digest names; of an index that for the platform, else its first."""
-    manifest = registries.fetch_manifest(ref)
-    if manifest is not None and manifest.is_index:
-        chosen = manifest.child_for(platform.architecture) if platform else None
-        return registries.fetch_manifest(ref.with_digest(chosen or manifest.children[0])) if manifest.children else None
-    return manifest
+    return _fetch_chosen(registries.fetch_manifest(ref), ref, registries, platform)
+
+
+def _fetch_chosen(
+    named: Manifest | None, ref: ImageRef, registries: Registries, platform: Platform | None
+) -> Manifest | None:
+    if named is None or not named.is_index:
+        return named
+    chosen = named.child_for(platform.architecture) if platform else None
+    return registries.fetch_manifest(ref.with_digest(chosen or named.children[0])) if named.children else None
 
 
 def fetch_image_inputs(ref: ImageRef, registries: Registries, platform: Platform | None = None) -> ImageInputs | None:
@@ -129,6 +134,16 @@ def fetch_image_inputs(ref: ImageRef, registries: Registries, platform: Platform
 
 
 def fetch_image_config(ref: ImageRef, registries: Registries, platform: Platform | None = None) -> ImageConfig:
-    """Fetch the config of an image; an empty one if there is no such image."""
-    manifest = fetch_image_manifest(ref, registries, platform)
-    return registries.fetch_config(ref, manifest) if manifest else ImageConfig()
+    """Fetch the config of an image, labelled as what the reference names; an empty one if there is no such image."""
+    named = registries.fetch_manifest(ref)
+    image = _fetch_chosen(named, ref, registries, platform)
+    return labelled(registries.fetch_config(ref, image), named) if image else ImageConfig()
+
+
+def labelled(config: ImageConfig, named: Manifest | None) -> ImageConfig:
+    """The config of an image; with cell and key of the index of several platforms, if one is named."""
+    own = (named.body.annotations if named and named.is_index else None) or {}
+    if KEY_LABEL not in own:
+        return config
+    section = (config.config or ConfigSection()).model_copy(update={"labels": {**config.labels, **own}})
+    return config.model_copy(update={"config": section})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.errors import RegistryError
 from builder.image.inputs import ImageInputs, input_changes
@@ -12,6 +12,7 @@ from builder.oci.manifest import Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.publication import Publication
+from builder.release.immutable import checks_of
 from builder.release.state import fetch_image_inputs, fetch_image_manifest
 from builder.run import CellResult
 from builder.verify.inside import Check
@@ -43,8 +44,14 @@ class CellFacts:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The results of the checks that this run made or read."""
+        """The results of the checks that this run made or read, or that an earlier one pushed with the image."""
         return self.result.checks
+
+    def with_checks_of(self, manifest: Manifest | None) -> CellFacts:
+        """The same, with the checks that were pushed with the image, if this run made none."""
+        if manifest is None or self.result.checks:
+            return self
+        return replace(self, result=replace(self.result, checks=checks_of(manifest)))
 
 
 def fetch_facts(done: Publication, registries: Registries) -> tuple[CellFacts, ...]:
@@ -70,24 +77,24 @@ def _fetch(result: CellResult, moved: Mapping[str, Digest | None], registries: R
 
 def _compare(facts: CellFacts, moved: Mapping[str, Digest | None], registries: Registries) -> CellFacts:
     """Compare a published image with the one that its tag named before this run."""
-    assert facts.image is not None  # noqa: S101 - for mypy
-    new = _layers(fetch_image_manifest(facts.image.without_tag(), registries))
-    size = sum(new.values())
-    name = str(facts.image.tag)
-    old = moved.get(name)
-    if name not in moved:
-        return CellFacts(result=facts.result, image=facts.image, size=size, new_size=0)
+    image = facts.image
+    assert image is not None  # noqa: S101 - for mypy
+    manifest = fetch_image_manifest(image.without_tag(), registries)
+    new = _layers(manifest)
+    facts = replace(facts.with_checks_of(manifest), size=sum(new.values()), new_size=0)
+    if str(image.tag) not in moved:
+        return facts
+    old = moved[str(image.tag)]
     if old is None:
-        return CellFacts(result=facts.result, image=facts.image, size=size, new_size=size)
-    before = facts.image.with_digest(old).without_tag()
-    platform = facts.rendered.plan.cell.platform
+        return replace(facts, new_size=facts.size)
+    before, platform = image.with_digest(old).without_tag(), facts.rendered.plan.cell.platform
     shared = _layers(fetch_image_manifest(before, registries, platform))
     inputs = fetch_image_inputs(before, registries, platform)
-    return CellFacts(
-        result=facts.result, image=facts.image, size=size,
-        new_size=sum(bytes_ for digest, bytes_ in new.items() if digest not in shared),
+    return replace(
+        facts,
+        new_size=sum(size for digest, size in new.items() if digest not in shared),
         changes=input_changes(inputs, ImageInputs.of(facts.rendered)) if inputs else (),
-    )  # fmt: skip
+    )
 
 
 def _layers(manifest: Manifest | None) -> dict[str, int]:

@@ -167,6 +167,8 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     second = consumer.scheduled()
     assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
     assert 'prebuilt_image_new_bytes{cell="3.13-slim"} 0\n' in (reports / "metrics.txt").read_text()
+    (suite,) = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314
+    assert {case.attrib["name"] for case in suite} == {"build", *CHECKS}  # those that it was pushed with
     assert consumer.named("3.13-slim") == before
 
 

@@ -116,7 +116,7 @@ def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: S
     assert of(nightly, "pipeline", "--job", "job.yml", "--file", "matrix.toml") == first
 
     seeds.publish(nightly, "--only", "python=3.11", tags=["3.11-slim"])
-    second = read(of(nightly, "pipeline"))
+    second = read(of(nightly, "pipeline", "--reports", "out"))
     assert list(second) == ["stages", "build 3.13-slim", "verify 3.13-slim", "promote"]
     run(nightly, second["build 3.13-slim"])
     unverified = handed_over(nightly)
@@ -134,6 +134,12 @@ def test_pipeline_builds_what_is_missing_and_promotes(nightly: Nightly, seeds: S
     verify_in_a_job(nightly, second["verify 3.13-slim"], unverified)
     run(nightly, second["promote"])
     assert standing(host, path, [immutable, "3.13-slim"]) == {immutable: digest, "3.13-slim": digest}
+    suites = ElementTree.parse(nightly.folder / "out" / "junit.xml").getroot()  # noqa: S314
+    cases = {suite.attrib["name"]: {case.attrib["name"] for case in suite} for suite in suites}
+    assert cases["3.13-slim"] == {"build", *INSIDE}
+    assert nightly.builder("report", "-o", "public", "--results", "prebuilt-verify").returncode == 0
+    page = (nightly.folder / "public" / "cell-3.13-slim.html").read_text()
+    assert all(f'<th scope="row">{name}</th>' in page for name in INSIDE)
 
     last = read(of(nightly, "pipeline"))
     assert list(last) == ["stages", "nothing to do"]

@@ -45,7 +45,7 @@ def test_good_cells_are_planned(project: Path, builder: Builder) -> None:
     """Broken: one cell that cannot be built keeps the others from being planned, or the exit code hides it."""
     done = builder("plan", cwd=project)
     assert done.returncode == 2
-    assert "3.13-bookworm-slim\n  packages   2: 2 wheels\n" in done.stdout
+    assert "3.13-bookworm-slim         2            0    " in done.stdout
     assert "torch 2.0 wheel              impossible" in done.stdout
     assert "does not cover the cell 3.13-alpine: no wheel found for package 'torch' 2.0" in done.stderr
 

@@ -17,7 +17,7 @@ PYPROJECT = """\
 [project]
 name = "shop"
 version = "1.0"
-requires-python = ">=3.13"
+requires-python = ">=3.11"
 dependencies = ["six"]
 
 [dependency-groups]
@@ -58,7 +58,7 @@ family = "debian"
 # Each ends with a line that says where it worked.
 COMMANDS = {
     "pip": "pip install --quiet --no-build-isolation -e . && python -c 'import shop, sys; print(sys.prefix)'",
-    "uv pip": "uv pip install --quiet -e . && python -c 'import shop, sys; print(sys.prefix)'",
+    "uv pip": "uv pip install --quiet --no-deps -e . && python -c 'import shop, sys; print(sys.prefix)'",
     "uv build": "uv build --quiet --wheel --out-dir /tmp/one && ls /tmp/one",
     "build": "python -m build --installer uv --wheel --outdir /tmp/two . >/dev/null && ls /tmp/two",
     "tox": "tox run -q",

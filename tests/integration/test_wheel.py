@@ -38,3 +38,4 @@ def test_installed_elsewhere(tmp_path: Path) -> None:
     dockerfile = (project / "contexts" / "3.13-bookworm-slim" / "Dockerfile").read_text()
     assert dockerfile.startswith("# 3.13-bookworm-slim for linux/")
     assert (folder / "builder" / "verify" / "probes" / "bytecode.py").is_file()
+    assert (folder / "builder" / "pages" / "templates" / "style.css").is_file()

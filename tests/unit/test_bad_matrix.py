@@ -39,7 +39,7 @@ def message(text: str) -> str:
         (changed('["3.12"]', '["three"]'), "python.0", "'three' is not a Python version; write \"3.13\""),
         (changed('["3.12"]', '["3.12-slim"]'), "python.0", "'3.12-slim' is not a Python version"),
         (changed('["3.12"]', '["2.7"]'), "python.0", "'2.7' is not a Python version"),
-        (changed('["3.12"]', "[3.12]"), "python.0", 'write "3.12", in quotes'),
+        (changed('["3.12"]', "[3.12]"), "python.0", 'write "3.12", in quotes; 3.12 is a number'),
         (changed('["3.12"]', '"3.12"'), "python", "not '3.12'"),
         (changed('["slim"]', '["slm"]'), "base", "'slm' is not defined (perhaps you meant 'slim'?)"),
         (changed('["slim"]', '["slm"]'), "base", "[bases.slm]"),

@@ -54,6 +54,12 @@ def fetched(folder: Path, config: Any, layer: bytes = b"", **entry: Any) -> tupl
     return fetch_image(ref, Platform(architecture="amd64"), Registries(Mirrors()), store), store
 
 
+def test_base_of_another_platform(tmp_path: Path) -> None:
+    """Broken: an image for one platform has the programs of another, because its base is for that alone."""
+    with pytest.raises(RegistryError, match="has an image for linux/arm64 alone, not for linux/amd64"):
+        fetched(tmp_path, {**CONFIG, "architecture": "arm64"})
+
+
 @pytest.mark.parametrize(
     "config",
     [

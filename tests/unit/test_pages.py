@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -13,18 +13,13 @@ import pytest
 
 from builder.contract import MANIFEST_TYPE
 from builder.errors import UsageError
-from builder.image.inputs import ImageInputs
-from builder.oci.manifest import ImageConfig, Manifest
-from builder.pages.fetch import _layers, _packages
+from builder.oci.manifest import Manifest
 from builder.pages.render import age, megabytes, render_pages, write_pages
 from builder.pages.treemap import HEIGHT, WIDTH, Part, tiles
-from builder.parse import parse_document
 from builder.redaction import keep_secret
 from builder.release.immutable import checks_of, with_checks
 from builder.verify.inside import Check
-from tests.assembled import assembled, plan
-from tests.layers import chosen, rendered
-from tests.sites import HOSTILE, NOW, site
+from tests.sites import HOSTILE, NOW, image, site
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -146,20 +141,16 @@ def test_treemap_is_in_proportion(sizes: list[int]) -> None:
     assert tiles([]) == ()
 
 
-def test_layers_are_those_of_the_image(tmp_path: Path) -> None:
-    """Broken: a layer is shown with another one's packages, or a package with another one's size."""
-    image = rendered([chosen("small"), chosen("large", size=9_000_000), chosen("tiny", size=100)])
-    made = assembled(tmp_path, plan(image))
-    rows = _layers(made.manifest, parse_document(ImageConfig, made.config_bytes))
-    assert [row.kind for row in rows] == [
-        "base", "base", *(layer.kind for layer in made.plan.layers), "notes"
-    ]  # fmt: skip
-    assert sum(row.size for row in rows) == made.size
-    packages = {each.name: each for each in _packages(ImageInputs.of(image), rows, image)}
-    alone = next(row for row in rows if row.packages == ("large",))
-    assert (packages["large"].share, packages["large"].is_alone) == (alone.size, True)
-    shared = {row.packages: row.size for row in rows if row.packages}
-    assert sum(each.share or 0 for each in packages.values()) == pytest.approx(sum(shared.values()), abs=2)
+def test_parts_are_all_of_the_image() -> None:
+    """Broken: the picture leaves out what takes space, or counts it twice."""
+    found = image()
+    assert sum(part.size for part in found.parts) == pytest.approx(found.contents.size, abs=len(found.parts))
+    kinds = {part.name: part.kind for part in found.parts}
+    assert (kinds["base image"], kinds["uv"], kinds["lxml"], kinds["small-7"]) == (
+        "base", "foundation", "source", "wheels",
+    )  # fmt: skip
+    unknown = replace(found, contents=replace(found.contents, packages=()))
+    assert sum(part.size for part in unknown.parts) == found.contents.size
 
 
 def test_checks_travel_with_the_image() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from builder.engine.buildx import Buildx
 from builder.errors import MatrixError, UsageError
 from builder.gitlab.pipeline import Commands, pipeline_yaml, read_runners
 from builder.image.index import indexes_of
@@ -22,6 +23,7 @@ from builder.matrix.file import parse_matrix
 from builder.matrix.model import Matrix, Platform
 from builder.oci.reference import Mirrors
 from builder.oci.registry import Registries
+from builder.process import Completed
 from builder.release.state import RegistryState
 from builder.verify.architecture import check_architecture
 from tests import assembled, cells
@@ -225,3 +227,22 @@ def test_wrong_image_that_nothing_here_runs(tmp_path: Path, changed: dict[str, A
     first = check_architecture(image(tmp_path, files, links, hard))[0]
     assert first.verdict == "failed"
     assert words in first.evidence
+
+
+@pytest.mark.parametrize(
+    ("printed", "runs"),
+    [
+        ("Platforms:        linux/amd64, linux/amd64/v2, linux/arm64*, linux/386\n", {AMD64, ARM64}),
+        (
+            "Platforms: linux/amd64\nName: second\nPlatforms: linux/arm64*\n",
+            {AMD64, ARM64},
+        ),  # two machines
+        ("Platforms: \n", {Platform.of_this_machine()}),  # it has not started yet
+        ("", {Platform.of_this_machine()}),
+    ],
+)
+def test_platforms_that_a_builder_runs(printed: str, runs: set[Platform]) -> None:
+    """Broken: an image for another platform is built where nothing runs it, or not built where something does."""
+    buildx = Buildx()
+    vars(buildx)["_inspected"] = Completed(argv=(), returncode=0, stdout=printed, stderr="")
+    assert {platform for platform in (AMD64, ARM64) if buildx.runs(platform)} == runs

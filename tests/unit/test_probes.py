@@ -12,7 +12,7 @@ import pytest
 from builder.contract import FOREIGN_VARIABLES, VARIABLES
 from builder.verify.probes.files import Hashes, record_faults, urlsafe
 from builder.verify.probes.main import LANES, LATER, run_check
-from builder.verify.probes.promises import fresh_for, set_faults, variable_faults
+from builder.verify.probes.promises import fresh_for, keeps_answers, set_faults, variable_faults
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import Expected, Failed, Shell
 from builder.verify.script import INSIDE, Expectation, verify_script
@@ -69,6 +69,16 @@ def test_freshness() -> None:
     said = "TRACE Freshness lifetime found via cache-control max age setting: %ds\n"
     assert fresh_for(said % 365000000 + said % 600 + "Built shop\n") == 600
     assert fresh_for("Built shop\n") >= 365 * 86400
+
+
+@pytest.mark.parametrize(
+    ("said", "keeps"),
+    [("uv 0.8.1", True), ("uv 0.13.8 (x86_64-unknown-linux-gnu)", True), ("uv 1.0.0", True), ("uv 0.8.0", False),
+     ("uv 0.7.22 (1 2)", False)],
+)  # fmt: skip
+def test_uv_that_keeps_answers(said: str, keeps: bool) -> None:
+    """Broken: an image with an older uv cannot be built, or one with a newer uv passes although jobs ask the index."""
+    assert keeps_answers(said) is keeps
 
 
 def test_record(tmp_path: Path) -> None:

@@ -67,10 +67,10 @@ PACKAGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 KEYS = {
-    "3.11-bookworm-slim": "fb24e1231b4c502e25970d9c497d942604bf1c06c42300d7d837eeee9af80b3b",
-    "3.11-alpine": "1b09618c250a2987ea8ada83d2880954748cf02ac18ff47abd519951bec13b49",
-    "3.13-bookworm-slim": "e84c223890a8da7e966936681bcd9fae2c30f1610d00273a774980a4fca8e35f",
-    "3.13-alpine": "bb93d602f1d730ec7246fc32a70bf6a12d97ac597e3528010017c6d910a3bbe7",
+    "3.11-bookworm-slim": "69dcb936a04e3286bb90c71bd26652583e24eb0804669bc5adcff211d2b78319",
+    "3.11-alpine": "7c7280783616788a9a0206e2f58267b98fde40351dac4faba71ca943ff8d8a56",
+    "3.13-bookworm-slim": "92829e12622d265c0253c6d34f4b9be9ad067661adc810ae2b144adace5c219c",
+    "3.13-alpine": "0d066aaeae6562e6016008c3846cadce517479332e9286b637e685551c8d608b",
 }
 
 

@@ -20,7 +20,7 @@ from packageurl import PackageURL
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 
 from builder.errors import BuildError, UsageError
-from builder.gitlab.images import JobImage, dotenv
+from builder.gitlab.images import JobImage, dotenv, dotenv_warning
 from builder.lock.preflight import preflight
 from builder.lock.read import read_lock
 from builder.matrix.file import parse_matrix
@@ -243,7 +243,10 @@ def test_dotenv_fits_gitlab() -> None:
         made = [cells.debian(f"3.{number}") for number in range(count)]
         return [JobImage(cell=cell, tag=tag.with_tag(cell.name), digest=DIGEST) for cell in made]
 
-    assert len(dotenv(images(20), "3.0-bookworm-slim", pin=True).encode()) < 5120
+    fits = dotenv(images(20), "3.0-bookworm-slim", pin=True)
+    assert len(fits.encode()) < 5120
+    assert dotenv_warning(fits).startswith("21 variables, and GitLab takes 20 from a job")
+    assert dotenv_warning(dotenv(images(19), "3.0-bookworm-slim", pin=True)) == ""
     with pytest.raises(UsageError, match="GitLab takes at most 5120"):
         dotenv(images(40), "3.0-bookworm-slim", pin=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from builder.cli.output.columns import columns
 from builder.contract import KEY_LENGTH
 from builder.doctor import Diagnosis
 from builder.errors import counted
@@ -99,18 +100,6 @@ def diagnoses_json(found: Sequence[Diagnosis]) -> dict[str, Any]:
             for each in found
         ]
     }
-
-
-def columns(rows: Sequence[Sequence[str]], right: frozenset[int] | set[int] = frozenset()) -> str:
-    """Rows as text with aligned columns; those in `right` are aligned to the right."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            f"{cell:>{width}}" if at in right else f"{cell:<{width}}"
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _age(at: datetime | None, now: datetime) -> str:

@@ -2,74 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from builder.errors import counted
-from builder.image.index import indexes_of
-from builder.image.render import RenderedImage
-from builder.layer.build import LayerStatus
 from builder.oci.reference import ImageRef
 from builder.publication import Publication
 from builder.release.diff import Difference
-from builder.release.state import Explanation, Status
 from builder.run import CellResult
 from builder.verify.inside import Check
-
-
-def plan_table(
-    rendered: Sequence[RenderedImage],
-    explanations: Mapping[str, Explanation] | None = None,
-    layers: Mapping[str, LayerStatus] | None = None,
-) -> str:
-    """A plan as text: the packages, download, images, key, tags, layers and status of each cell."""
-    lines = []
-    indexes = {image.key: index for index in indexes_of(rendered) for image in index.images}
-    for image in rendered:
-        selection = image.plan.selection
-        sources = [package.name for package in selection.packages if not package.is_wheel]
-        download = "unknown size" if selection.download_size is None else format_size(selection.download_size)
-        kinds = counted(len(selection.packages) - len(sources), "wheel")
-        kinds += f", {len(sources)} built from source ({', '.join(sources)})" if sources else ""
-        lines += [
-            image.plan.cell.name,
-            f"  packages   {len(selection.packages)}: {kinds}",
-            f"  download   {download}",
-            f"  base       {image.plan.base.familiar}",
-            f"  uv         {image.plan.uv.familiar}",
-            f"  key        {image.key}",
-            *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),
-            *([f"  index      {indexes[image.key].immutable_tag.familiar}"] if image.key in indexes else []),
-            *_layer_lines((layers or {}).get(image.plan.cell.name)),
-            *_status_lines((explanations or {}).get(image.plan.cell.name)),
-        ]
-    return "\n".join(lines)
-
-
-def _layer_lines(status: LayerStatus | None) -> list[str]:
-    if status is None:
-        return []
-    total, missing = len(status.plan.layers), status.missing
-    if not missing:
-        return [f"  layers     {total}, all of them exist"]
-    packages = [package.name for layer in missing for package in layer.packages]
-    kinds = [layer.kind for layer in missing if not layer.packages]
-    parts = [*kinds, *([f"{counted(len(packages), 'package')}, {format_size(status.download)}"] if packages else [])]
-    return [f"  layers     {total}, of which {len(missing)} are to be made: {', '.join(parts)}"]
-
-
-_STATES: Final[Mapping[Status, str]] = {
-    "up-to-date": "up to date",
-    "to-promote": "needs promotion: the image is built, but a tag does not name it",
-    "moved": "needs rebuild: an input changed",
-    "new": "needs build: there is no image yet",
-}
-
-
-def _status_lines(explanation: Explanation | None) -> list[str]:
-    if explanation is None:
-        return []
-    return [f"  status     {_STATES[explanation.status]}", *(f"             {line}" for line in explanation.reasons)]
 
 
 def dry_run_table(done: Publication, repository: ImageRef, *, pushed: bool) -> str:

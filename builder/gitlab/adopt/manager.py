@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
+from packaging.version import Version
+
 from builder.gitlab.adopt.draft import Draft, variable_values
 from builder.gitlab.adopt.job import Job, Line
 from builder.gitlab.adopt.node import Scalar
@@ -38,6 +40,7 @@ _EXPORTS: Final[Mapping[str, str]] = {
 _PIP_IN_SESSIONS: Final = re.compile(r"[\"']pip3?[\"']|\bpip3? |venv_backend|install_command|\bconda\b")
 _PLAIN: Final = r"(?: (?!tox-uv)[\w.,\[\]=<>~/-]+)*"  # words without quotes and operators
 _TOX: Final = re.compile(rf"(?:python[\d.]* -m )?pip3? install{_PLAIN} tox{_PLAIN}")
+_TOX_UV_PYTHON: Final = Version("3.10")
 _NOX: Final = re.compile(r"(?P<nox>(?:python[\d.]* -m )?nox)(?P<rest>(?: .*)?)")
 _NOX_BACKEND: Final = re.compile(r"\s-(?:db|fb|-default-venv-backend|-force-venv-backend|-no-venv)\b")
 
@@ -78,12 +81,18 @@ def use_uv(draft: Draft) -> None:
             if not uses:
                 continue
             lines = [line for line in job.lines if _with_uv(line.scalar.value, program)]
-            if _asks_for_pip(draft, files) or not lines or not all(_is_free(draft, line, users) for line in lines):
+            stays = _asks_for_pip(draft, files) or (program == "tox" and not _has_tox_uv(draft))
+            if stays or not lines or not all(_is_free(draft, line, users) for line in lines):
                 draft.downloading[job] = program
                 text = f"{program} fills environments of its own by pip; it could use uv and the image's warm cache"
                 draft.remark(uses[0].scalar, job, text, kind="check")
             else:
                 draft.replaced.update({line.scalar: _with_uv(line.scalar.value, program) for line in lines})
+
+
+def _has_tox_uv(draft: Draft) -> bool:
+    """Whether tox-uv-bare can be installed wherever a job may run: it has no release for an older Python."""
+    return all(Version(cell.python) >= _TOX_UV_PYTHON for cell in draft.images.matrix.cells)
 
 
 def _is_free(draft: Draft, line: Line, users: Mapping[Scalar, Set[Job]]) -> bool:

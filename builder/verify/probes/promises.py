@@ -28,6 +28,7 @@ SITES = "sitecustomize", "usercustomize"
 # How uv's log says for how long an answer in the cache needs no network, in seconds; and for how long it should.
 FRESH = re.compile("lifetime found via .*: ([0-9]+)s$", re.MULTILINE)
 LONG = 86400 * 365
+LASTING_UV = "0.8.1"  # the first uv that heeds `cache-control` of an index
 # Where a job's Python comes from and looks for modules, as JSON.
 LOOK = """
 import importlib.util, json, os, platform, sys
@@ -105,11 +106,21 @@ def project_offline(expected: Expected, job: Shell) -> str:
     if not expected.sync:
         raise Skipped("there is no uv.lock to sync with")
     whole = [word for word in expected.sync if word != "--no-install-local"]
+    if not keeps_answers(job.run("uv --version").output):
+        whole.append("--offline")
+        said = succeeded(job.run_in_copy(" ".join(map(shlex.quote, whole)))).last_line
+        return "%s; this uv needs --offline for that, %s or later does not" % (said, LASTING_UV)
     ended = succeeded(job.run_in_copy("RUST_LOG=uv_client=trace " + " ".join(map(shlex.quote, whole))))
     seconds = fresh_for(ended.output)
     if seconds < LONG:
         raise Failed("the index's answers in the cache are fresh for %d seconds: later, uv asks it again" % seconds)
     return ended.last_line
+
+
+def keeps_answers(said: str) -> bool:
+    """Whether a uv that says this of its version keeps the index's answers for as long as it is told to."""
+    numbers = re.findall("[0-9]+", said)[:3]
+    return [int(number) for number in numbers] >= [int(number) for number in LASTING_UV.split(".")]
 
 
 def fresh_for(log: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.adopting import changed_lines, run_adopt_files
+from tests.gitlab import MATRIX
 
 MAIN = ".gitlab-ci.yml"
 IMAGE = "  image: python:3.12-alpine\n"
@@ -144,6 +145,16 @@ def test_tox_and_nox_that_stay_with_pip(
     more = "  variables: {PIP_CACHE_DIR: .pip}\n  cache: {paths: [.pip]}\n"
     ended = run_adopt_files(tmp_path, monkeypatch, {MAIN: job(*lines, more=more), **files})
     assert changed_lines(ended.stdout) == {MAIN: MOVED}
+    assert "could use uv and the image's warm cache" in ended.stderr
+
+
+def test_tox_with_a_python_that_has_no_tox_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a job with Python 3.9 installs a plug-in of tox that has no release for it, and fails."""
+    text = job("pip install tox", "tox").replace("3.12", "3.9")
+    files = {MAIN: text, "tox.ini": "[testenv]\n"}
+    matrix = MATRIX.replace('python = ["3.12", "3.13"]', 'python = ["3.9", "3.13"]')
+    ended = run_adopt_files(tmp_path, monkeypatch, files, matrix=matrix)
+    assert "tox-uv-bare" not in ended.stdout
     assert "could use uv and the image's warm cache" in ended.stderr
 
 
