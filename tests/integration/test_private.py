@@ -60,7 +60,7 @@ python -c 'import private_lib, forked, overssh'
 uv pip install --quiet --dry-run --index-url {url}/open/simple private-lib==9 2>&1 | grep -v certificate
 python -c 'import urllib.request; urllib.request.urlopen("{url}/open/").read()'
 python -c 'from pip._vendor import requests; requests.get("{url}/open/").raise_for_status()'
-pip download --quiet --no-deps --index-url {url}/open/simple private-lib==9 2>&1 | grep -i 'no matching'
+pip download --no-deps --index-url {url}/open/simple private-lib==9 2>&1 | grep -i 'no matching'
 GIT_TERMINAL_PROMPT=0 git ls-remote {url}/git/forked.git 2>&1 | grep 'could not read Username'
 """
 
@@ -188,5 +188,3 @@ def test_private_index_and_git(
     again = project.builder("build", "--json", env={"CI_JOB_TOKEN": ROTATED})
     assert again.returncode == 0, again.stderr
     assert [cell["outcome"] for cell in json.loads(again.stdout)["cells"]] == ["up-to-date"]
-    verified = project.builder("verify", image, env={"CI_JOB_TOKEN": ROTATED})
-    assert verified.returncode == 0, verified.stdout + verified.stderr
