@@ -16,7 +16,7 @@ import pytest
 from tests.integration.conftest import docker
 from tests.integration.private import PrivateServer, open_private_server
 from tests.integration.registries import Registry, an_open_registry
-from tests.integration.shelf import Project
+from tests.integration.shelf import Project, Shelf
 from tests.integration.test_canaries import Search, canary, encodings
 from tests.integration.test_faults import stand_in
 
@@ -57,10 +57,10 @@ password = "CI_JOB_TOKEN"
 # In a job, without any login: what trusts the company's CA.
 JOB = """\
 python -c 'import private_lib, forked, overssh'
-uv pip install --quiet --dry-run --index-url {url}/open/simple private-lib==9 2>&1 | grep -v certificate
+uv pip install --quiet --no-cache --no-deps --target /tmp/uv --index-url {url}/open/simple open-lib
+pip install --quiet --no-deps --target /tmp/pip --index-url {url}/open/simple open-lib
 python -c 'import urllib.request; urllib.request.urlopen("{url}/open/").read()'
 python -c 'from pip._vendor import requests; requests.get("{url}/open/").raise_for_status()'
-pip download --no-deps --index-url {url}/open/simple private-lib==9 2>&1 | grep -i 'no matching'
 GIT_TERMINAL_PROMPT=0 git ls-remote {url}/git/forked.git 2>&1 | grep 'could not read Username'
 """
 
@@ -68,7 +68,10 @@ GIT_TERMINAL_PROMPT=0 git ls-remote {url}/git/forked.git 2>&1 | grep 'could not 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[PrivateServer]:
     """The company's server."""
-    (tmp_path / "www" / "open" / "simple").mkdir(parents=True)
+    page = tmp_path / "www" / "open" / "simple" / "open-lib"
+    page.mkdir(parents=True)
+    name = Shelf(folder=page, url="").wheel("open-lib")["wheels"][0]["name"]
+    (page / "index.html").write_text(f'<a href="{name}">{name}</a>')
     with open_private_server(tmp_path / "www") as server:
         yield server
 
