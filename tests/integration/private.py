@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trustme
 
 from tests.integration.conftest import docker
 from tests.integration.shelf import Shelf
+
+NAME: Final = "company.example"  # of the server, where somebody says where that is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def open_private_server(folder: Path) -> Iterator[PrivateServer]:
     address = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     ca = trustme.CA(organization_name="Company")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert(address).configure_cert(context)
+    ca.issue_cert(address, NAME).configure_cert(context)
     with ThreadingHTTPServer((address, 0), SimpleHTTPRequestHandler) as server:
         place = PrivateServer(
             folder=folder,

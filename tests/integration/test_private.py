@@ -14,7 +14,7 @@ import certifi
 import pytest
 
 from tests.integration.conftest import docker
-from tests.integration.private import PrivateServer, open_private_server
+from tests.integration.private import NAME, PrivateServer, open_private_server
 from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, Shelf
 from tests.integration.test_canaries import Search, canary, encodings
@@ -184,7 +184,8 @@ def test_private_index_and_git(
     assert rendered.returncode == 0, rendered.stderr
     search.look_below("render", tmp_path / "contexts")
     search.check()
-    docker("run", "--rm", "--workdir", "/tmp", image, "sh", "-euxc", JOB.format(url=place.url))
+    job = JOB.format(url=place.url.replace(host, NAME))  # pip does not trust a server without a name
+    docker("run", "--rm", "--add-host", f"{NAME}:{host}", "--workdir", "/tmp", image, "sh", "-euxc", job)
 
     place.logins.clear()
     place.admit("gitlab-ci-token", ROTATED)
