@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.utils import canonicalize_name
 
@@ -74,21 +74,31 @@ class Request:
         chosen: Names = "all" if self.all_packages else self.packages or install.packages
         if self.only_groups:
             only = {"packages": chosen, "only-groups": self.only_groups, "allow-source": install.allow_source}
-            return Install.model_validate(only)
+            return Install.model_validate({**only, "cache-groups": install.cache_groups})
         return install.model_copy(update={"packages": chosen})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """The files of a request: the matrix with the chosen cells, the lock, and the mirrors in effect.
+    """The files of a request: the matrix with the chosen cells, their locks by profile, and the mirrors in effect.
 
     `notes` are for the user: what builder chose, and why.
     """
 
     matrix: Matrix
-    lock: Lock
+    locks: Mapping[str, Lock]
     mirrors: Mirrors
     notes: tuple[str, ...] = ()
+
+    @property
+    def lock(self) -> Lock:
+        """The lock of its first cell."""
+        return next(iter(self.locks.values()))
+
+    @property
+    def locked_cells(self) -> dict[Cell, Lock]:
+        """Its cells in order, each with its lock."""
+        return {cell: self.locks[cell.profile] for cell in self.matrix.cells}
 
     def with_cells(self, cells: Sequence[Cell]) -> Project:
         """The same project with only these cells of its matrix."""
@@ -101,18 +111,26 @@ class Project:
 
 
 def read_project(request: Request) -> Project:
-    """Read the matrix and the lock; raise MatrixError, LockError or UsageError."""
-    path = request.lock or find_lock()
+    """Read the matrix and the locks; raise MatrixError, LockError or UsageError."""
     matrix = _read_matrix_file(request.matrix)
-    lock = _read_lock(path, matrix, request)
-    notes = (*_warnings(lock, request), *_member_notes(lock))
     if matrix is None:
-        python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
-        matrix = built_in_matrix(python.version, uv=lock.uv)
-        notes += (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
-        notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
+        return _read_project_without_matrix(request)
     matrix = _narrowed(matrix, request)
-    return Project(matrix=matrix, lock=lock, mirrors=_mirrors(matrix, request), notes=notes)
+    locks = _read_locks(matrix, request)
+    notes = (*_warnings(locks.values(), request), *_member_notes(locks))
+    return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)
+
+
+def _read_project_without_matrix(request: Request) -> Project:
+    path = request.lock or find_lock()
+    lock = _read_lock(path, None, "", request)
+    python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
+    matrix = _narrowed(built_in_matrix(python.version, uv=lock.uv), request)
+    locks = {"": lock}
+    notes = (*_warnings(locks.values(), request), *_member_notes(locks))
+    notes += (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
+    notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
+    return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)
 
 
 def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
@@ -125,13 +143,15 @@ def read_cells(request: Request) -> tuple[Matrix, Mirrors]:
     return matrix, _mirrors(matrix, request)
 
 
-def read_checkout(matrix: Path | None, lock: Path | None) -> Checkout | None:
-    """Read the checkout to verify an image with: of the named lock, or the nearest one; None if there is none."""
-    lock = lock or nearest_lock()
-    if lock is None:
-        return None
+def read_checkout(matrix: Path | None, lock: Path | None, cell: str = "") -> Checkout | None:
+    """Read the checkout to verify an image with: of the named lock, or the nearest one; None if there is none.
+
+    If the matrix has the cell with this name, it is that of the cell's profile.
+    """
     file = _read_matrix_file(matrix)
-    return Checkout.of(_read_lock(lock, file, Request()))
+    profile = next((each.profile for each in file.cells if cell in {each.name, each.tag}), "") if file else ""
+    path = _lock_path(file, profile, lock) or nearest_lock()
+    return Checkout.of(_read_lock(path, file, profile, Request())) if path else None
 
 
 def read_matrix_or_none(path: Path | None) -> Matrix | None:
@@ -139,31 +159,55 @@ def read_matrix_or_none(path: Path | None) -> Matrix | None:
     return _read_matrix_file(path)
 
 
-def _warnings(lock: Lock, request: Request) -> tuple[str, ...]:
-    """A warning if the lock is outdated; raise LockError instead if only a current one will do."""
+def _warnings(locks: Iterable[Lock], request: Request) -> tuple[str, ...]:
+    """A warning for each file that is outdated; raise LockError instead if only a current one will do."""
+    files = {lock.path: lock for lock in locks}.values()
     if request.locked:
-        check_locked(lock)
+        for lock in files:
+            check_locked(lock)
         return ()
-    outdated = outdated_reason(lock)
-    return (f"warning: {outdated}",) if outdated else ()
+    return tuple(f"warning: {outdated}" for lock in files if (outdated := outdated_reason(lock)))
 
 
-def _member_notes(lock: Lock) -> tuple[str, ...]:
+def _member_notes(locks: Mapping[str, Lock]) -> tuple[str, ...]:
     """Which members of a workspace are in the images, and which are not."""
-    chosen = [name for name, is_chosen in lock.members.items() if is_chosen]
-    others = [name for name, is_chosen in lock.members.items() if not is_chosen]
-    if not others:
-        return ()
-    text = f"workspace members in the images: {listed(chosen) or 'none'}; not: {listed(others)}"
-    return (f"{text} (install.packages in the matrix, or --package, decides)",)
+    notes = []
+    for profile, lock in locks.items():
+        chosen = [name for name, is_chosen in lock.members.items() if is_chosen]
+        others = [name for name, is_chosen in lock.members.items() if not is_chosen]
+        if others:
+            images = f"the images of profile {profile}" if profile else "the images"
+            text = f"workspace members in {images}: {listed(chosen) or 'none'}; not: {listed(others)}"
+            notes.append(f"{text} (install.packages in the matrix, or --package, decides)")
+    return tuple(notes)
 
 
-def _read_lock(path: Path, matrix: Matrix | None, request: Request) -> Lock:
-    install = request.choose(matrix.install if matrix else Install())
+def _read_locks(matrix: Matrix, request: Request) -> dict[str, Lock]:
+    """The lock of each profile of the matrix's cells, narrowed to what the profile installs."""
+    locks = {}
+    for profile in dict.fromkeys(cell.profile for cell in matrix.cells):
+        path = _lock_path(matrix, profile, request.lock) or find_lock()
+        locks[profile] = _read_lock(path, matrix, profile, request)
+    return locks
+
+
+def _lock_path(matrix: Matrix | None, profile: str, named: Path | None) -> Path | None:
+    """The path of a profile's own lock, which the matrix names relative to itself; else the one that is named."""
+    chosen = matrix.profiles.get(profile) if matrix else None
+    return Path(matrix.source).parent / chosen.lock if matrix and chosen and chosen.lock else named
+
+
+def _read_lock(path: Path, matrix: Matrix | None, profile: str, request: Request) -> Lock:
+    install = request.choose(matrix.install_of(profile) if matrix else Install())
     _hand_over_logins(path, matrix)
     use_index_mirrors(matrix.index_mirrors if matrix else IndexMirrors())
     lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
-    return replace(lock, allows_source=install.allow_source)
+    own = matrix.profiles[profile].lock if matrix and profile in matrix.profiles else None
+    folder = PurePosixPath(own or "").parent
+    cached = tuple(replace(each, allows_source=install.allow_source) for each in lock.cached)
+    return replace(
+        lock, allows_source=install.allow_source, cached=cached, folder="" if folder == PurePosixPath() else str(folder)
+    )
 
 
 def _hand_over_logins(path: Path, matrix: Matrix | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,17 +71,18 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """The environment of a run. Without a `checkout` images are not verified, without a `publisher` not pushed.
+    """The environment of a run. Without `checkouts` images are not verified, without a `publisher` not pushed.
 
-    With `later`, a folder, images are pushed unverified, and what jobs need that verify them is written there.
-    `records` is the folder with records of earlier verifications; with `reuse`, those images are not built again.
+    `checkouts` are those of the locks, by profile. With `later`, a folder, images are pushed unverified, and what jobs
+    need that verify them is written there. `records` is the folder with records of earlier verifications; with `reuse`,
+    those images are not built again.
     """
 
     engine: Engine
     records: Path
     settings: BuildSettings
     layered: LayeredBuild
-    checkout: Checkout | None
+    checkouts: Mapping[str, Checkout]
     on_event: Callable[[ProgressEvent], None]
     publisher: Publisher | None = None
     reuse: bool = True
@@ -91,7 +92,7 @@ class RunContext:
 
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
-    selections = select_all(project.lock, project.matrix.cells)
+    selections = select_all(project.locked_cells)
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
     day = today()
@@ -165,7 +166,7 @@ def _run_stages(rendered: RenderedImage, context: RunContext, scratch: Path) -> 
 
 
 def _reuse(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if not context.reuse or context.checkout is None:
+    if not context.reuse or not context.checkouts:
         return result
     image = find_verified(result.rendered, context.engine, context.records)
     return replace(result, verified=image, outcome="up-to-date") if image else result
@@ -192,22 +193,20 @@ def _build(result: CellResult, context: RunContext, scratch: Path) -> CellResult
 
 
 def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if context.checkout is None or result.built is None or result.verified:
+    checkout = context.checkouts.get(result.rendered.plan.cell.profile)
+    if checkout is None or result.built is None or result.verified:
         return result
     cell = result.rendered.plan.cell.name
     if isinstance(result.built, AssembledImage) and not context.engine.runs(result.rendered.plan.cell.platform):
         inputs = _inputs(result, result.built, context)
         with result.watch.measure("verify"):
-            checks = check_unrun(result.built, context.engine, checkout=context.checkout, inputs=inputs)
+            checks = check_unrun(result.built, context.engine, checkout=checkout, inputs=inputs)
         return replace(result, checks=checks, outcome="unverified")
     with result.watch.measure("verify"):
         verified = verify(
-            result.built,
-            context.engine,
-            checkout=context.checkout,
-            inputs=_inputs(result, result.built, context),
+            result.built, context.engine, checkout=checkout, inputs=_inputs(result, result.built, context),
             on_check=lambda name: context.on_event(ProgressEvent(cell=cell, stage="verify", text=name)),
-        )
+        )  # fmt: skip
     record_verified(verified, context.engine, context.records)
     if isinstance(verified.content, AssembledImage):
         context.layered.prove(verified.content)
@@ -215,10 +214,11 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
 
 
 def _check_outside(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if context.checkout is None or result.built is None:
+    checkout = context.checkouts.get(result.rendered.plan.cell.profile)
+    if checkout is None or result.built is None:
         return result
     inputs = _inputs(result, result.built, context)
-    return replace(result, checks=check_outside(result.built, context.engine, checkout=context.checkout, inputs=inputs))
+    return replace(result, checks=check_outside(result.built, context.engine, checkout=checkout, inputs=inputs))
 
 
 def _inputs(result: CellResult, built: Built, context: RunContext) -> BuildInputs:
@@ -226,7 +226,7 @@ def _inputs(result: CellResult, built: Built, context: RunContext) -> BuildInput
     return BuildInputs(
         secrets=context.settings.secrets,
         proxy_logins=context.settings.proxy_logins,
-        packages=result.rendered.plan.selection.packages,
+        packages=result.rendered.plan.selection.downloads,
         public=result.rendered.plan.ca,
         artifacts=context.layered.factory.artifacts,
         log=log.read_text(encoding="utf-8") if built.made and log.exists() else "",
@@ -271,13 +271,14 @@ def _push_unverified(result: CellResult, built: Built, publisher: Publisher | No
 
 
 def _hand_over(result: CellResult, context: RunContext, _: Path) -> CellResult:
-    if not (context.later and context.checkout and context.publisher and result.built):
+    checkout = context.checkouts.get(result.rendered.plan.cell.profile)
+    if not (context.later and checkout and context.publisher and result.built):
         return result
     with result.watch.measure("send"):
         digest = context.publisher.push_unverified(result.built)
     if digest is None:
         return result
-    hand_over(result.built, digest, context.checkout, context.later)
+    hand_over(result.built, digest, checkout, context.later)
     return replace(result, handed_over=result.rendered.unverified_tag.with_digest(digest), outcome="handed-over")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from builder.matrix.model import Cell, Platform
+from builder.matrix.schema import Family
 from builder.oci.reference import ImageRef
 
 
@@ -33,7 +33,7 @@ def _cell(
     python: str,
     base: str,
     tag: str,
-    family: Literal["debian", "alpine"],
+    family: Family,
     libc: str,
     architecture: str,
     packages: tuple[str, ...],

@@ -53,7 +53,7 @@ _LONG: Final = (
 )
 
 # Modules that one worker runs, from the first test to the last: they share what takes long to set up, or a folder.
-_TOGETHER: Final = ("test_own_pipeline", "test_build", "test_layer_tree")
+_TOGETHER: Final = ("test_own_pipeline", "test_build", "test_layer_tree", "test_profiles")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,9 +28,10 @@ def plans_of(
 ) -> Iterator[ImagePlan]:
     """Yield the plan of each cell of the matrix, in its order."""
     parsed = parse_matrix(matrix, source="matrix.toml", folder=folder).on(Platform.from_str(platform))
-    lock = locks.read(folder, *packages, install=parsed.install, dependency_groups=["dev"])
     digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in input_images(parsed)}
     for cell in parsed.cells:
+        install = parsed.install_of(cell.profile)
+        lock = locks.read(folder, *packages, install=install, dependency_groups=["dev"])
         yield plan_image(parsed, select(lock, cell), digests, repository=repository, today=date(2026, 11, 20))
 
 

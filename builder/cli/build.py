@@ -78,8 +78,8 @@ def plan_command(request: Request, *, exit_code: bool, check_hosts: bool, check:
         check_project(request)
         return
     project = read_noted_project(request)
-    found = preflight(project.lock, project.matrix.cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
-    error = preflight_error(project.lock, found)
+    found = preflight(project.locked_cells, lambda sdists: fetch_source_trees(sdists, sdist_folder()))
+    error = preflight_error(found)
     if error and not found.good and not as_json:
         raise error
     hosts = describe_hosts(found.hosts, credential_hosts(), ask=check_hosts)

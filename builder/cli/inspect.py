@@ -13,6 +13,7 @@ from builder.cli.output import json as documents
 from builder.cli.output import text
 from builder.cli.output.messages import print_note, print_result
 from builder.cli.verbosity import is_quiet, verbosity
+from builder.contract import CELL_LABEL
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, VerifyError, listed, near
 from builder.folders import layer_folder
@@ -56,12 +57,14 @@ def verify_command(image: str, lock: Path | None, matrix: Path | None, only: tup
         if name not in CHECKS:
             raise UsageError(f"no check {name!r}{near(name, CHECKS)}", hint=f"checks: {', '.join(CHECKS)}")
     quiet = is_quiet()
-    checkout = read_checkout(matrix, lock)
+    engine = DockerEngine()
+    cell = (engine.find_image_config(image).labels or {}).get(CELL_LABEL, "")
+    checkout = read_checkout(matrix, lock, cell)
     own = read_matrix_or_none(matrix)
     public_ca = own.ca if own else b""
     inputs = BuildInputs(secrets=read_build_secrets(), proxy_logins=proxy_logins(), public=public_ca)
     store = LayerStore(folder=layer_folder())
-    subject = subject_of(image, DockerEngine(), checkout=checkout, inputs=inputs, store=store)
+    subject = subject_of(image, engine, checkout=checkout, inputs=inputs, store=store)
     moved = lock_changes(subject.facts, own)
     if moved:
         print_note(f"builder: the lock is not the one of this image: {listed(moved, most=4)}")

@@ -15,6 +15,7 @@ from builder.cli.verbosity import is_quiet
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, listed
 from builder.gitlab.images import default_cell
+from builder.matrix.model import Cell, Matrix
 from builder.rehearsal import Rehearsal, described, job_script, job_variables, parse_variables, rehearse
 from builder.request import Project, Request, read_project
 from builder.verify.checkout import Checkout
@@ -52,9 +53,8 @@ def run_command(request: Request, /, *, arguments: tuple[str, ...], no_sync: boo
     is installed first. The exit code is that of the command.
     """  # noqa: D301 - click takes the character, not the backslash
     project = read_project(request)
-    _rehearse(
-        project, job_script(arguments, project.lock, sync=not no_sync, network=not options["no_network"]), **options
-    )
+    lock = project.locks[_cell_of(project.matrix).profile]
+    _rehearse(project, job_script(arguments, lock, sync=not no_sync, network=not options["no_network"]), **options)
 
 
 @click.command("shell")
@@ -75,7 +75,7 @@ def _rehearse(
     mounted: bool,
     variables: tuple[str, ...],
 ) -> None:
-    checkout = Checkout.of(project.lock)
+    checkout = Checkout.of(project.locks[_cell_of(project.matrix).profile])
     job = Rehearsal(
         image=image or _image_of(project), checkout=checkout, script=script, user=user, network=not no_network,
         variables=job_variables(checkout, parse_variables(variables, os.environ)), mounted=mounted,
@@ -86,14 +86,18 @@ def _rehearse(
     sys.exit(rehearse(job, DockerEngine()))
 
 
-def _image_of(project: Project) -> str:
-    """The moving tag of the chosen cell; of several, the default one. Raises UsageError if --only leaves no cell."""
-    matrix = project.matrix.by_tag()
-    cells = matrix.cells
-    if not cells:
+def _cell_of(matrix: Matrix) -> Cell:
+    """The chosen cell; of several, the default one. Raises UsageError if --only leaves no cell."""
+    if not matrix.cells:
         raise UsageError("no cell is left", hint="choose one with --only")
-    cell = default_cell(matrix)
-    if len(cells) > 1 and not is_quiet():
-        others = [other.name for other in cells if other != cell]
+    return default_cell(matrix.by_tag())
+
+
+def _image_of(project: Project) -> str:
+    """The moving tag of the chosen cell."""
+    matrix = project.matrix.by_tag()
+    cell = _cell_of(matrix)
+    if len(matrix.cells) > 1 and not is_quiet():
+        others = [other.name for other in matrix.cells if other != cell]
         print_note(f"builder: {cell.name}, the default cell; --only chooses another: {listed(others)}")
     return project.image_repository.with_tag(matrix.moving_tags(cell)[0]).familiar

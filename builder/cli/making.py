@@ -84,7 +84,7 @@ class BuildRun:
             engine=means.engine,
             settings=self.settings,
             layered=layered_build(self.project, self.settings, self.registries, means.maker, publishes=self.publishes),
-            checkout=Checkout.of(self.project.lock) if self.verifies else None,
+            checkouts={name: Checkout.of(lock) for name, lock in self.project.locks.items()} if self.verifies else {},
             on_event=self.display.show,
             publisher=self.publisher if self.publishes else None,
             records=record_folder(),

@@ -53,7 +53,10 @@ _CELL_OPTIONS = (
     matrix_option,
     lock_option,
     click.option(
-        "--only", multiple=True, metavar="AXIS=VALUE,…", help="Only these cells: python=3.13,base=alpine. Repeatable."
+        "--only",
+        multiple=True,
+        metavar="AXIS=VALUE,…",
+        help="Only these cells: python=3.13,base=alpine; or profile=lint. Repeatable.",
     ),
     click.option(
         "--platform",

@@ -30,7 +30,7 @@ def read_noted_project(request: Request) -> Project:
 def check_project(request: Request) -> None:
     """Raise LockError if the lock is outdated, or a cell cannot be built from it; ask no registry and build nothing."""
     project = read_noted_project(replace(request, locked=True))
-    if error := preflight_error(project.lock, preflight(project.lock, project.matrix.cells)):
+    if error := preflight_error(preflight(project.locked_cells)):
         raise error
 
 

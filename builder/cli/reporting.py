@@ -44,9 +44,7 @@ class Reporter:
         folder = ReportFolder(path=path, variables=os.environ) if path else None
         is_github = os.environ.get("GITHUB_ACTIONS") == "true"
         summary = os.environ.get("GITHUB_STEP_SUMMARY", "")
-        lock = project.lock
-        is_wanted = folder or is_github or summary
-        found = problems(preflight(lock, project.matrix.cells), lock.path, shown_path(lock.path)) if is_wanted else ()
+        found = _problems(project) if folder or is_github or summary else ()
         if folder:
             folder.write_problems(found)
         return cls(project=project, folder=folder, step_summary=summary, is_github=is_github, problems=found)
@@ -54,7 +52,7 @@ class Reporter:
     def plan(self, rendered: Sequence[RenderedImage]) -> None:
         """Write what the plan tells."""
         if self.folder:
-            self.folder.write_plan(rendered, self.project.lock)
+            self.folder.write_plan(rendered, self.project.locks)
 
     def end(self, done: Publication, registries: Registries) -> None:
         """Write everything that is known after the run."""
@@ -62,7 +60,7 @@ class Reporter:
             return
         facts = fetch_facts(done, registries)
         if self.folder:
-            self.folder.write_run(facts, self.problems, self.project.lock)
+            self.folder.write_run(facts, self.problems, self.project.locks)
             if any(result.published for result in done.results):
                 self._write_pages(self.folder.path / PAGES_NAME, done, registries)
         if self.step_summary:
@@ -80,6 +78,13 @@ class Reporter:
             print_note(f"builder: no report: {error}")
             return
         write_pages(render_pages(site), folder)
+
+
+def _problems(project: Project) -> tuple[Problem, ...]:
+    """The problems of all locks, one lock after the other."""
+    found = preflight(project.locked_cells)
+    paths = dict.fromkeys(checked.lock for checked in found.cells)
+    return tuple(each for path in paths for each in problems(found.of(path), path, shown_path(path)))
 
 
 def _append(path: Path, text: str) -> None:

@@ -43,7 +43,7 @@ class Commands:
 
     def build(self, cell: Cell) -> str:
         """The command that builds and pushes one cell, without verifying it."""
-        only = ["--only", f"python={cell.python},base={cell.base}"]
+        only = ["--only", cell.selector]
         if cell.platforms:
             only += ["--platform", str(cell.platform)]
         return _command("build", "--push", "--verify-later", FOLDER, *only, *self.options, *self.build_options)

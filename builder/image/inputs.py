@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from builder.contract import KEY_LENGTH
 from builder.image.render import RenderedImage, template_digest
+from builder.lock.model import SelectedPackage
 from builder.parse import MalformedError, parse_value
 
 
@@ -41,6 +42,7 @@ class ImageInputs:
             settings={
                 "platform": str(plan.cell.platform),
                 "system packages": " ".join(plan.cell.packages),
+                **({"user": plan.cell.user} if plan.cell.user else {}),
                 "build packages": " ".join(plan.toolchain),
                 "ca": hashlib.sha256(plan.ca).hexdigest()[:KEY_LENGTH] if plan.ca else "",
                 "link-mode": plan.link_mode,
@@ -49,6 +51,11 @@ class ImageInputs:
                     ", ".join([*system.requires, *system.constraints]) for system in plan.selection.build_systems
                 ),
                 "index": json.dumps(plan.selection.uv_settings, sort_keys=True, default=str),
+                **(
+                    {"only in the cache": "; ".join(map(_listed, plan.selection.cached))}
+                    if plan.selection.cached
+                    else {}
+                ),
             },
             template=template_digest(),
         )
@@ -65,6 +72,10 @@ class ImageInputs:
         """The label's text: JSON, a few kilobytes for several hundred packages."""
         table: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps(table, sort_keys=True, separators=(",", ":"))
+
+
+def _listed(packages: Iterable[SelectedPackage]) -> str:
+    return ", ".join(f"{package.name} {_version(package.version, package.source)}" for package in packages)
 
 
 def _version(version: str | None, source: Mapping[str, Any]) -> str:

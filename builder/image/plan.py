@@ -36,13 +36,14 @@ class ImagePlan:
     @property
     def toolchain(self) -> tuple[str, ...]:
         """The system packages that are there while packages are built from source; none if no package is."""
-        is_built = any(not package.is_wheel for package in self.selection.packages)
+        is_built = any(not package.is_wheel for package in self.selection.downloads)
         return self.cell.build_packages if is_built else ()
 
     @property
     def uses_ssh(self) -> bool:
         """Whether a package comes from git over SSH."""
-        return any(package.is_over_ssh for package in self.selection.packages)
+        groups = (self.selection.packages, *self.selection.cached)
+        return any(package.is_over_ssh for group in groups for package in group)
 
     @property
     def environment(self) -> dict[str, str]:

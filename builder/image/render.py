@@ -108,6 +108,8 @@ def render(plan: ImagePlan) -> RenderedImage:
     """Render the build context of a plan; the same plan always gives the same bytes."""
     files = {"Dockerfile": _dockerfile(plan).encode(), "prebuilt-status": _status_script(plan).encode()}
     files |= {"pylock.toml": pylock(plan.selection.packages), SYSTEM_PYTHON_NAME: template_bytes(SYSTEM_PYTHON_NAME)}
+    for number, group in enumerate(plan.selection.cached):
+        files[f"cached-{number}/pylock.toml"] = pylock(group)
     files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection)) | ca_files(plan.ca)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))

@@ -35,7 +35,7 @@ from builder.oci.manifest import Manifest, descriptor, digest_of, encode_json
 from builder.oci.reference import Digest
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
-_WITH_WHEELS: Final = {"build-systems", "source", "wheels"}
+_WITH_WHEELS: Final = {"build-systems", "source", "wheels", "cached"}
 _OCI_TYPES: Final = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar": LAYER_TYPE,
@@ -161,6 +161,8 @@ def _config(
     environment = {**base.environment, **rendered.plan.environment}
     environment["PATH"] = f"{VENV}/bin:{dirname(SYSTEM_PYTHON)}:{base.environment.get('PATH', _PATH)}"
     section["Env"] = [f"{name}={value}" for name, value in environment.items()]
+    if rendered.plan.cell.user:
+        section["User"] = rendered.plan.cell.user
     labels = {**rendered.plan.labels, KEY_LABEL: rendered.key, INPUTS_LABEL: ImageInputs.of(rendered).to_label()}
     section["Labels"] = {**(section.get("Labels") or {}), **labels}
     time = created.isoformat().replace("+00:00", "Z")

@@ -74,8 +74,12 @@ class BaseImage:
 
     @property
     def interpreter(self) -> str:
-        """What identifies its Python: the exact version, as official images tell it, or else the image itself."""
-        return self.environment.get("PYTHON_VERSION") or str(self.manifest.digest)
+        """What identifies its Python: the exact version, as official images tell it, or else the image itself.
+
+        Red Hat's images tell only the minor version.
+        """
+        version = self.environment.get("PYTHON_VERSION", "")
+        return version if version.count(".") > 1 else str(self.manifest.digest)
 
 
 def fetch_image(ref: ImageRef, platform: Platform, registries: Registries, store: LayerStore) -> BaseImage:

@@ -46,7 +46,10 @@ class LayerStatus:
     @property
     def download(self) -> int:
         """Bytes to download for the missing layers, as far as sizes are known."""
-        return sum(self.plan.sizes.get(package.name, 0) for layer in self.missing for package in layer.packages)
+        return sum(
+            (package.size or 0) if layer.kind == "cached" else self.plan.sizes.get(package.name, 0)
+            for layer in self.missing for package in layer.packages
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ def _dockerfile(request: MakeRequest) -> str:
     return "\n".join(
         [
             f"FROM {request.base} AS make",
+            "USER 0:0",  # whoever the base's images run as
             f"COPY --link --from={request.uv} /uv /uvx /usr/local/bin/",
             f"RUN {' '.join(mounts)} {command}",
             "FROM scratch",

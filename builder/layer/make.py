@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from builder.layer.blobs import Blobs
 from builder.layer.inspect import LayerInspector
 from builder.layer.maker import Maker, MakeRequest, write_recipe
 from builder.layer.pack import pack
-from builder.layer.plan import Compression, Kind, Layer, LayerPlan, steps_for
+from builder.layer.plan import Compression, Layer, LayerPlan, steps_for
 from builder.layer.secrets import secret_marks
 from builder.layer.store import StoredLayer
 from builder.layer.uv import write_uv
@@ -29,7 +29,7 @@ from builder.stopwatch import Stopwatch
 from builder.tree import wheel_id
 
 _LANES: Final = 2  # layers that are compressed at a time
-_LINKING: Final = {"source", "build-systems", "ca"}  # kinds that may need the system packages
+_LINKING: Final = {"ca", "user", "source", "build-systems", "cached"}  # kinds that may need the system packages
 _BASE_BUNDLE: Final = "ca-certificates.crt"
 
 
@@ -166,9 +166,10 @@ class LayerFactory:
             ssh_agent=self.settings.ssh_agent,
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
-            packages=_packages(rendered.plan, {layer.kind for layer in layers}),
+            user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",
+            packages=_packages(rendered.plan, layers),
             installs_ca=any(layer.kind == "ca" for layer in layers),
-            sources=[package.name for layer in layers if layer.kind == "source" for package in layer.packages],
+            sources=[name for layer in layers for name in layer.sources],
         )
         log = new_log(self.settings.log_of(rendered))
         with log.open("w", encoding="utf-8") as file:
@@ -189,9 +190,10 @@ def _below(
     return work.below or next((future.result() for layer, future in others.items() if layer.kind == "system"), None)
 
 
-def _packages(plan: ImagePlan, kinds: Collection[Kind]) -> tuple[str, ...]:
-    """The system packages that are installed while layers of these kinds are made."""
-    return (*(plan.cell.packages if "system" in kinds else ()), *(plan.toolchain if "source" in kinds else ()))
+def _packages(plan: ImagePlan, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The system packages that are installed while these layers are made."""
+    system = plan.cell.packages if any(layer.kind == "system" for layer in layers) else ()
+    return (*system, *(plan.toolchain if any(layer.sources for layer in layers) else ()))
 
 
 def _tar(folder: Path, layer: Layer) -> Path:

@@ -76,9 +76,10 @@ class NativeMaker:
         if request.ssh_agent:
             hint = "name a key's file as `key` under ssh in the matrix, or a BuildKit with --builder"
             raise EngineError("an SSH agent cannot be reached from the base image without a BuildKit", hint=hint)
-        if request.packages and not self.roots.confinement.abilities.ids:
+        owned = [*request.packages, *([f"a home for {request.user}"] if request.user else [])]
+        if owned and not self.roots.confinement.abilities.ids:
             raise EngineError(
-                f"an ordinary user cannot install {listed(request.packages)}: files would get other owners",
+                f"an ordinary user cannot install {listed(owned)}: files would get other owners",
                 hint="install newuidmap (Debian: uidmap) and give yourself ids in /etc/subuid and /etc/subgid, "
                 "be root, or name a BuildKit with --builder",
             )

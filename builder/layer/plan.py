@@ -29,16 +29,18 @@ from builder.layer.step import (
     Step,
     build_systems_step,
     ca_step,
+    cached_step,
     environment_step,
     source_step,
     stdlib_step,
     system_step,
     toolchain_step,
+    user_step,
     wheels_step,
 )
 from builder.lock.model import SelectedPackage
 
-Kind = Literal["system", "ca", "uv", "stdlib", "environment", "build-systems", "source", "wheels"]
+Kind = Literal["system", "ca", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -54,6 +56,12 @@ class Layer:
     kind: Kind
     key: str
     packages: tuple[SelectedPackage, ...] = field(default=(), compare=False)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of its packages that are built from source."""
+        is_source = self.kind == "source"
+        return tuple(package.name for package in self.packages if is_source or not package.is_wheel)
 
     @property
     def title(self) -> str:
@@ -101,11 +109,12 @@ def plan_layers(
     foundation = tuple(_foundation(keys))
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
-    room = most - len(foundation)
+    cached = [Layer(kind="cached", key=keys.cached(group), packages=group) for group in rendered.plan.selection.cached]
+    room = most - len(foundation) - len(cached)
     built = [Layer(kind="source", key=keys.source(group), packages=group) for group in _source_groups(sources, room)]
     groups = _groups(wheels, room - len(built), sizes)
     shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in groups]
-    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *shared), sizes=sizes)
+    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *cached, *shared), sizes=sizes)
 
 
 def _foundation(keys: _Keys) -> Iterator[Layer]:
@@ -113,6 +122,8 @@ def _foundation(keys: _Keys) -> Iterator[Layer]:
         yield Layer(kind="system", key=keys.system)
     if keys.plan.ca:
         yield Layer(kind="ca", key=keys.ca)
+    if keys.plan.cell.user:
+        yield Layer(kind="user", key=keys.user)
     yield Layer(kind="uv", key=keys.uv)
     yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
@@ -186,6 +197,10 @@ class _Keys:
         return self._of_base(ca_step(self.plan), self._below)
 
     @cached_property
+    def user(self) -> str:
+        return self._of_base(user_step(self.plan), self._below)
+
+    @cached_property
     def stdlib(self) -> str:
         return self._of_base(stdlib_step(self.plan))
 
@@ -198,15 +213,25 @@ class _Keys:
         return self._of_base(build_systems_step(self.plan), self.plan.uv.tag, self._below)
 
     def source(self, packages: Sequence[SelectedPackage]) -> str:
+        return self._built(source_step(self.plan, packages), packages)
+
+    def _built(self, step: Step, packages: Sequence[SelectedPackage]) -> str:
         artifacts = [_identity(package) for package in packages]
         toolchain = [toolchain_step(self.plan).script] if self.plan.toolchain else []
-        return self._of_base(source_step(self.plan, packages), self.plan.uv.tag, self._below, artifacts, *toolchain)
+        return self._of_base(step, self.plan.uv.tag, self._below, artifacts, *toolchain)
 
     def wheels(self, packages: Sequence[SelectedPackage]) -> str:
         step = wheels_step(self.plan, ())
         target = "any" if all(map(_is_portable, packages)) else self._target
         artifacts = [_identity(package) for package in packages]
         return self._hash(step.setup, step.script, artifacts, self.interpreter, target, self.plan.uv.tag)
+
+    def cached(self, packages: Sequence[SelectedPackage]) -> str:
+        step = cached_step(self.plan, packages)
+        if not all(package.is_wheel for package in packages):
+            return self._built(step, packages)
+        artifacts = [_identity(package) for package in packages]
+        return self._hash(step.script, artifacts, self._target, self.interpreter, self.plan.uv.tag)
 
     @property
     def _below(self) -> str:
@@ -248,6 +273,7 @@ def steps_for(
     single: Mapping[Kind, Callable[[ImagePlan], Step]] = {
         "system": system_step,
         "ca": ca_step,
+        "user": user_step,
         "stdlib": stdlib_step,
         "environment": environment_step,
         "build-systems": build_systems_step,
@@ -258,8 +284,12 @@ def steps_for(
         for layer in layers
         if layer.kind == "source"
     ]
+    built += [
+        (cached_step(image, [*map(located, layer.packages)]), (layer,)) for layer in layers if layer.kind == "cached"
+    ]
     # After all steps whose layers may have files outside of /opt/uv.
-    toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if built and image.toolchain else []
+    needs_toolchain = image.toolchain and any(layer.sources for layer in layers)
+    toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if needs_toolchain else []
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [located(package) for layer in wheels for package in layer.packages]
     return [*foundation, *toolchain, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]

@@ -53,6 +53,11 @@ def ca_step(plan: ImagePlan) -> Step:
     return Step(title="install the CA certificates", script=script, files=ca_files(plan.ca))
 
 
+def user_step(plan: ImagePlan) -> Step:
+    """Create the image's user, if the base does not have it, and a home."""
+    return Step(title=f"create the user {plan.cell.user}", script=_STRICT + render_template("steps/user.sh.j2", plan))
+
+
 def stdlib_step(plan: ImagePlan) -> Step:
     """Compile the standard library."""
     return Step(title="compile the standard library", script=_STRICT + render_template("steps/stdlib.sh.j2", plan))
@@ -106,6 +111,22 @@ def source_step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
         script=_settings(plan) + _ssh(plan, packages) + _uv_settings(plan, settings) + _install(plan),
+        scope=_UV,
+        files={f"{folder}/pylock.toml": pylock(packages), **settings},
+        requirements=f"{folder}/pylock.toml",
+    )
+
+
+def cached_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
+    """Fill the cache with the packages of a group that the environment does not have."""
+    folder = f"cached-{packages[0].name}-{len(packages)}"
+    built = {package.name for package in packages if not package.is_wheel}
+    narrow = narrowed(plan.selection.uv_settings, built) if built else {}
+    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(narrow).items()}
+    script = render_template("steps/cached.sh.j2", plan, requirements='"$REQUIREMENTS"')
+    return Step(
+        title=f"cache {counted(len(packages), 'package')}",
+        script=_settings(plan) + _ssh(plan, packages) + _uv_settings(plan, settings) + script,
         scope=_UV,
         files={f"{folder}/pylock.toml": pylock(packages), **settings},
         requirements=f"{folder}/pylock.toml",

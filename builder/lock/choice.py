@@ -34,14 +34,27 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The source of each package that a cell installs, and all faults; with a fault, the cell cannot be built."""
+    """The source of each package that a cell installs, and all faults; with a fault, the cell cannot be built.
+
+    `cached` are the sources that each job installs that a group of `cache-groups` is for.
+    """
 
     sources: tuple[tuple[Package, Source], ...]
     faults: tuple[Fault, ...]
+    cached: tuple[tuple[tuple[Package, Source], ...], ...] = ()
 
 
 def choose(lock: Lock, cell: Cell) -> Choice:
     """Choose from the lock as PEP 751 says ("Installation"), but report every fault, not only the first."""
+    own, others = _choose(lock, cell), [_choose(each, cell) for each in lock.cached]
+    faults = {
+        (str(fault.package.name) if fault.package else "", fault.reason): fault
+        for choice in (own, *others) for fault in choice.faults
+    }  # fmt: skip
+    return replace(own, faults=tuple(faults.values()), cached=tuple(choice.sources for choice in others))
+
+
+def _choose(lock: Lock, cell: Cell) -> Choice:
     fault = _lock_fault(lock, cell)
     if fault:
         return Choice(sources=(), faults=(fault,))

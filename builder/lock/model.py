@@ -57,8 +57,12 @@ class SelectedPackage:
 class Selection:
     """The exact artifacts that one cell installs, sorted by name, and the settings for building them.
 
+    `cached` are those that are in the cache alone, those of one group after another, each once; no two in a group have
+    the same name.
+
     `build_systems` are those of the local packages; `uv_settings` are `uv.toml` settings that name the index for build
-    requirements. `uv_flags` are the options with which `uv sync` installs the same packages in a job.
+    requirements. `uv_flags` are the options with which `uv sync` installs the same packages in a job. `lock_folder` is
+    where the lock is, relative to the matrix, if a profile names it; else it is empty.
     """
 
     cell: Cell
@@ -68,11 +72,18 @@ class Selection:
     packages: tuple[SelectedPackage, ...]
     build_systems: tuple[BuildSystem, ...]
     uv_settings: Mapping[str, Any]
+    cached: tuple[tuple[SelectedPackage, ...], ...] = ()
+    lock_folder: str = ""
+
+    @property
+    def downloads(self) -> tuple[SelectedPackage, ...]:
+        """All packages, those that are only cached too."""
+        return (*self.packages, *(package for group in self.cached for package in group))
 
     @property
     def download_size(self) -> int | None:
         """Bytes to download, or None if the lock lacks a size."""
-        sizes = [package.size for package in self.packages]
+        sizes = [package.size for package in self.downloads]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
@@ -81,7 +92,9 @@ class Lock:
     """A parsed lock; with `uv_flags`, `uv sync` or `uv pip sync` installs the same packages in a job.
 
     `uv` is the version of uv that it needs, if builder's own may not read it. `members` are those of a workspace, and
-    whether the dependencies of each are installed. Without `allows_source`, nothing of it is built from source.
+    whether the dependencies of each are installed. Without `allows_source`, nothing is built from source. `cached`
+    are the same lock with more groups, whose packages images have in uv's cache alone. `folder` is where a profile says
+    that it is, relative to the matrix.
     """
 
     path: Path
@@ -92,6 +105,8 @@ class Lock:
     uv_flags: tuple[str, ...] = ()
     uv: str | None = None
     members: Mapping[str, bool] = field(default_factory=dict)
+    cached: tuple[Lock, ...] = ()
+    folder: str = ""
     allows_source: bool = True
 
     @property

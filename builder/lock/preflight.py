@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -45,9 +46,10 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedCell:
-    """A cell and its findings, sorted by name."""
+    """A cell, the path of its lock, and its findings, sorted by name."""
 
     cell: Cell
+    lock: Path
     findings: tuple[Finding, ...]
 
     @property
@@ -68,38 +70,48 @@ class Preflight:
         """The cells that can be built."""
         return tuple(checked.cell for checked in self.cells if not checked.faults)
 
+    def of(self, lock: Path) -> Preflight:
+        """What was found for one lock."""
+        return replace(self, cells=tuple(checked for checked in self.cells if checked.lock == lock))
+
 
 # Looks into the sdists of packages, and returns what it could find out, by URL.
 Inspect = Callable[[Sequence[SelectedPackage]], Mapping[str, SourceTree]]
 
 
-def preflight(lock: Lock, cells: Sequence[Cell], inspect: Inspect = lambda _: {}) -> Preflight:
-    """Check every cell against the lock; `inspect` looks into the sdists that would be built."""
-    choices = {cell: choose(lock, cell) for cell in cells}
-    is_covered = not any(choice.faults for choice in choices.values())
-    advisor = _Advisor(lock=lock, cells=tuple(cells), required_by={} if is_covered else requirers(lock))
-    selections = [selection_of(lock, cell, choice) for cell, choice in choices.items()]
+def preflight(locks: Mapping[Cell, Lock], inspect: Inspect = lambda _: {}) -> Preflight:
+    """Check every cell against its lock; `inspect` looks into the sdists that would be built."""
+    choices = {cell: choose(lock, cell) for cell, lock in locks.items()}
+    advisors: dict[str, _Advisor] = {}
+    selections = [selection_of(locks[cell], cell, choice) for cell, choice in choices.items()]
     trees = inspect(_unknown(selections))
     checked: list[CheckedCell] = []
     hosts: dict[str, str] = {}
     for selection, (cell, choice) in zip(selections, choices.items(), strict=True):
         hosts |= _hosts(selection)
-        findings = [*_installed(selection, choice, trees), *(advisor.explain(fault, cell) for fault in choice.faults)]
+        findings = list(_installed(selection, choice, trees))
+        if choice.faults:
+            advisor = advisors.get(cell.profile) or _Advisor.of(locks, cell)
+            advisors[cell.profile] = advisor
+            findings += [advisor.explain(fault, cell) for fault in choice.faults]
         findings.sort(key=lambda finding: finding.name or "")
-        checked.append(CheckedCell(cell=cell, findings=tuple(findings)))
+        checked.append(CheckedCell(cell=cell, lock=locks[cell].path, findings=tuple(findings)))
     return Preflight(cells=tuple(checked), hosts=hosts)
 
 
 def _unknown(selections: Sequence[Selection]) -> list[SelectedPackage]:
     """The packages that are built from an sdist in a cell, and for which nobody has noted what that needs."""
-    built = [package for selection in selections for package in selection.packages if package.artifact == "sdist"]
+    built = [package for selection in selections for package in selection.downloads if package.artifact == "sdist"]
     return list({package.source["url"]: package for package in built if not is_known(package.name)}.values())
 
 
 def _installed(selection: Selection, choice: Choice, trees: Mapping[str, SourceTree]) -> Iterator[Finding]:
-    packages: dict[str, Package] = {package.name: package for package, _ in choice.sources}
-    for selected in selection.packages:
-        package = packages[selected.name]
+    packages: dict[tuple[str, str], Package] = {
+        (package.name, str(package.version or "")): package
+        for sources in (*choice.cached, choice.sources) for package, _ in sources
+    }  # fmt: skip
+    for selected in selection.downloads:
+        package = packages[selected.name, selected.version or ""]
         yanked = bool((package.tool or {}).get("builder", {}).get("yanked"))
         found = Finding(name=selected.name, version=selected.version, way="wheel", is_yanked=yanked)
         tree = trees.get(str(selected.source["url"]))
@@ -120,14 +132,19 @@ def _built(found: Finding, selected: SelectedPackage, package: Package, cell: Ce
 
 
 class _Advisor:
-    """Says for each fault who requires the package, and which cells could install it."""
+    """Says for each fault of a profile's cells who requires the package, and which of them could install it."""
 
-    def __init__(self, *, lock: Lock, cells: tuple[Cell, ...], required_by: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, *, lock: Lock, cells: tuple[Cell, ...]) -> None:
         self.lock = lock
         self.cells = cells
-        self.required_by = required_by
+        self.required_by = requirers(lock)
         self.policy = policy_of(lock)
         self.answers: dict[tuple[int, Cell], bool] = {}  # by the identity of the lock's package
+
+    @classmethod
+    def of(cls, locks: Mapping[Cell, Lock], cell: Cell) -> _Advisor:
+        """The one for the cell's profile, whose cells have one lock."""
+        return cls(lock=locks[cell], cells=tuple(other for other in locks if other.profile == cell.profile))
 
     def explain(self, fault: Fault, cell: Cell) -> Finding:
         """The finding for a fault of the cell."""
@@ -162,11 +179,11 @@ class _Advisor:
 
 
 def _hosts(selection: Selection) -> dict[str, str]:
-    urls = [str(url) for package in selection.packages for url in (package.source["url"], package.index) if url]
+    urls = [str(url) for package in selection.downloads for url in (package.source["url"], package.index) if url]
     return {host: url for url in urls if (host := urlsplit(url).hostname)}
 
 
-def preflight_error(lock: Lock, found: Preflight) -> LockError | None:
+def preflight_error(found: Preflight) -> LockError | None:
     """One error for all faults of all cells, those that several cells share once; None if there is none."""
     shared: dict[tuple[str | None, str], list[tuple[Cell, Finding]]] = {}
     for checked in found.cells:
@@ -175,13 +192,15 @@ def preflight_error(lock: Lock, found: Preflight) -> LockError | None:
     if not shared:
         return None
     bad = [checked.cell.name for checked in found.cells if checked.faults]
+    paths = list(dict.fromkeys(str(checked.lock) for checked in found.cells if checked.faults))
+    refused = f"{' and '.join(paths)} {'does' if len(paths) == 1 else 'do'} not cover"
     texts = {_explained([finding for _, finding in faults]): faults for faults in shared.values()}
     hint = next(iter(shared.values()))[0][1].hint
     if len(texts) == 1:
         cells = f"the cell{'s' if len(bad) > 1 else ''} {', '.join(bad)}"
-        return LockError(f"{lock.path} does not cover {cells}: {next(iter(texts))}", hint=hint)
+        return LockError(f"{refused} {cells}: {next(iter(texts))}", hint=hint)
     lines = [f"{', '.join(cell.name for cell, _ in faults)}: {text}" for text, faults in texts.items()]
-    return LockError("\n  ".join([f"{lock.path} does not cover the cells {', '.join(bad)}:", *lines]), hint=hint)
+    return LockError("\n  ".join([f"{refused} the cells {', '.join(bad)}:", *lines]), hint=hint)
 
 
 def _explained(findings: Sequence[Finding]) -> str:

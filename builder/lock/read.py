@@ -6,6 +6,7 @@ Locks of uv are converted by uv itself: `uv export --format pylock.toml`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -71,7 +72,11 @@ def read_lock(path: Path, install: Install, cache: Path | None = None, *, uv: st
 
 def _selected_names(install: Install) -> list[str]:
     names = []
-    for noun, chosen in (("groups", install.groups), ("extras", install.extras), ("packages", install.packages)):
+    choices = (
+        ("groups", install.groups), ("extras", install.extras), ("packages", install.packages),
+        ("cache-groups", install.cache_groups),
+    )  # fmt: skip
+    for noun, chosen in choices:
         names += [f"all {noun}"] if chosen == "all" else [*chosen]
     return [*names, *install.only_groups]
 
@@ -95,8 +100,13 @@ def _read_pylock(path: Path, text: str, install: Install) -> Lock:
     named = _checked_names(path, "group", install.groups, pylock.dependency_groups or [])
     groups = tuple(dict.fromkeys([*defaults, *named]))
     extras = tuple(_checked_names(path, "extra", install.extras, pylock.extras or []))
-    flags = (*choice_flags("group", groups), *choice_flags("extra", extras))
-    return Lock(path=path, kind="pylock.toml", pylock=pylock, extras=extras, groups=groups, uv_flags=flags)
+    cached = _checked_names(path, "group", install.cache_groups, pylock.dependency_groups or [])
+
+    def lock_with(groups: tuple[str, ...]) -> Lock:
+        flags = (*choice_flags("group", groups), *choice_flags("extra", extras))
+        return Lock(path=path, kind="pylock.toml", pylock=pylock, extras=extras, groups=groups, uv_flags=flags)
+
+    return replace(lock_with(groups), cached=tuple(lock_with((*groups, name)) for name in cached if name not in groups))
 
 
 def _checked_names(path: Path, noun: str, names: tuple[str, ...] | Literal["all"], known: Sequence[str]) -> list[str]:

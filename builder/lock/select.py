@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel
 
 from builder.errors import LockError
 from builder.lock.build_system import build_settings, build_systems, index_settings
-from builder.lock.choice import Choice, Fault, RemoteSource, choose
+from builder.lock.choice import Choice, Fault, RemoteSource, Source, choose
 from builder.lock.model import Artifact, Lock, SelectedPackage, Selection
 from builder.lock.url import public_url
 from builder.lock.wheel import archive_name
@@ -18,51 +18,66 @@ from builder.matrix.model import Cell
 
 def select(lock: Lock, cell: Cell) -> Selection:
     """Select what the cell installs; raise LockError, with every fault, if the lock does not cover the cell."""
-    return select_all(lock, [cell])[0]
+    return select_all({cell: lock})[0]
 
 
-def select_all(lock: Lock, cells: Sequence[Cell]) -> list[Selection]:
-    """Select what each cell installs; raise LockError, with all faults of all cells, if the lock does not cover one."""
-    choices = {cell: choose(lock, cell) for cell in cells}
+def select_all(locks: Mapping[Cell, Lock]) -> list[Selection]:
+    """Select what each cell installs; raise LockError, with the faults of all cells, if a lock lacks something."""
+    choices = {cell: choose(lock, cell) for cell, lock in locks.items()}
     faults = {cell: choice.faults for cell, choice in choices.items() if choice.faults}
     if faults:
-        raise _uncovered(lock, faults)
-    return [selection_of(lock, cell, choice) for cell, choice in choices.items()]
+        raise _uncovered(locks, faults)
+    return [selection_of(locks[cell], cell, choice) for cell, choice in choices.items()]
 
 
 def selection_of(lock: Lock, cell: Cell, choice: Choice) -> Selection:
     """The selection of what was chosen for the cell."""
-    packages = sorted(
-        (
-            _selected(package, source)
-            for package, source in choice.sources
-            if not isinstance(source, PackageDirectory) and source.url  # a source without a URL is a local file
-        ),
-        key=lambda package: package.name,
-    )
-    locals_ = [
+    packages, *cached = _without_repetition([_remote(sources) for sources in (choice.sources, *choice.cached)])
+    locals_ = dict.fromkeys(
         f"{source.path}/{source.subdirectory or ''}"
-        for _, source in choice.sources
+        for _, source in (*choice.sources, *(each for sources in choice.cached for each in sources))
         if isinstance(source, PackageDirectory)
-    ]
+    )
+    downloads = [*packages, *(package for group in cached for package in group)]
     return Selection(
         cell=cell,
         lock_kind=lock.kind,
         lock_name=lock.path.name,
         uv_flags=lock.uv_flags,
-        packages=tuple(packages),
-        build_systems=build_systems(lock, locals_),
-        uv_settings={**index_settings(lock, packages), **build_settings(lock, packages)},
+        lock_folder=lock.folder,
+        packages=packages,
+        build_systems=build_systems(lock, list(locals_)),
+        uv_settings={**index_settings(lock, downloads), **build_settings(lock, downloads)},
+        cached=tuple(group for group in cached if group),
     )
 
 
-def _uncovered(lock: Lock, faults: Mapping[Cell, Sequence[Fault]]) -> LockError:
+def _remote(sources: Iterable[tuple[Package, Source]]) -> list[SelectedPackage]:
+    """What is not in the checkout, sorted by name."""
+    selected = (
+        _selected(package, source)
+        for package, source in sources
+        if not isinstance(source, PackageDirectory) and source.url  # a source without a URL is a local file
+    )
+    return sorted(selected, key=lambda package: package.name)
+
+
+def _without_repetition(groups: Iterable[Sequence[SelectedPackage]]) -> Iterator[tuple[SelectedPackage, ...]]:
+    """Yield each group without what an earlier one has."""
+    seen: set[tuple[str, str]] = set()
+    for group in groups:
+        new = {(package.name, str(package.source)): package for package in group}
+        yield tuple(package for key, package in new.items() if key not in seen)
+        seen |= new.keys()
+
+
+def _uncovered(locks: Mapping[Cell, Lock], faults: Mapping[Cell, Sequence[Fault]]) -> LockError:
     hint = next(iter(faults.values()))[0].hint
     texts = []
     for cell, of_cell in faults.items():
         reasons = [fault.reason for fault in of_cell]
         shown = f" {reasons[0]}" if len(reasons) == 1 else "\n  ".join(["", *reasons])
-        texts.append(f"{lock.path} does not cover the cell {cell.name}:{shown}")
+        texts.append(f"{locks[cell].path} does not cover the cell {cell.name}:{shown}")
     return LockError("\n".join(texts), hint=hint)
 
 

@@ -31,7 +31,7 @@ def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool, is_r
     `is_compiled` says that its sources need a compiler, `is_rust` that this is one for Rust. Images that are not slim
     have a compiler and git.
     """
-    if not (cell.family == "alpine" or "slim" in str(cell.image)):
+    if cell.family not in _COMPILERS or not (cell.family == "alpine" or "slim" in str(cell.image)):
         return ()
     table = _table()
     known = table["projects"].get(package.name)

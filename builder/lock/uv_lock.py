@@ -39,7 +39,21 @@ def read_uv_lock(path: Path, text: str, install: Install, other: OtherUv) -> Loc
         *([] if install.default_groups or install.only_groups else ["--no-default-groups"]),
     ]
     lock = _exported(path, "uv.lock", text, flags, other)
-    return replace(lock, uv_flags=tuple(flags), members=_members(path, text, lock, install))
+    cached = tuple(
+        replace(_exported(path, "uv.lock", text, more, other), uv_flags=tuple(more))
+        for more in _flags_with_cached(install, flags)
+    )
+    return replace(lock, uv_flags=tuple(flags), members=_members(path, text, lock, install), cached=cached)
+
+
+def _flags_with_cached(install: Install, flags: Sequence[str]) -> list[list[str]]:
+    """The flags of jobs that install what is only cached: one job for each group, or one for all."""
+    if install.only_groups:  # such a job installs that group instead of the others
+        flags = choice_flags("package", install.packages)
+    option = "only-group" if install.only_groups else "group"
+    if install.cache_groups == "all":
+        return [[*flags, "--all-groups"]]
+    return [[*flags, *choice_flags(option, (name,))] for name in install.cache_groups]
 
 
 def workspace_members(text: str) -> tuple[str, ...]:
@@ -113,7 +127,7 @@ def _check_is_read(path: Path) -> None:
 
 def _uv_hint(path: Path, reason: str, text: str) -> str:
     if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
-        return f"fix install.groups and install.extras in the matrix; {_defined_names(path)}"
+        return f"fix groups and extras of install, or of the profile, in the matrix; {_defined_names(path)}"
     if "does not have a member" in reason or "find root package" in reason:
         members = listed(sorted(workspace_members(text))) or "none"
         return f"fix install.packages in the matrix, or --package; members: {members}"

@@ -1,4 +1,4 @@
-"""Facts about distributions and Pythons that age; facts.toml is the only place that has them."""
+"""Facts about distributions and Pythons that age; facts.toml and families.toml are the only places that have them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = tomli.loads(
     Path(__file__).with_name("facts.toml").read_text(encoding="utf-8")
 )
 
+_FAMILIES: Final[Mapping[str, Mapping[str, str]]] = tomli.loads(
+    Path(__file__).with_name("families.toml").read_text(encoding="utf-8")
+)
+OS_RELEASE: Final = _FAMILIES["os-release"]  # families by the ids that /etc/os-release names
+
 GLIBC: Final = _TABLE["glibc"]  # version by Debian or Ubuntu release, spelled as in image names
 MUSL: Final = _TABLE["musl"]["alpine"]
 
 # The range of Python 3 minor releases from which a project without a matrix gets one.
 OLDEST_PYTHON: Final = int(_TABLE["python"]["oldest"].removeprefix("3."))
 NEWEST_PYTHON: Final = int(_TABLE["python"]["newest"].removeprefix("3."))
+
+
+def family_of(image: str) -> str | None:
+    """The family of a base image's distribution, judged by its name; None if the name tells none."""
+    words: Mapping[str, str] = {**_FAMILIES["family"], **dict.fromkeys(GLIBC, "debian")}
+    return next((family for word, family in words.items() if word in image), None)
 
 
 def near_release(image: str) -> str:
@@ -35,4 +46,5 @@ def libc_of(image: str, family: str) -> str | None:
     """
     if family == "alpine":
         return MUSL
-    return next((glibc for release, glibc in GLIBC.items() if release in image), None)
+    known = {**GLIBC, **_FAMILIES["glibc"]}
+    return next((known[release] for release in sorted(known, key=len, reverse=True) if release in image), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
@@ -9,9 +10,10 @@ from typing import Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from builder.contract import KEY_LENGTH
 from builder.errors import MatrixError, listed, near
 from builder.matrix.facts import near_release
-from builder.matrix.schema import MatrixFile
+from builder.matrix.schema import DEFAULT_PROFILE, Base, Install, MatrixFile
 
 LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
@@ -89,30 +91,61 @@ def axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
 def cell_faults(file: MatrixFile) -> Iterator[str]:
     """The contradictions between keys of a file in which each key is valid on its own."""
     for name, base in file.bases.items():
-        if not base.known_libc and (meant := near_release(base.image)):
-            yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
-        elif not base.known_libc:
-            yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
-        longest = LONGEST_BASE - (_ARCHITECTURE if file.platforms else 0)
-        if len(name) > longest:
-            yield f"bases.{name}: too long for a tag with Python version and key; use at most {longest} characters"
+        yield from _base_faults(name, base, file)
+    yield from _install_faults("install", file.install)
+    for name, profile in file.profiles.items():
+        yield from _install_faults(f"profiles.{name}", profile)
+        yield from _profile_name_faults(name, file)
     yield from _platform_faults(file)
-    if file.install.only_groups and (file.install.groups or file.install.extras):
-        yield "install.only-groups: leaves out everything else; remove install.groups and install.extras"
-    cells = [(python, base) for python in file.python for base in file.base]
     for index, exclusion in enumerate(file.exclude):
-        if exclusion.python is None and exclusion.base is None:
-            yield f"exclude.{index}: empty; set python, base or both"
-        elif not any(exclusion.matches(*cell) for cell in cells):
+        if exclusion.is_empty:
+            yield f"exclude.{index}: empty; set python, base or profile"
+        elif not any(exclusion.matches(place) for place in file.places):
             yield f"exclude.{index}: matches no cell; fix it or remove it"
-    kept = [f"{python}-{base}" for python, base in cells if not file.excludes(python, base)]
-    if cells and not kept:
+    kept = [place.name for place in file.places if not file.excludes(place)]
+    for name in dict.fromkeys(name for name in kept if kept.count(name) > 1):
+        yield f"profiles: two cells would be named {name}; rename the profile or the base"
+    if file.places and not kept:
         yield "exclude: every cell is excluded; keep at least one"
     for alias, cell in file.aliases.items():
         if kept and cell not in kept:
             yield f"aliases.{alias}: {cell!r} is not a cell{near(cell, kept)}; cells: {listed(kept)}"
         elif alias in kept:
             yield f"aliases.{alias}: is already the name of a cell; choose another name"
+
+
+def _base_faults(name: str, base: Base, file: MatrixFile) -> Iterator[str]:
+    if not base.known_family:
+        families = '"debian", "alpine", "rhel" or "wolfi"'
+        yield f"bases.{name}.family: missing, and the name {base.image!r} does not tell it; write {families}"
+    elif not base.known_libc and (meant := near_release(base.image)):
+        yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
+    elif not base.known_libc:
+        yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
+    longest = _longest_base(file)
+    if len(name) > longest:
+        yield f"bases.{name}: too long for a tag with Python version and key; use at most {longest} characters"
+
+
+def _longest_base(file: MatrixFile) -> int:
+    return LONGEST_BASE - (_ARCHITECTURE if file.platforms else 0)
+
+
+def _install_faults(where: str, install: Install) -> Iterator[str]:
+    if install.only_groups and (install.groups or install.extras):
+        yield f"{where}.only-groups: leaves out everything else; remove {where}.groups and {where}.extras"
+
+
+def _profile_name_faults(name: str, file: MatrixFile) -> Iterator[str]:
+    if name == DEFAULT_PROFILE:
+        yield f"profiles.{name}: is what [install] chooses; write it there, or use another name"
+    if re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", name):
+        yield f"profiles.{name}: its tags could be mistaken for immutable ones; use another name"
+    if any(platform.endswith(f"/{name}") for platform in file.platforms):
+        yield f"profiles.{name}: is an architecture of platforms, whose images have such names; use another name"
+    most = _longest_base(file) - max(map(len, file.base), default=0) - 1
+    if len(name) > most:
+        yield f"profiles.{name}: too long for a tag with base and key; use at most {most} characters"
 
 
 def _platform_faults(file: MatrixFile) -> Iterator[str]:

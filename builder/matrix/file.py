@@ -124,27 +124,27 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
     named = file.platforms or ((file.platform,) if file.platform else ())
     platforms = tuple(map(Platform.from_str, named)) or (Platform.of_this_machine(),)
     cells = []
-    for python in file.python:
-        for name in file.base:
-            base = file.bases[name]
-            libc = base.known_libc
-            if file.excludes(python, name) or libc is None:
-                continue
-            image = ImageRef.from_str(base.image.replace("{python}", python))
-            cells += [
-                Cell(
-                    python=python, base=name, image=image, family=base.family, libc=libc,
-                    packages=base.packages, platform=platform, build_packages=base.build_packages,
-                    platforms=platforms if len(platforms) > 1 else (),
-                )
-                for platform in platforms
-            ]  # fmt: skip
+    for place in file.places:
+        base = file.bases[place.base]
+        libc, family = base.known_libc, base.known_family
+        if file.excludes(place) or libc is None or family is None:
+            continue
+        image = ImageRef.from_str(base.image.replace("{python}", place.python))
+        cells += [
+            Cell(
+                python=place.python, base=place.base, profile=place.profile, image=image, family=family,
+                libc=libc, packages=base.packages, platform=platform, user=base.user or "",
+                build_packages=base.build_packages, platforms=platforms if len(platforms) > 1 else (),
+            )
+            for platform in platforms
+        ]  # fmt: skip
     return Matrix(
         source=source,
         repository=file.repository,
         cells=tuple(cells),
         uv=ImageRef.from_str(file.uv_image).with_tag(file.uv),
         install=file.install,
+        profiles=file.profiles,
         link_mode=file.link_mode,
         refresh=file.refresh,
         compression=file.compression,

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from builder.errors import UsageError, listed
 from builder.index_mirror import IndexMirrors
-from builder.matrix.schema import Install, Ssh
+from builder.matrix.schema import Coordinates, Family, Install, Profile, Ssh
 from builder.oci.reference import ImageRef, Mirrors
 
 _GLIBC_MINORS: Final = (17, 28, *range(31, 41))  # for which uv has a name
@@ -52,27 +52,39 @@ class Platform:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A combination of a Python version and a base layer, with its settings from the matrix."""
+    """A combination of a Python version, a base layer and perhaps a profile, with its settings from the matrix."""
 
     python: str
     base: str
     image: ImageRef
-    family: Literal["debian", "alpine"]
+    family: Family
     libc: str
     packages: tuple[str, ...]
     platform: Platform
     build_packages: tuple[str, ...] = ()
+    profile: str = ""
+    user: str = ""  # of the image; empty for that of the base
     platforms: tuple[Platform, ...] = ()  # all those that share its tag, if the matrix has several
 
     @property
+    def place(self) -> Coordinates:
+        """Where it is in the matrix."""
+        return Coordinates(self.python, self.base, self.profile)
+
+    @property
     def tag(self) -> str:
-        """`<python>-<base>`: the moving tag, which names its image, or an index of one for each platform."""
-        return f"{self.python}-{self.base}"
+        """`<python>-<base>`, with `-<profile>` if it has one: the moving tag, of its image, or an index of several."""
+        return self.place.name
 
     @property
     def name(self) -> str:
         """The tag, and with several platforms the architecture."""
         return f"{self.tag}-{self.platform.architecture}" if self.platforms else self.tag
+
+    @property
+    def selector(self) -> str:
+        """The argument of `--only` that selects this cell, on all platforms."""
+        return ",".join(f"{axis}={value}" for axis, value in self.place._asdict().items() if value)
 
     @property
     def uv_platform(self) -> str:
@@ -93,6 +105,7 @@ class Matrix:
     cells: tuple[Cell, ...]
     uv: ImageRef
     install: Install
+    profiles: Mapping[str, Profile]
     link_mode: str
     refresh: str
     compression: Literal["gzip", "zstd"]
@@ -107,6 +120,10 @@ class Matrix:
     index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     ca: bytes = b""  # certificates that the images trust, in PEM
     branch: str = ""
+
+    def install_of(self, profile: str) -> Install:
+        """What the cells of a profile install."""
+        return self.profiles.get(profile, self.install)
 
     def only(self, selectors: Iterable[str]) -> Matrix:
         """Keep the cells that match one of the selectors, such as `python=3.13,base=alpine`; without any, keep all."""
@@ -156,10 +173,12 @@ class Matrix:
         taken = [tag for tag in tags if f"{tag}-{slug}" in tags]
         if taken:
             raise _wrong_branch(name, f"its tag {taken[0]}-{slug} is already in the matrix")
+        if any(slug.startswith(f"{profile}-") for profile in self.profiles):
+            raise _wrong_branch(name, "its tags could be mistaken for those of a profile")
         return replace(self, branch=slug)
 
     def moving_tags(self, cell: Cell) -> tuple[str, ...]:
-        """The tags that jobs use: `<python>-<base>` and the aliases; on a branch, followed by its slug."""
+        """The tags that jobs use: the cell's tag and the aliases; on a branch, followed by its slug."""
         tags = (cell.tag, *(alias for alias, tag in self.aliases if tag == cell.tag))
         return tuple(f"{tag}-{self.branch}" for tag in tags) if self.branch else tags
 
@@ -172,7 +191,7 @@ def _coordinates(selector: str) -> dict[str, str]:
     coordinates: dict[str, str] = {}
     for part in selector.split(","):
         axis, equals, value = part.strip().partition("=")
-        if axis not in {"python", "base"} or not equals or not value or axis in coordinates:
+        if axis not in Coordinates._fields or not equals or not value or axis in coordinates:
             raise UsageError(
                 f"--only {selector!r} does not select cells",
                 hint="write python=3.13 or python=3.13,base=alpine",

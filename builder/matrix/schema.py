@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 from importlib.metadata import version
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from builder.errors import UsageError
 from builder.index_mirror import IndexMirrors
-from builder.matrix.facts import libc_of
+from builder.matrix.facts import family_of, libc_of
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
+DEFAULT_PROFILE: Final = "default"  # what [install] chooses, in a matrix with profiles
 SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
 _PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_USER = r"[a-z_][a-z0-9_-]{0,31}|0|[1-9][0-9]{0,8}"
 _PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
 
 
@@ -111,6 +113,12 @@ Host = Annotated[
     Field(json_schema_extra=_pattern(_HOST)),
 ]
 VariableName = Annotated[str, AfterValidator(_variable), Field(json_schema_extra=_pattern(_VARIABLE))]
+UserName = Annotated[
+    str,
+    _matching(_USER, 'a user; write a name, such as "ci", or a uid, such as "1000"'),
+    Field(json_schema_extra=_pattern(f"({_USER})")),
+]
+Family = Literal["debian", "alpine", "rhel", "wolfi"]
 Names = tuple[str, ...] | Literal["all"]
 PlatformName = Literal["linux/amd64", "linux/arm64"]
 
@@ -119,16 +127,36 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=False)
 
 
+class Coordinates(NamedTuple):
+    """Where a cell is in the matrix. The profile is empty if the matrix has none."""
+
+    python: str
+    base: str
+    profile: str
+
+    @property
+    def name(self) -> str:
+        """The cell's name, which is also its moving tag: `<python>-<base>`, and the profile unless it is `default`."""
+        suffix = "" if self.profile in {"", DEFAULT_PROFILE} else f"-{self.profile}"
+        return f"{self.python}-{self.base}{suffix}"
+
+
 class Exclusion(_Table):
     """Cells to leave out: those that match every axis given here."""
 
     python: PythonVersion | None = None
     base: TagText | None = None
+    profile: TagText | None = None
 
-    def matches(self, python: str, base: str) -> bool:
-        """Whether the cell with this Python and base is excluded."""
-        has_an_axis = self.python is not None or self.base is not None
-        return has_an_axis and self.python in {None, python} and self.base in {None, base}
+    @property
+    def is_empty(self) -> bool:
+        """Whether it names no axis."""
+        return (self.python, self.base, self.profile) == (None, None, None)
+
+    def matches(self, place: Coordinates) -> bool:
+        """Whether the cell there is excluded."""
+        given = Coordinates(self.python or place.python, self.base or place.base, self.profile or place.profile)
+        return not self.is_empty and given == place
 
 
 class Install(_Table):
@@ -144,6 +172,11 @@ class Install(_Table):
     only_groups: tuple[str, ...] = Field(
         (), alias="only-groups", description="Dependency groups to install without the project's own dependencies"
     )
+    cache_groups: Names = Field(
+        (),
+        alias="cache-groups",
+        description='Dependency groups to have in the cache only, for jobs that sync with them; "all" for every group',
+    )
     packages: Names = Field(
         (),
         description='Workspace members whose dependencies to install; by default the root\'s; "all" for every member',
@@ -155,7 +188,15 @@ class Install(_Table):
     @property
     def is_default(self) -> bool:
         """Whether nothing is chosen, so that the lock may be of a kind without choices."""
-        return not (self.groups or self.extras or self.only_groups or self.packages)
+        return not (self.groups or self.extras or self.only_groups or self.cache_groups or self.packages)
+
+
+class Profile(Install):
+    """Another choice of locked dependencies, with images of its own: their tags end with its name."""
+
+    lock: str | None = Field(
+        None, min_length=1, description="The lock of these images, relative to the matrix; by default that of all"
+    )
 
 
 class Base(_Table):
@@ -164,10 +205,13 @@ class Base(_Table):
     image: Annotated[str, AfterValidator(_reference)] = Field(
         description="Image reference; {python} stands for the Python version of the cell"
     )
-    family: Literal["debian", "alpine"] = Field(
-        description="Distribution family: decides the package manager and the libc"
+    family: Family | None = Field(
+        None, description="Distribution family: decides the package manager and the libc; by default as the name tells"
     )
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
+    user: UserName | None = Field(
+        None, description="User of the image, by name or uid, who is created if missing; by default that of the base"
+    )
     build_packages: tuple[PackageName, ...] = Field(
         (),
         alias="build-packages",
@@ -181,7 +225,12 @@ class Base(_Table):
     @property
     def known_libc(self) -> str | None:
         """Its libc as given, or as judged by the image's name; None if unknown."""
-        return self.libc or libc_of(self.image, self.family)
+        return self.libc or (libc_of(self.image, self.known_family) if self.known_family else None)
+
+    @property
+    def known_family(self) -> Family | None:
+        """Its family as given, or as judged by the image's name; None if unknown."""
+        return self.family or cast("Family | None", family_of(self.image))
 
 
 class Credential(_Table):
@@ -248,6 +297,10 @@ class MatrixFile(_Table):
         default_factory=dict, description='More moving tags for cells: {"latest" = "3.13-bookworm-slim"}'
     )
     install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - mypy does not know the alias as a keyword
+    profiles: dict[TagText, Profile] = Field(
+        default_factory=dict,
+        description="More choices of what to install; with them, [install] has images only if it is there",
+    )
     bases: dict[TagText, Base] = Field(default_factory=dict, description="Definitions of the base layers")
     ca: str | None = Field(
         None, description="File with CA certificates (PEM), relative to this file, that the images trust"
@@ -267,9 +320,24 @@ class MatrixFile(_Table):
         description='Mirrors to use in place of registries: {"docker.io" = "mirror.example.com"}',
     )
 
-    def excludes(self, python: str, base: str) -> bool:
-        """Whether the cell with this Python and base is excluded."""
-        return any(exclusion.matches(python, base) for exclusion in self.exclude)
+    @property
+    def places(self) -> tuple[Coordinates, ...]:
+        """Where the matrix may have cells, in file order, excluded ones included."""
+        axis = self.profile_axis
+        return tuple(
+            Coordinates(python, base, profile) for python in self.python for base in self.base for profile in axis
+        )
+
+    @property
+    def profile_axis(self) -> tuple[str, ...]:
+        """The names of the profiles, after `default` if the file has [install]; '' alone if it has no profiles."""
+        if not self.profiles:
+            return ("",)
+        return (*([DEFAULT_PROFILE] if "install" in self.model_fields_set else []), *self.profiles)
+
+    def excludes(self, place: Coordinates) -> bool:
+        """Whether the cell there is excluded."""
+        return any(exclusion.matches(place) for exclusion in self.exclude)
 
 
 def schema(address: str = SCHEMA_ID) -> str:

@@ -41,15 +41,15 @@ class ReportFolder:
         """Write the Code Quality report, which needs only lock and matrix; raise UsageError if that is impossible."""
         self._write(CODE_QUALITY_NAME, _json([problem.table for problem in problems]))
 
-    def write_plan(self, rendered: Sequence[RenderedImage], lock: Lock) -> None:
-        """Write the bill of materials of each image that is planned."""
+    def write_plan(self, rendered: Sequence[RenderedImage], locks: Mapping[str, Lock]) -> None:
+        """Write the bill of materials of each image that is planned; the locks are by profile."""
         for image in rendered:
-            self._write_sbom(image, None, lock)
+            self._write_sbom(image, None, locks[image.plan.cell.profile])
 
-    def write_run(self, facts: Sequence[CellFacts], problems: Sequence[Problem], lock: Lock) -> None:
-        """Write everything that is known after a run."""
+    def write_run(self, facts: Sequence[CellFacts], problems: Sequence[Problem], locks: Mapping[str, Lock]) -> None:
+        """Write everything that is known after a run; the locks are by profile."""
         for each in facts:
-            self._write_sbom(each.rendered, each.image, lock)
+            self._write_sbom(each.rendered, each.image, locks[each.rendered.plan.cell.profile])
         self._write(JUNIT_NAME, junit_xml(facts))
         self._write(METRICS_NAME, metrics_text(facts))
         self._write(SUMMARY_NAME, summary_markdown(facts, problems))

@@ -12,7 +12,9 @@ from typing import Final, Literal
 from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, VARIABLES
 from builder.engine.protocol import ContainerExit, Engine
 from builder.layer.assemble import AssembledImage
+from builder.lock.model import Lock
 from builder.lock.project import has_overrides
+from builder.matrix.facts import OS_RELEASE
 from builder.oci.manifest import ConfigSection
 from builder.parse import Document, MalformedError, parse_document
 from builder.verify.checkout import Checkout
@@ -46,8 +48,8 @@ class Results(Document):
 class Facts:
     """What is known of an image outside of it: its reference, its id, what its config sets, and what is in its files.
 
-    `variables` are those that it was planned with; None if nobody knows. A `thorough` verification compiles all
-    bytecode again, which nobody needs who has just made the image.
+    `variables`, `user` and `family` are those that it was planned with; None or empty if nobody knows. A `thorough`
+    verification compiles all bytecode again, which nobody needs who has just made the image.
     """
 
     image: str
@@ -56,6 +58,8 @@ class Facts:
     checkout: Checkout | None
     vouched: Vouched
     variables: Mapping[str, str] | None = None
+    user: str = ""
+    family: str = ""
     thorough: bool = False
 
 
@@ -89,21 +93,32 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         complete=facts.vouched.is_complete,
         proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
-        sync=_sync(checkout),
+        sync=_sync(checkout.lock) if checkout else [],
+        cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
         sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
+        family=facts.family,
+        families=OS_RELEASE,
+        user=facts.user,
         thorough=facts.thorough,
         checks=[name for name in INSIDE if name in names],
     )
 
 
-def _sync(checkout: Checkout | None) -> list[str]:
+def _sync(lock: Lock) -> list[str]:
     """A job's `uv sync` without local packages; nothing if there is no uv.lock to sync with."""
-    if checkout is None or checkout.lock.kind != "uv.lock":
+    if lock.kind != "uv.lock":
         return []
     # --no-install-local includes --no-install-project, and the other members of a workspace.
-    return ["uv", "sync", "--frozen", "--no-install-local", *checkout.lock.uv_flags]
+    return ["uv", "sync", "--frozen", "--no-install-local", *lock.uv_flags]
+
+
+def _install(lock: Lock) -> list[str]:
+    """How a job installs from the cache what the lock has."""
+    if sync := _sync(lock):
+        return [*sync[:3], "--offline", *sync[3:]]
+    return ["uv", "pip", "install", "--offline", "--no-deps", *lock.uv_flags, "-r", lock.path.name]
 
 
 def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[Check, ...]:

@@ -93,6 +93,7 @@ def facts_of(built: Built, image: str, identity: str, config: ConfigSection, che
     return Facts(
         image=image, id=identity, config=config, checkout=checkout,
         vouched=vouched_by_layers(built.rendered, assembled), variables=built.rendered.plan.environment,
+        user=built.rendered.plan.cell.user, family=built.rendered.plan.cell.family,
     )  # fmt: skip
 
 

@@ -36,10 +36,11 @@ class Expectation:
 
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
     their files may have, and is `complete` if the cache may have no other wheels. `proven` are the wheels that are not
-    compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside.
-    `sync` is a job's `uv sync`, empty without a uv.lock; `sources` are the packages that were built from source, by
-    name. `overrides` says that the project has some. `folder` is that
-    of the lock, relative to the checkout. A `thorough` check compiles all bytecode again.
+    compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
+    sync`, empty without a uv.lock, and `cached` are those with what is only cached; `sources` are the packages that
+    were built from source, by name. `overrides` says that the project has some. `folder` is that of the lock, relative
+    to the checkout; `user` is the one that the matrix names. `family` is that of its distribution, empty if unknown,
+    and `families` are all by ids of os-release(5). A `thorough` check compiles all bytecode again.
     """
 
     image: str
@@ -54,9 +55,13 @@ class Expectation:
     proven: Sequence[str]
     unvouched: Sequence[str]
     sync: Sequence[str]
+    cached: Sequence[Sequence[str]]
     sources: Sequence[str]
     overrides: bool
     folder: str
+    user: str
+    families: Mapping[str, str]
+    family: str
     thorough: bool
     checks: Sequence[str]
 

@@ -148,10 +148,9 @@ def in_job(image: str, script: str, *, checkout: Path | None = None, options: Se
     try:
         mounts = ["-v", f"{volume}:/builds"]
         if checkout:
-            copy = "cp -r /checkout /builds/project"
-            docker(
-                "run", "--rm", *mounts, "-v", f"{checkout}:/checkout:ro", "--network", "none", image, "sh", "-c", copy
-            )
+            copy = "cp -r /checkout /builds/project && chmod -R a+rwX /builds/project"
+            given = (*mounts, "-v", f"{checkout}:/checkout:ro", "--network", "none", "--user", "0")
+            docker("run", "--rm", *given, image, "sh", "-c", copy)
         where = ["-w", "/builds/project" if checkout else "/builds"]
         return docker("run", "--rm", *mounts, *where, *options, image, "sh", "-c", f"set -eu\n{script}")
     finally:

@@ -214,7 +214,7 @@ def test_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lock = read(tmp_path, f"-i http://{server.host}/simple\n{ONE}")
         (one,) = select(lock, debian("3.12")).packages
         assert one.source["url"] == f"http://{server.host}/files/{FILES[0]}"
-        (finding,) = preflight(lock, [debian("3.12")]).cells[0].findings
+        (finding,) = preflight({debian("3.12"): lock}).cells[0].findings
     assert finding.is_yanked
 
 

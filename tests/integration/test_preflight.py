@@ -110,7 +110,7 @@ def test_sdists_are_looked_into(
         each["sdist"]["url"] = f"http://{server.host}/pkg-1.0.tar.gz"
         lock = locks.read(tmp_path, each)
         for _ in range(2):
-            found = preflight(lock, [debian()], lambda sdists: fetch_source_trees(sdists, tmp_path / "cache"))
+            found = preflight({debian(): lock}, lambda sdists: fetch_source_trees(sdists, tmp_path / "cache"))
             (finding,) = found.cells[0].findings
             assert finding.missing == missing
             assert finding.reason.endswith("it is pure Python") == is_pure

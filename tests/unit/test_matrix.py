@@ -86,6 +86,28 @@ def test_glibc_of_known_releases(image: str, libc: str) -> None:
     assert parse_matrix(text, source="m").cells[0].libc == libc
 
 
+@pytest.mark.parametrize(
+    ("image", "family", "libc"),
+    [
+        ("docker.io/library/python:3.13", "debian", None),
+        ("python:{python}-slim-trixie", "debian", "2.41"),
+        ("docker.io/nvidia/cuda:12.8.1-runtime-ubuntu22.04", "debian", "2.35"),
+        ("docker.io/library/ubuntu:noble", "debian", "2.39"),
+        ("python:{python}-alpine", "alpine", "1.2"),
+        ("registry.access.redhat.com/ubi9/python-312", "rhel", "2.34"),
+        ("registry.access.redhat.com/ubi10-minimal:10.0", "rhel", "2.39"),
+        ("cgr.dev/chainguard/python:latest-dev", "wolfi", "2.41"),
+    ],
+)
+def test_family_by_the_name_of_the_image(image: str, family: str, libc: str | None) -> None:
+    """Broken: bases that are known by name need a family, or get wheels for another libc."""
+    named = "" if libc else 'libc = "2.36"\n'
+    text = changed('"python:{python}-slim-bookworm"\nfamily = "debian"\n', f'"{image}"\n{named}')
+    (cell,) = parse_matrix(text, source="m").cells
+    assert (cell.family, cell.libc) == (family, libc or "2.36")
+    assert cell.uv_platform.endswith("-musl") is (family == "alpine")
+
+
 def test_libc_of_the_file_wins() -> None:
     """Broken: builder ignores the libc that the matrix names."""
     text = changed('family = "debian"', 'family = "debian"\nlibc = "2.17"')

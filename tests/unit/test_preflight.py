@@ -29,7 +29,7 @@ def source(name: str, *tags: str) -> dict[str, Any]:
 
 def found(folder: Path, cells: list[Cell], *packages: Mapping[str, Any], **more: Any) -> Preflight:
     """The preflight of a lock of these packages."""
-    return preflight(locks.read(folder, *packages, **more), cells)
+    return preflight(dict.fromkeys(cells, locks.read(folder, *packages, **more)))
 
 
 def finding(checked: Preflight, name: str | None, number: int = 0) -> Finding:
@@ -41,9 +41,9 @@ def finding(checked: Preflight, name: str | None, number: int = 0) -> Finding:
 def test_one_bad_cell_does_not_hide_the_others(tmp_path: Path) -> None:
     """Broken: users repair one package in one cell, run builder again, and get the next fault."""
     lock = locks.read(tmp_path, pure("one"), GLIBC_ONLY, package("gpu", "3.0"))
-    checked = preflight(lock, [debian("3.12"), alpine("3.12"), alpine("3.13")])
+    checked = preflight(dict.fromkeys([debian("3.12"), alpine("3.12"), alpine("3.13")], lock))
     assert checked.good == ()
-    error = preflight_error(lock, checked)
+    error = preflight_error(checked)
     assert error is not None
     head, *lines, _ = str(error).splitlines()
     assert head.endswith("does not cover the cells 3.12-bookworm-slim, 3.12-alpine, 3.13-alpine:")
@@ -68,11 +68,11 @@ def test_who_requires_it_and_what_would_do(tmp_path: Path) -> None:
     """Broken: users must find out themselves who needs a package, and where it could be installed."""
     vision = pure("vision", dependencies=[{"name": "torch"}])
     lock = locks.read(tmp_path, GLIBC_ONLY, vision)
-    checked = preflight(lock, [debian("3.12"), alpine("3.12"), debian("3.10")])
+    checked = preflight(dict.fromkeys([debian("3.12"), alpine("3.12"), debian("3.10")], lock))
     assert finding(checked, "torch", 1).required_by == ("vision",)
     assert finding(checked, "torch", 1).nearest == ("3.12-bookworm-slim",)
     assert finding(checked, "torch", 2).nearest == ("3.12-bookworm-slim", "3.13-bookworm-slim")
-    error = str(preflight_error(lock, checked))
+    error = str(preflight_error(checked))
     assert "only glibc; required by vision; 3.12-bookworm-slim could install it" in error
 
 

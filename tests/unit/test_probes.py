@@ -10,9 +10,17 @@ from xml.etree import ElementTree
 import pytest
 
 from builder.contract import FOREIGN_VARIABLES, VARIABLES
+from builder.matrix.facts import OS_RELEASE
 from builder.verify.probes.files import Hashes, record_faults, urlsafe
 from builder.verify.probes.main import LANES, LATER, run_check
-from builder.verify.probes.promises import fresh_for, keeps_answers, set_faults, variable_faults
+from builder.verify.probes.promises import (
+    family_faults,
+    fresh_for,
+    keeps_answers,
+    set_faults,
+    user_faults,
+    variable_faults,
+)
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import Expected, Failed, Shell
 from builder.verify.script import INSIDE, Expectation, verify_script
@@ -20,10 +28,39 @@ from builder.verify.script import INSIDE, Expectation, verify_script
 TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "uv": "0.13.8", "python": "3.13.1", "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
-    "proven": [], "unvouched": [], "sync": [], "sources": [], "overrides": False, "folder": ".", "thorough": False,
-    "checks": list(INSIDE),
+    "proven": [], "unvouched": [], "sync": [], "cached": [], "sources": [], "overrides": False, "folder": ".",
+    "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False, "checks": list(INSIDE),
 }  # fmt: skip
 EXPECTED = Expected(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('ID=debian\nVERSION_ID="12"\n', ""),
+        ("ID=linuxmint\nID_LIKE='ubuntu debian'\n", ""),
+        ('ID="rhel"\nID_LIKE="fedora"\n', "/etc/os-release says rhel, which is of the family rhel, not debian"),
+        ("ID=alpine\n", "/etc/os-release says alpine, which is of the family alpine, not debian"),
+        ("ID=nixos\n", ""),
+    ],
+)
+def test_family_is_that_of_the_distribution(text: str, fault: str, tmp_path: Path) -> None:
+    """Broken: an image whose family is wrong in the matrix has wheels for another libc, and passes."""
+    path = tmp_path / "os-release"
+    path.write_text(text, encoding="utf-8")
+    assert "; ".join(family_faults(EXPECTED, str(path))) == fault
+    assert family_faults(EXPECTED, str(tmp_path / "missing")) == []
+
+
+@pytest.mark.parametrize(
+    ("user", "fault"),
+    [("", ""), ("0", ""), ("987654", ""), ("nobody-has-this-name", "there is no user nobody-has-this-name")],
+)
+def test_user_without_a_home(user: str, fault: str) -> None:
+    """Broken: jobs of an image with a user of its own cannot write to their home, and it passes."""
+    assert "; ".join(user_faults(Expected({**TABLE, "user": user}))) == fault
+
+
 RESULTS: list[Result] = [
     {"name": "files", "verdict": "failed", "evidence": "six.py <is> \x1b[31m gone\nmore", "seconds": 1.5},
     {"name": "contract", "verdict": "passed", "evidence": "fine", "seconds": 0.25},

@@ -53,6 +53,33 @@ image = "docker.io/library/python:{python}-alpine"
 family = "alpine"
 """
 
+RHEL = """\
+python = ["3.12"]
+base = ["ubi"]
+uv = "0.13.8"
+refresh = "monthly"
+
+[install]
+cache-groups = ["dev"]
+
+[bases.ubi]
+image = "registry.access.redhat.com/ubi9/python-312:1"
+packages = ["git"]
+user = "1001"
+"""
+
+WOLFI = """\
+python = ["3.13"]
+base = ["wolfi"]
+uv = "0.13.8"
+
+[profiles.lint]
+
+[bases.wolfi]
+image = "cgr.dev/chainguard/wolfi-base:latest"
+packages = ["git"]
+"""
+
 PROJECT = """\
 [project]
 name = "app"
@@ -113,6 +140,14 @@ CASES = {
         ],
         project=PROJECT,
     ),
+    "rhel-with-user": Case(
+        matrix=RHEL,
+        packages=[
+            package("fast", "2.1", "cp312-cp312-manylinux_2_34_x86_64", "cp312-cp312-manylinux_2_35_x86_64"),
+            pure("only-cached", "1.0", marker="'dev' in dependency_groups"),
+        ],
+    ),
+    "wolfi": Case(matrix=WOLFI, packages=[pure("small", "0.9.post1")]),
     "with-toolchain-and-ca": Case(
         matrix=f'ca = "company.pem"\n{TOOLCHAIN}',
         files={"company.pem": "our CA\n-----BEGIN CERTIFICATE-----\r\nMIIB\r\n-----END CERTIFICATE-----\r\n"},

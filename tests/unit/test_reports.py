@@ -170,7 +170,7 @@ def test_code_quality_points_to_lines(tmp_path: Path) -> None:
         locks.package("glibc-only", "1.0", "cp312-cp312-manylinux_2_28_x86_64"),
     )  # fmt: skip
     matrix = parse_matrix(EXAMPLE, source="matrix.toml")
-    found = problems(preflight(lock, matrix.cells), lock.path, "sub/pylock.toml")
+    found = problems(preflight(dict.fromkeys(matrix.cells, lock)), lock.path, "sub/pylock.toml")
     lines = lock.path.read_text().splitlines()
     assert {(each.check, each.severity, lines[each.line - 1]) for each in found} == {
         ("no-wheel", "minor", 'name = "built"'), ("not-installable", "blocker", 'name = "glibc-only"'),
@@ -198,7 +198,7 @@ def test_folder_has_every_report(tmp_path: Path) -> None:
     folder = ReportFolder(path=tmp_path / "prebuilt-reports", variables={**GITLAB, "CI_PROJECT_DIR": str(tmp_path)})
     problem = Problem(check="no-wheel", severity="minor", text="x", path="uv.lock", line=3)
     folder.write_problems([problem])
-    folder.write_run([facts(), facts(python="3.13", error="no")], [problem], lock)
+    folder.write_run([facts(), facts(python="3.13", error="no")], [problem], {"": lock})
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "3.12-bookworm-slim.cdx.json", "3.13-bookworm-slim.cdx.json", "annotations.json",
         "gl-code-quality-report.json", "junit.xml", "metrics.txt", "summary.md",

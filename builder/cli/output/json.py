@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from builder.image.index import RenderedIndex, indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
+from builder.lock.model import SelectedPackage
 from builder.publication import Publication
 from builder.redaction import redact
 from builder.release.diff import Difference
@@ -108,26 +109,30 @@ def _status_json(explanation: Explanation | None) -> dict[str, Any]:
 def cell_json(rendered: RenderedImage) -> dict[str, Any]:
     """A cell of a plan."""
     plan = rendered.plan
+    cached = [package for group in plan.selection.cached for package in group]
     return {
         "name": plan.cell.name,
         "python": plan.cell.python,
         "base": plan.cell.base,
+        **({"profile": plan.cell.profile} if plan.cell.profile else {}),
         "platform": str(plan.cell.platform),
         "key": rendered.key,
         "tags": [tag.familiar for tag in rendered.tags],
         "base_image": plan.base.familiar,
         "uv_image": plan.uv.familiar,
         "download_size": plan.selection.download_size,
-        "packages": [
-            {
-                "name": package.name,
-                "version": package.version,
-                "artifact": "wheel" if package.is_wheel else package.artifact,
-                "file": package.filename,
-                "size": package.size,
-            }
-            for package in plan.selection.packages
-        ],
+        "packages": [_package_json(package) for package in plan.selection.packages],
+        **({"cached_packages": [_package_json(each) for each in cached]} if cached else {}),
+    }
+
+
+def _package_json(package: SelectedPackage) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "artifact": "wheel" if package.is_wheel else package.artifact,
+        "file": package.filename,
+        "size": package.size,
     }
 
 

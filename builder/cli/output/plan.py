@@ -76,6 +76,8 @@ def plan_details(
         download = "unknown size" if selection.download_size is None else format_size(selection.download_size)
         kinds = counted(len(selection.packages) - len(sources), "wheel")
         kinds += f", {len(sources)} built from source ({', '.join(sources)})" if sources else ""
+        cached = [package.name for group in selection.cached for package in group]
+        kinds += f"; {len(cached)} more in the cache only" if cached else ""
         lines += [
             image.plan.cell.name,
             f"  packages   {len(selection.packages)}: {kinds}",

@@ -9,6 +9,7 @@ from builder.errors import listed
 from builder.gitlab.adopt.image import NO_PYTHON, OFFICIAL_TAG, UV_TAG, PythonImage, Refusal, parse_image
 from builder.gitlab.adopt.job import expand, variables_in
 from builder.matrix.model import Cell, Matrix
+from builder.matrix.schema import DEFAULT_PROFILE, Coordinates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +57,21 @@ def find_replacement(
             reason=f"{template}: its variables do not match the names of the cells {names}; "
             "use one variable for the Python version and one for the base"
         )
-    image = f"{repository}:{python}-{base}"
+    image = f"{repository}:{Coordinates(python, base, cells[0].profile).name}"
     dropped = frozenset(variables_in(template) - variables_in(image))
     return Replacement(image=image, dropped_variables=dropped, notes=tuple(notes), slimmer=tuple(slimmer))
 
 
 def _find_cell(tag: PythonImage, matrix: Matrix, template: str, newest: str) -> Cell | Refusal:
-    """The cell whose image replaces the one with this tag."""
-    pythons = {cell.python for cell in matrix.cells}
+    """The cell whose image replaces the one with this tag; with profiles, one of what [install] chooses if there is."""
+    cells = [cell for cell in matrix.cells if cell.profile == DEFAULT_PROFILE] or matrix.cells
+    pythons = {cell.python for cell in cells}
     python = tag.python or newest or (pythons.pop() if len(pythons) == 1 else "")
     if not python:
         return Refusal(reason=f"{template} {NO_PYTHON}")
     minor = ".".join(python.split(".")[:2])
-    of_python = [cell for cell in matrix.cells if cell.python == python] or [
-        cell for cell in matrix.cells if cell.python == minor or cell.python.startswith(f"{python}.")
+    of_python = [cell for cell in cells if cell.python == python] or [
+        cell for cell in cells if cell.python == minor or cell.python.startswith(f"{python}.")
     ]
     if not of_python:
         return Refusal(

@@ -45,9 +45,13 @@ class Expected:
         self.proven: List[str] = table["proven"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
+        self.cached: List[List[str]] = table["cached"]
         self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
+        self.user: str = table["user"]
+        self.family: str = table["family"]
+        self.families: Dict[str, str] = table["families"]
         self.thorough: bool = table["thorough"]
         self.checks: List[str] = table["checks"]
 
