@@ -83,6 +83,9 @@ STEP_CACHE_TAG: Final = "builder-cache"
 SECRETS: Final = "/run/secrets"
 CA_SECRET: Final = "ca"  # noqa: S105 - a name
 NETRC_SECRET: Final = "netrc"  # noqa: S105 - a name
+SSH_KEY_SECRET: Final = "ssh_key"  # noqa: S105 - a name
+KNOWN_HOSTS_SECRET: Final = "known_hosts"  # noqa: S105 - a name
+BUILD_SECRETS: Final = (CA_SECRET, NETRC_SECRET, SSH_KEY_SECRET, KNOWN_HOSTS_SECRET)
 
 # Media types of the OCI image specification (media-types.md), and Docker's older ones.
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"

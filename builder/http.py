@@ -24,6 +24,7 @@ from urllib3.util.retry import Retry
 
 import builder
 from builder.errors import InterruptedRun, UsageError
+from builder.index_mirror import IndexMirrors
 
 TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, and seconds between two bytes
 PAGE_BYTES: Final = 256 << 20  # the largest page of a package index
@@ -75,6 +76,15 @@ class Origin:
         return f"{self.scheme}://{host}" if self.port == _PORTS[self.scheme] else f"{self.scheme}://{host}:{self.port}"
 
 
+_index_mirrors = IndexMirrors()
+
+
+def use_index_mirrors(mirrors: IndexMirrors) -> None:
+    """Have all sessions of this run fetch from these mirrors."""
+    global _index_mirrors  # noqa: PLW0603 - like NETRC and SSL_CERT_FILE, which requests reads from the environment
+    _index_mirrors = mirrors
+
+
 class Session(requests.Session):
     """A session whose requests have limits, end with the run, and trust the session's own CA bundle."""
 
@@ -103,7 +113,7 @@ class Session(requests.Session):
         send = super().request
 
         def follow() -> requests.Response:
-            address, headers = url, dict(kwargs.pop("headers", None) or {})
+            address, headers = _index_mirrors.locate(url), dict(kwargs.pop("headers", None) or {})
             query = kwargs.pop("params", None)
             for _ in range(_MOST_REDIRECTS):
                 response = send(method, address, params=query, data=body(), headers=headers, **kwargs)

@@ -19,6 +19,8 @@ from packaging.utils import canonicalize_name
 from builder.contract import LAYERS_NAME
 from builder.errors import UsageError, listed
 from builder.folders import cache_folder
+from builder.http import use_index_mirrors
+from builder.index_mirror import IndexMirrors
 from builder.layer.find import LayerRepositories
 from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
 from builder.lock.freshness import check_locked, outdated_reason
@@ -198,6 +200,7 @@ def _lock_path(matrix: Matrix | None, profile: str, named: Path | None) -> Path 
 def _read_lock(path: Path, matrix: Matrix | None, profile: str, request: Request) -> Lock:
     install = request.choose(matrix.install_of(profile) if matrix else Install())
     _hand_over_logins(path, matrix)
+    use_index_mirrors(matrix.index_mirrors if matrix else IndexMirrors())
     lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     own = matrix.profiles[profile].lock if matrix and profile in matrix.profiles else None
     folder = PurePosixPath(own or "").parent

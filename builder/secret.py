@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from builder.contract import CA_SECRET, NETRC_SECRET
+from builder.contract import CA_SECRET, KNOWN_HOSTS_SECRET, NETRC_SECRET, SSH_KEY_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import UsageError
 from builder.login import read_netrc
+from builder.matrix.schema import Ssh
 from builder.oci.credentials import configured_proxies
-from builder.redaction import Login, redact, url_logins
+from builder.redaction import Login, keep_secret, redact, url_logins
 
 # Docker's predefined build arguments: RUN gets them, but the image and its history do not contain them.
 PROXY_ARGS: Final = tuple(
@@ -36,21 +37,41 @@ def proxy_logins() -> tuple[Login, ...]:
     return tuple(Login(place=place, user=user, password=password) for place, user, password in found)
 
 
-def read_build_secrets() -> dict[str, Path]:
-    """The files that builds get as secret mounts, by secret id: those of SSL_CERT_FILE and NETRC, if set.
+def read_build_secrets(ssh: Ssh | None = None) -> dict[str, Path]:
+    """The files that builds get as secret mounts, by secret id: those of SSL_CERT_FILE and NETRC, if set, and for SSH.
 
-    Raises UsageError if one is set and cannot be read.
+    Raises UsageError if one is set and cannot be read, or if the matrix names variables for SSH that are not set.
     """
     secrets = {}
-    for name, variable in _SECRET_VARIABLES.items():
+    variables = {**_SECRET_VARIABLES, **_ssh_variables(ssh)}
+    for name, variable in variables.items():
         if os.environ.get(variable):
             path = Path(os.environ[variable])
             if not path.is_file() or not os.access(path, os.R_OK):
                 raise UsageError(f"{variable} names {path}, which cannot be read", hint=f"correct or unset {variable}")
             secrets[name] = path
+    if SSH_KEY_SECRET in secrets:
+        keep_secret(secrets[SSH_KEY_SECRET].read_text(encoding="utf-8", errors="replace"))
     if NETRC_SECRET in secrets:
         read_netrc(secrets[NETRC_SECRET])
     return secrets
+
+
+def uses_agent(ssh: Ssh | None) -> bool:
+    """Whether builds get the SSH agent of SSH_AUTH_SOCK."""
+    return ssh is not None and ssh.key is None
+
+
+def _ssh_variables(ssh: Ssh | None) -> Mapping[str, str]:
+    """The variables that name files for SSH, by secret id."""
+    if ssh is None:
+        return {}
+    needed = (ssh.known_hosts, ssh.key or "SSH_AUTH_SOCK")
+    unset = [variable for variable in needed if not os.environ.get(variable)]
+    if unset:
+        hint = "set it, or remove the table ssh from the matrix"
+        raise UsageError(f"{unset[0]} is not set, which builds need for git over SSH", hint=hint)
+    return {KNOWN_HOSTS_SECRET: ssh.known_hosts, **({SSH_KEY_SECRET: ssh.key} if ssh.key else {})}
 
 
 def credential_hosts() -> frozenset[str]:

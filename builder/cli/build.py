@@ -54,7 +54,14 @@ from builder.request import (
     require_repository,
 )
 from builder.run import plan_cells, plan_images
-from builder.secret import check_provenance, credential_hosts, proxy_arguments, proxy_logins, read_build_secrets
+from builder.secret import (
+    check_provenance,
+    credential_hosts,
+    proxy_arguments,
+    proxy_logins,
+    read_build_secrets,
+    uses_agent,
+)
 
 
 @click.command("plan", cls=GroupedCommand)
@@ -185,10 +192,15 @@ class BuildOptions:
     def settings(self, project: Project) -> BuildSettings:
         """The settings for building this project's images."""
         cached = project.matrix.cache == "registry" and published_repository(project.matrix) is not None
+        mirrors = project.matrix.index_mirrors
+        if mirrors.pairs and (self.sbom or self.provenance):
+            what = "images with attestations are built from a Dockerfile, which knows no mirrors of indexes"
+            raise UsageError(what, hint="remove index-mirrors from the matrix, or --provenance and --sbom")
         return BuildSettings(
-            mirrors=project.mirrors, secrets=read_build_secrets(), proxy_arguments=proxy_arguments(),
+            mirrors=project.mirrors, secrets=read_build_secrets(project.matrix.ssh), proxy_arguments=proxy_arguments(),
             proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
             writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom, reverify=self.reverify,
+            index_mirrors=mirrors, ssh_agent=uses_agent(project.matrix.ssh),
         )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class BuildRequest:
     cache_to: str | None = None  # the reference of a registry cache to write
     provenance: Provenance | None = None
     sbom: str | None = None  # the image of the SBOM generator
+    ssh_agent: bool = False  # that of SSH_AUTH_SOCK
 
     @property
     def attested(self) -> bool:
@@ -157,6 +158,8 @@ def _arguments(request: BuildRequest, output: Sequence[str]) -> list[str]:
         options += ["--build-context", f"{name}={value}"]
     for name, path in request.secrets.items():
         options += ["--secret", f"id={name},src={path}"]
+    if request.ssh_agent:
+        options += ["--ssh", "default"]
     for name in request.build_args:
         options += ["--build-arg", name]
     if request.cache_from:

@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from builder.errors import BuildError, EngineError, UsageError
 from builder.image.build_log import BuildLog
 from builder.image.inputs import ImageInputs
 from builder.image.render import RenderedImage
+from builder.index_mirror import IndexMirrors
 from builder.oci.archive import ImageArchive
 from builder.oci.manifest import DigestText
 from builder.oci.reference import Digest, ImageRef, Mirrors
@@ -66,6 +67,8 @@ class BuildSettings:
     reverify: bool = False
     provenance: Provenance | None = None
     sbom: bool = False
+    ssh_agent: bool = False
+    index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
 
     @property
     def attested(self) -> bool:
@@ -162,6 +165,7 @@ def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, me
         contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
         secrets=settings.secrets,
         build_args=settings.proxy_arguments,
+        ssh_agent=settings.ssh_agent,
         cache_from=cache if settings.reads_cache else None,
         cache_to=cache if settings.writes_cache else None,
         no_cache=settings.no_cache,

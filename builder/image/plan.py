@@ -40,6 +40,12 @@ class ImagePlan:
         return self.cell.build_packages if is_built else ()
 
     @property
+    def uses_ssh(self) -> bool:
+        """Whether a package comes from git over SSH."""
+        groups = (self.selection.packages, *self.selection.cached)
+        return any(package.is_over_ssh for group in groups for package in group)
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
         trust = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) if self.ca else {}

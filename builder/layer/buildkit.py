@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.contract import CA_SECRET, NETRC_SECRET
+from builder.contract import BUILD_SECRETS
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.image.render import RECIPE_NAME
 from builder.layer.maker import RECIPE_FOLDER, MakeRequest
@@ -32,6 +32,7 @@ class BuildKitMaker:
             contexts={name: f"docker-image://{ref.without_tag()}" for name, ref in located.items() if name != str(ref)},
             secrets=request.secrets,
             build_args=request.build_args,
+            ssh_agent=request.ssh_agent,
             no_cache=request.no_cache,
         )
         return self.buildx.build(build, ["--output", f"type=local,dest={output}"], on_line=on_line)
@@ -40,7 +41,8 @@ class BuildKitMaker:
 def _dockerfile(request: MakeRequest) -> str:
     mounts = [
         f"--mount=type=bind,target={RECIPE_FOLDER},rw",
-        *(f"--mount=type=secret,id={name}" for name in (CA_SECRET, NETRC_SECRET)),
+        *(f"--mount=type=secret,id={name}" for name in BUILD_SECRETS),
+        "--mount=type=ssh",
     ]
     # -B: what the program itself imports must not leave bytecode in the base's library.
     command = f"python3 -B {RECIPE_FOLDER}/{RECIPE_NAME} {RECIPE_FOLDER} {_OUTPUT}"

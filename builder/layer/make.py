@@ -161,7 +161,7 @@ class LayerFactory:
             unpacked = output.with_name("below.tar")
             with work.blobs.open_plain(Digest.from_str(below.digest)) as plain, unpacked.open("wb") as file:
                 shutil.copyfileobj(plain, file, 1 << 20)
-        write_recipe(folder, steps_for(work.plan, layers), unpacked)
+        write_recipe(folder, steps_for(work.plan, layers, self.settings.index_mirrors), unpacked)
         request = MakeRequest(
             folder=folder,
             base=rendered.plan.base,
@@ -169,6 +169,7 @@ class LayerFactory:
             platform=rendered.plan.cell.platform,
             secrets=self.settings.secrets,
             build_args=self.settings.proxy_arguments,
+            ssh_agent=self.settings.ssh_agent,
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
             user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",

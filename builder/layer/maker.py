@@ -43,6 +43,7 @@ class MakeRequest:
     packages: Sequence[str] = ()
     sources: Sequence[str] = ()
     installs_ca: bool = False
+    ssh_agent: bool = False
 
 
 class Maker(Protocol):

@@ -68,11 +68,14 @@ class NativeMaker:
         roots.sweep()
         return roots
 
-    def make(self, request: MakeRequest, output: Path, *, on_line: Callable[[str], None]) -> int:
-        """See `Maker.make`."""
+    def _refuse(self, request: MakeRequest) -> None:
+        """Raise EngineError for what cannot be done on this machine."""
         if request.platform != Platform.of_this_machine():
             hint = "use --maker cross if all packages have wheels, or name a BuildKit that does with --builder"
             raise EngineError(f"this machine runs no programs for {request.platform}", hint=hint)
+        if request.ssh_agent:
+            hint = "name a key's file as `key` under ssh in the matrix, or a BuildKit with --builder"
+            raise EngineError("an SSH agent cannot be reached from the base image without a BuildKit", hint=hint)
         owned = [*request.packages, *([f"a home for {request.user}"] if request.user else [])]
         if owned and not self.roots.confinement.abilities.ids:
             raise EngineError(
@@ -80,6 +83,10 @@ class NativeMaker:
                 hint="install newuidmap (Debian: uidmap) and give yourself ids in /etc/subuid and /etc/subgid, "
                 "be root, or name a BuildKit with --builder",
             )
+
+    def make(self, request: MakeRequest, output: Path, *, on_line: Callable[[str], None]) -> int:
+        """See `Maker.make`."""
+        self._refuse(request)
         progress = ProgressWriter(on_line=on_line)
         progress.begin("unpack base and uv")
         base, uv = (

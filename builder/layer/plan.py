@@ -18,12 +18,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Literal
 
 from builder.contract import STDLIB
 from builder.image.plan import ImagePlan
 from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
+from builder.index_mirror import IndexMirrors
 from builder.layer.step import (
     Step,
     build_systems_step,
@@ -256,11 +257,16 @@ class _Keys:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tuple[Layer, ...]]]:
+def steps_for(
+    plan: LayerPlan, missing: Iterable[Layer], mirrors: IndexMirrors | None = None
+) -> list[tuple[Step, tuple[Layer, ...]]]:
     """The steps that make these layers, each with its layers; the layer with uv itself needs none.
 
-    What sources are built with is installed by a step without layers.
+    What sources are built with is installed by a step without layers. Files come from the mirrors, if there are some;
+    uv's cache has them as the lock names them, by index and name.
     """
+    mirrors = mirrors or IndexMirrors()
+    located = partial(_located, mirrors)
     wanted = set(missing)
     layers = [layer for layer in plan.layers if layer in wanted]
     image = plan.rendered.plan
@@ -273,11 +279,26 @@ def steps_for(plan: LayerPlan, missing: Iterable[Layer]) -> list[tuple[Step, tup
         "build-systems": build_systems_step,
     }
     foundation = [(single[layer.kind](image), (layer,)) for layer in layers if layer.kind in single]
-    built = [(source_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "source"]
-    built += [(cached_step(image, layer.packages), (layer,)) for layer in layers if layer.kind == "cached"]
+    built = [
+        (source_step(image, [*map(located, layer.packages)], mirrors.locate), (layer,))
+        for layer in layers
+        if layer.kind == "source"
+    ]
+    built += [
+        (cached_step(image, [*map(located, layer.packages)]), (layer,)) for layer in layers if layer.kind == "cached"
+    ]
     # After all steps whose layers may have files outside of /opt/uv.
     needs_toolchain = image.toolchain and any(layer.sources for layer in layers)
     toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if needs_toolchain else []
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
-    packages = [package for layer in wheels for package in layer.packages]
+    packages = [located(package) for layer in wheels for package in layer.packages]
     return [*foundation, *toolchain, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]
+
+
+def _located(mirrors: IndexMirrors, package: SelectedPackage) -> SelectedPackage:
+    """The package as it is fetched; one that the lock names by URL alone is in uv's cache by that URL, and stays."""
+    if package.index is None or package.artifact not in {"wheel", "sdist"}:
+        return package
+    url = str(package.source["url"])
+    named = {} if package.source.get("name") or url.endswith(f"/{package.filename}") else {"name": package.filename}
+    return replace(package, source={**package.source, **named, "url": mirrors.locate(url)})

@@ -15,7 +15,7 @@ from typing import Final
 
 import certifi
 
-from builder.contract import CA_SECRET, NETRC_SECRET
+from builder.contract import CA_SECRET, NETRC_SECRET, SSH_KEY_SECRET
 from builder.redaction import Login, secret_forms
 
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
@@ -39,6 +39,9 @@ def secret_marks(
         for number, body in enumerate(_bodies(files[CA_SECRET].read_bytes()), start=1):
             if body not in public:
                 marks |= dict.fromkeys(_certificate_marks(body), f"certificate {number} of SSL_CERT_FILE")
+    if SSH_KEY_SECRET in files:
+        for body in _bodies(files[SSH_KEY_SECRET].read_bytes()):
+            marks |= dict.fromkeys(_certificate_marks(body), "the key for SSH")
     for login in (*_netrc_logins(files), *logins):
         marks |= dict.fromkeys(_password_marks(login), f"the password for {login.place}")
     return _shortest(marks)

@@ -5,7 +5,7 @@ The same templates are in the Dockerfile that `builder render` writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -98,15 +98,19 @@ def wheels_step(plan: ImagePlan, packages: Sequence[SelectedPackage], number: in
     )
 
 
-def source_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
-    """Build packages and install them: one, or several that share a layer."""
+def source_step(
+    plan: ImagePlan, packages: Sequence[SelectedPackage], locate: Callable[[str], str] = lambda url: url
+) -> Step:
+    """Build packages and install them: one, or several that share a layer; `locate` finds an index's mirror."""
     folder = f"source-{packages[0].name}"
     narrow = narrowed(plan.selection.uv_settings, {package.name for package in packages})
-    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(lasting(narrow)).items()}
+    found = lasting(narrow)
+    found = {**found, "index": [{**index, "url": locate(index["url"])} for index in found["index"]]}
+    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(found).items()}
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
-        script=_settings(plan) + _uv_settings(plan, settings) + _install(plan),
+        script=_settings(plan) + _ssh(plan, packages) + _uv_settings(plan, settings) + _install(plan),
         scope=_UV,
         files={f"{folder}/pylock.toml": pylock(packages), **settings},
         requirements=f"{folder}/pylock.toml",
@@ -122,7 +126,7 @@ def cached_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
     script = render_template("steps/cached.sh.j2", plan, requirements='"$REQUIREMENTS"')
     return Step(
         title=f"cache {counted(len(packages), 'package')}",
-        script=_settings(plan) + _uv_settings(plan, settings) + script,
+        script=_settings(plan) + _ssh(plan, packages) + _uv_settings(plan, settings) + script,
         scope=_UV,
         files={f"{folder}/pylock.toml": pylock(packages), **settings},
         requirements=f"{folder}/pylock.toml",
@@ -140,6 +144,10 @@ def _settings(plan: ImagePlan) -> str:
 def _uv_settings(plan: ImagePlan, files: Iterable[str]) -> str:
     config = next((f"/run/builder/{name}" for name in files), "")
     return render_template("steps/uv-settings.sh.j2", plan, config=config)
+
+
+def _ssh(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> str:
+    return render_template("steps/ssh.sh.j2", plan) if any(package.is_over_ssh for package in packages) else ""
 
 
 def _new_environment(plan: ImagePlan) -> str:

@@ -47,6 +47,11 @@ class SelectedPackage:
         """Whether it is installed as it is; everything else is built from source. A URL may name a wheel too."""
         return self.artifact == "wheel" or (self.artifact == "archive" and self.filename.endswith(".whl"))
 
+    @property
+    def is_over_ssh(self) -> bool:
+        """Whether it comes from git over SSH."""
+        return self.artifact == "vcs" and "ssh" in str(self.source["url"]).partition("://")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:

@@ -17,6 +17,9 @@ _GIT: Final = "git"
 _COMPILERS: Final[Mapping[str, str]] = {"debian": "build-essential", "alpine": "build-base"}
 
 
+_SSH: Final[Mapping[str, str]] = {"debian": "openssh-client", "alpine": "openssh-client-default"}
+
+
 def is_known(name: str) -> bool:
     """Whether the table has what the project needs."""
     return name in _table()["projects"]
@@ -33,6 +36,7 @@ def missing_for(package: SelectedPackage, cell: Cell, *, is_compiled: bool, is_r
     table = _table()
     known = table["projects"].get(package.name)
     needed = [_GIT] if package.artifact == "vcs" else []
+    needed += [_SSH[cell.family]] if package.is_over_ssh else []
     if known is not None or is_compiled:
         needed += [*table["compiler"][cell.family], *(known or {}).get(cell.family, ())]
     needed += ["cargo"] if is_rust else []

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from builder.errors import MatrixError
+from builder.index_mirror import IndexMirrors
 from builder.matrix.faults import LIST_OF_BASES, axis_faults, cell_faults, matrix_error, schema_fault
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
@@ -154,5 +155,7 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
         ca=ca,
+        ssh=file.ssh,
+        index_mirrors=IndexMirrors.from_mapping(file.index_mirrors),
         credentials=tuple((host, each.username, each.password) for host, each in sorted(file.credentials.items())),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import platform as host
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from builder.errors import UsageError, listed
-from builder.matrix.schema import Coordinates, Family, Install, Profile
+from builder.index_mirror import IndexMirrors
+from builder.matrix.schema import Coordinates, Family, Install, Profile, Ssh
 from builder.oci.reference import ImageRef, Mirrors
 
 _GLIBC_MINORS: Final = (17, 28, *range(31, 41))  # for which uv has a name
@@ -115,6 +116,8 @@ class Matrix:
     aliases: tuple[tuple[str, str], ...]
     mirrors: Mirrors
     credentials: tuple[tuple[str, str, str], ...] = ()  # host, user name, name of the variable with the password
+    ssh: Ssh | None = None
+    index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     ca: bytes = b""  # certificates that the images trust, in PEM
     branch: str = ""
 

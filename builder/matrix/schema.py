@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from builder.errors import UsageError
+from builder.index_mirror import IndexMirrors
 from builder.matrix.facts import family_of, libc_of
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
@@ -61,6 +62,14 @@ def _repository(text: str) -> str:
 def _mirrors(table: dict[str, str]) -> dict[str, str]:
     try:
         Mirrors.from_mapping(table)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return table
+
+
+def _index_mirrors(table: dict[str, str]) -> dict[str, str]:
+    try:
+        IndexMirrors.from_mapping(table)
     except UsageError as error:
         raise ValueError(str(error)) from error
     return table
@@ -233,6 +242,18 @@ class Credential(_Table):
     password: VariableName = Field(description="The name of the environment variable that has the password or token")
 
 
+class Ssh(_Table):
+    """How builds log in to git servers over SSH."""
+
+    known_hosts: VariableName = Field(
+        alias="known-hosts", description="The name of the environment variable that names a known_hosts file"
+    )
+    key: VariableName | None = Field(
+        None,
+        description="The name of the variable that names a private key's file; by default the agent of SSH_AUTH_SOCK",
+    )
+
+
 class MatrixFile(_Table):
     """A matrix of Python versions and base layers; `builder` makes an image for each combination."""
 
@@ -287,6 +308,12 @@ class MatrixFile(_Table):
     credentials: dict[Host, Credential] = Field(
         default_factory=dict,
         description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',
+    )
+    ssh: Ssh | None = Field(None, description="How builds log in to git servers over SSH")
+    index_mirrors: Annotated[dict[str, str], AfterValidator(_index_mirrors)] = Field(
+        default_factory=dict,
+        alias="index-mirrors",
+        description='Where to fetch files from that a lock names: {"https://files.example" = "https://mirror.example"}',
     )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default_factory=dict,

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trustme
 
 from tests.integration.conftest import docker
 from tests.integration.shelf import Shelf
+
+NAME: Final = "company.example"  # of the server, where somebody says where that is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +45,6 @@ class PrivateServer:
     def admit(self, user: str, password: str) -> None:
         """Let a login in."""
         self.logins.add("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
-
-    def index(self, package: dict[str, Any]) -> dict[str, Any]:
-        """Put a package's file onto the page of an index; return its table of a lock."""
-        page = self.folder / "simple" / str(package["name"])
-        page.mkdir(parents=True, exist_ok=True)
-        links = [
-            f'<a href="{each["url"]}#sha256={each["hashes"]["sha256"]}">{each["name"]}</a>'
-            for each in package["wheels"]
-        ]
-        (page / "index.html").write_text("".join(links))
-        return {**package, "index": f"{self.url}/simple"}
 
     def repository(self, name: str) -> dict[str, Any]:
         """Make a git repository with a package that is built from it; return its table of a lock."""
@@ -120,7 +111,7 @@ def open_private_server(folder: Path) -> Iterator[PrivateServer]:
     address = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     ca = trustme.CA(organization_name="Company")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert(address).configure_cert(context)
+    ca.issue_cert(address, NAME).configure_cert(context)
     with ThreadingHTTPServer((address, 0), SimpleHTTPRequestHandler) as server:
         place = PrivateServer(
             folder=folder,

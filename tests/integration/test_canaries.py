@@ -48,6 +48,11 @@ build-backend = "hatchling.build"
 CONSTRAINT: Final = f"""
 build-constraint-dependencies = ["other @ git+https://jane:{STEM}constraint@index.invalid/other.git"]
 """
+# What builds get because the matrix names it.
+HANDED_OVER: Final = """\
+credentials = { "declared.invalid" = { password = "OUR_LOGIN" } }
+ssh = { known-hosts = "OUR_HOSTS", key = "OUR_KEY" }
+"""
 
 
 def canary(place: str) -> str:
@@ -177,8 +182,13 @@ def planted(registry: Registry, tmp_path: Path) -> Planted:
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine netrc.invalid login jane password {canary('netrc')}\n")
     other = base64.b64encode(f"jane:{canary('auth')}".encode()).decode()
+    key = tmp_path / "key"
+    key.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{canary('key') * 4}\n-----END OPENSSH PRIVATE KEY-----\n")
     environment |= {
         "NETRC": str(netrc),
+        "OUR_KEY": str(key),
+        "OUR_HOSTS": str(netrc),
+        "OUR_LOGIN": canary("declared"),
         "CI_REGISTRY": "ci.invalid",
         "CI_REGISTRY_USER": "jane",
         "CI_REGISTRY_PASSWORD": canary("ci"),
@@ -195,7 +205,7 @@ def planted(registry: Registry, tmp_path: Path) -> Planted:
     folder.mkdir()
     nightly = Nightly(folder=folder, repository=f"{registry.host}/acme/ci", env=environment)
     nightly.lock()
-    nightly.matrix()
+    nightly.matrix(extra=HANDED_OVER)
     with (folder / "pyproject.toml").open("a") as pyproject:
         pyproject.write(INDEXES)
     return Planted(nightly=nightly, ca=ca)
@@ -290,7 +300,7 @@ def test_attestations_and_cache_say_nothing_secret(
     nightly = planted.nightly
     assert registry.ca
     assert registry.data
-    nightly.matrix(extra='cache = "registry"')
+    nightly.matrix(extra=f'cache = "registry"\n{HANDED_OVER}')
     if provenance == "max":  # which is refused as long as a proxy has a password
         nightly.env = {**nightly.env, "FTP_PROXY": ""}
         config = tmp_path / "docker" / "config.json"

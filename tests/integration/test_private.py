@@ -7,15 +7,16 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import certifi
 import pytest
 
 from tests.integration.conftest import docker
-from tests.integration.private import PrivateServer, open_private_server
+from tests.integration.private import NAME, PrivateServer, open_private_server
 from tests.integration.registries import Registry, an_open_registry
-from tests.integration.shelf import Project
+from tests.integration.shelf import Project, Shelf
 from tests.integration.test_canaries import Search, canary, encodings
 from tests.integration.test_faults import stand_in
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.integration
 
 __all__ = ["an_open_registry"]
 
+OverSsh = tuple[dict[str, Any], dict[str, str]]  # a package in a lock, and variables
 PASSWORD, ROTATED = canary("index+/%&<"), canary("rotated&")
 PYPROJECT = """\
 [project]
@@ -35,11 +37,18 @@ package = false
 
 [[tool.uv.index]]
 name = "acme"
+url = "{mirror}/simple"
+explicit = true
+
+[[tool.uv.index]]
 url = "{url}/simple"
 default = true
 """
+ELSEWHERE = "https://index.invalid"  # what the lock names, and nobody reaches
 MATRIX = """\
 ca = "company.pem"
+index-mirrors = {{ "{elsewhere}" = "{url}" }}
+ssh = {{ known-hosts = "OUR_HOSTS", key = "OUR_KEY" }}
 
 [credentials."{host}"]
 username = "gitlab-ci-token"
@@ -47,11 +56,11 @@ password = "CI_JOB_TOKEN"
 """
 # In a job, without any login: what trusts the company's CA.
 JOB = """\
-python -c 'import private_lib, forked'
-uv pip install --quiet --dry-run --index-url {url}/open/simple private-lib==9 2>&1 | grep -v certificate
+python -c 'import private_lib, forked, overssh'
+uv pip install --quiet --no-cache --no-deps --target /tmp/uv --index-url {url}/open/simple open-lib
+pip install --quiet --no-deps --target /tmp/pip --index-url {url}/open/simple open-lib
 python -c 'import urllib.request; urllib.request.urlopen("{url}/open/").read()'
 python -c 'from pip._vendor import requests; requests.get("{url}/open/").raise_for_status()'
-pip download --quiet --no-deps --index-url {url}/open/simple private-lib==9 2>&1 | grep -i 'no matching'
 GIT_TERMINAL_PROMPT=0 git ls-remote {url}/git/forked.git 2>&1 | grep 'could not read Username'
 """
 
@@ -59,7 +68,10 @@ GIT_TERMINAL_PROMPT=0 git ls-remote {url}/git/forked.git 2>&1 | grep 'could not 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[PrivateServer]:
     """The company's server."""
-    (tmp_path / "www" / "open" / "simple").mkdir(parents=True)
+    page = tmp_path / "www" / "open" / "simple" / "open-lib"
+    page.mkdir(parents=True)
+    name = Shelf(folder=page, url="").wheel("open-lib")["wheels"][0]["name"]
+    (page / "index.html").write_text(f'<a href="{name}">{name}</a>')
     with open_private_server(tmp_path / "www") as server:
         yield server
 
@@ -73,7 +85,8 @@ def base_with_git(open_registry: Registry) -> Iterator[str]:
     name = f"{open_registry.host}/company/python"
     lines = [
         f"FROM {stand_in('python:3.13-slim-bookworm')}",
-        "RUN apt-get update && apt-get install -y --no-install-recommends libcurl3-gnutls libexpat1 libpcre2-8-0 && \\",
+        "RUN apt-get update && apt-get install -y --no-install-recommends libcurl3-gnutls libexpat1 libpcre2-8-0 \\",
+        "        openssh-client openssh-server && \\",
         "    cd /tmp && apt-get download git && dpkg --install --force-depends git_*.deb && rm git_*.deb",
     ]
     argv = ["docker", "build", "--quiet", "--provenance=false", "--tag", f"{name}:3.13-slim-bookworm", "-"]
@@ -81,6 +94,37 @@ def base_with_git(open_registry: Registry) -> Iterator[str]:
     docker("push", "--quiet", f"{name}:3.13-slim-bookworm")
     yield name + ":{python}-slim-bookworm"
     docker("image", "rm", "--force", f"{name}:3.13-slim-bookworm")
+
+
+@pytest.fixture
+def ssh_server(place: PrivateServer, base_with_git: str, tmp_path: Path) -> Iterator[OverSsh]:
+    """A git server that is reached by SSH: a package on it, and the variables with which builds reach it."""
+    key, host_key = tmp_path / "key", tmp_path / "host_key"
+    for path in (key, host_key):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True)
+    package = place.repository("overssh")
+    options = "-D -e -o PasswordAuthentication=no -o StrictModes=no -o AuthorizedKeysFile=/keys"
+    script = (
+        "mkdir -p /run/sshd; cp /mount/key.pub /keys; cp /mount/host_key /host_key; chmod 600 /host_key\n"
+        "git config --system --add safe.directory '*'; ln -s /mount/www/git /git\n"
+        f"exec /usr/sbin/sshd -h /host_key {options}"
+    )
+    image = base_with_git.format(python="3.13")
+    started = docker("run", "--detach", "--rm", "--volume", f"{tmp_path}:/mount:ro", image, "sh", "-c", script)
+    try:
+        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        address = docker("inspect", "--format", form, started)
+        known = tmp_path / "known_hosts"
+        known.write_text(f"{address} {host_key.with_suffix('.pub').read_text()}")
+        vcs = {**package["vcs"], "url": f"ssh://root@{address}/git/overssh.git"}
+        yield {**package, "vcs": vcs}, {"OUR_HOSTS": str(known), "OUR_KEY": str(key)}
+    finally:
+        docker("rm", "--force", started)
+
+
+def key_lines(path: Path) -> set[bytes]:
+    """The lines of a key that tell it from others: the first one is the same in all."""
+    return set(path.read_bytes().splitlines()[2:-1])
 
 
 def json_forms(secret: str) -> set[bytes]:
@@ -91,20 +135,26 @@ def json_forms(secret: str) -> set[bytes]:
 
 
 def test_private_index_and_git(
-    place: PrivateServer, base_with_git: str, tmp_path: Path, scratch_repository: str
+    place: PrivateServer,
+    ssh_server: OverSsh,
+    base_with_git: str,
+    tmp_path: Path,
+    scratch_repository: str,
 ) -> None:
     """Broken: private packages cannot be baked, their passwords leak, a new password rebuilds, or jobs lack the CA."""
     folder = tmp_path / "project"
     folder.mkdir()
     bundle = tmp_path / "trusted.pem"
     bundle.write_bytes(Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes() + b"\n" + place.ca)
-    env = {"BUILDER_CACHE_DIR": str(tmp_path / "cache"), "SSL_CERT_FILE": str(bundle)}
+    env = {"BUILDER_CACHE_DIR": str(tmp_path / "cache"), "SSL_CERT_FILE": str(bundle), **ssh_server[1]}
     project = Project(folder=folder, repository=scratch_repository, env=env)
     host = place.url.removeprefix("https://").partition(":")[0]
-    project.one_cell(extra=MATRIX.format(host=host), base=base_with_git)
+    project.one_cell(extra=MATRIX.format(host=host, url=place.url, elsewhere=ELSEWHERE), base=base_with_git)
     (folder / "company.pem").write_bytes(place.ca)
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(url=place.url))
-    project.packages(place.index(place.shelf.wheel("private-lib")), place.repository("forked"))
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(url=ELSEWHERE, mirror=place.url))
+    wheel = place.shelf.wheel("private-lib")
+    wheel["wheels"][0]["url"] = wheel["wheels"][0]["url"].replace(place.url, ELSEWHERE)
+    project.packages({**wheel, "index": f"{ELSEWHERE}/simple"}, place.repository("forked"), ssh_server[0])
 
     place.admit("jane", PASSWORD)
     logs = tmp_path / "logs"
@@ -113,7 +163,8 @@ def test_private_index_and_git(
     assert built.returncode == 0, built.stderr
     assert {path.split("/")[1] for path in place.refused} <= {"git", "files"}  # git asks without a login first
     search = Search(
-        needles={each for secret in (PASSWORD, ROTATED) for each in encodings(secret.encode()) | json_forms(secret)},
+        needles=key_lines(Path(ssh_server[1]["OUR_KEY"]))
+        | {each for secret in (PASSWORD, ROTATED) for each in encodings(secret.encode()) | json_forms(secret)},
         markers={
             "stdout": b'"verified"', "stderr": b"--secret id=netrc,src=/proc/", "log": b"=== ",
             "cache": b"private-lib", "image": b'name = "private-lib"', "inspect": b"io.gitlab.prebuilt.inputs",
@@ -133,12 +184,11 @@ def test_private_index_and_git(
     assert rendered.returncode == 0, rendered.stderr
     search.look_below("render", tmp_path / "contexts")
     search.check()
-    docker("run", "--rm", "--workdir", "/tmp", image, "sh", "-euxc", JOB.format(url=place.url))
+    job = JOB.format(url=place.url.replace(host, NAME))  # pip does not trust a server without a name
+    docker("run", "--rm", "--add-host", f"{NAME}:{host}", "--workdir", "/tmp", image, "sh", "-euxc", job)
 
     place.logins.clear()
     place.admit("gitlab-ci-token", ROTATED)
     again = project.builder("build", "--json", env={"CI_JOB_TOKEN": ROTATED})
     assert again.returncode == 0, again.stderr
     assert [cell["outcome"] for cell in json.loads(again.stdout)["cells"]] == ["up-to-date"]
-    verified = project.builder("verify", image, env={"CI_JOB_TOKEN": ROTATED})
-    assert verified.returncode == 0, verified.stdout + verified.stderr

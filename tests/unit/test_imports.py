@@ -13,7 +13,7 @@ import builder
 
 ORDER = (
     ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tally", "tree"),
-    ("disk",),
+    ("disk", "index_mirror"),
     ("parse", "process", "http", "login"),
     ("pace",),
     ("oci",),

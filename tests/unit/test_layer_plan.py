@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.errors import UsageError
+from builder.index_mirror import IndexMirrors
 from builder.layer.plan import Layer, LayerPlan, ordered, room_above, steps_for
 from builder.lock.model import BuildSystem, SelectedPackage
 from builder.oci.reference import Digest, ImageRef
+from tests import locks
 from tests.cells import alpine, debian
 from tests.layers import UV_DIGEST, built, chosen, layers_of
 
@@ -276,6 +280,33 @@ def test_toolchain_is_only_there_for_sources() -> None:
     assert [layers for step, layers in steps if "build with" in step.title] == [()]
     others = [layer for layer in plan.layers if layer.kind != "source"]
     assert "gcc" not in "".join(step.script for step, _ in steps_for(plan, others))
+
+
+def test_mirrors_of_indexes() -> None:
+    """Broken: files are fetched past the mirror, or the mirror changes keys, or where the cache has the files."""
+    plan = layers_of([built("own"), chosen("small"), replace(chosen("url"), index=None)])
+    mirrors = IndexMirrors.from_mapping({locks.FILES: "https://m.example/f/", locks.INDEX: "https://m.example/s"})
+    texts = [content.decode() for step, _ in steps_for(plan, plan.layers, mirrors) for content in step.files.values()]
+    whole = "\n".join(texts)
+    assert "https://m.example/f/small-1.0-py3-none-any.whl" in whole
+    assert "https://m.example/f/own-1.0.tar.gz" in whole
+    assert f"{locks.FILES}/url-1.0-py3-none-any.whl" in whole  # which the cache has by its address
+    assert whole.count(locks.FILES) == 2  # also in its own file
+    assert set(re.findall('index = "(.*)"', whole)) == {locks.INDEX}
+
+
+def test_where_mirrors_are() -> None:
+    """Broken: a mirror answers for other addresses, or a more exact one is not used."""
+    table = {"https://a.example/": "https://m.example/a", "https://a.example/x": "http://n.example:8080/"}
+    mirrors = IndexMirrors.from_mapping(table)
+    assert mirrors.locate("https://a.example/y/z.whl") == "https://m.example/a/y/z.whl"
+    assert mirrors.locate("https://a.example/x/z.whl") == "http://n.example:8080/z.whl"
+    assert mirrors.locate("https://a.example.org/z.whl") == "https://a.example.org/z.whl"
+    assert mirrors.locate("https://a.example/xy") == "https://m.example/a/xy"
+    for wrong in ("m.example", "ftp://m.example", "https://jane:hunter2@m.example", "https://m.example/?token=hunter2"):
+        with pytest.raises(UsageError) as error:
+            IndexMirrors.from_mapping({"https://a.example": wrong})
+        assert "hunter2" not in str(error.value)
 
 
 def test_steps_make_only_what_is_missing() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from builder.errors import UsageError
 from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
-from builder.redaction import Login
-from builder.secret import PROXY_ARGS, proxy_logins, read_build_secrets
+from builder.matrix.schema import Ssh
+from builder.redaction import Login, redact
+from builder.secret import PROXY_ARGS, proxy_logins, read_build_secrets, uses_agent
 
 
 def der(name: str, size: int = 900) -> bytes:
@@ -165,6 +166,30 @@ def test_secrets_are_what_the_environment_names(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     monkeypatch.setenv("NETRC", "")
     assert read_build_secrets() == {"ca": ca}
+
+
+def test_key_and_agent_for_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a key for SSH leaks unnoticed or is printed, or a forgotten variable shows late."""
+    key = tmp_path / "key"
+    key.write_bytes(pem(der("key"), "OPENSSH PRIVATE KEY"))
+    (tmp_path / "hosts").write_text("git.example ssh-ed25519 AAAA\n")
+    by_key = Ssh.model_validate({"known-hosts": "HOSTS_FILE", "key": "KEY_FILE"})
+    by_agent = Ssh.model_validate({"known-hosts": "HOSTS_FILE"})
+    monkeypatch.setenv("HOSTS_FILE", str(tmp_path / "hosts"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(UsageError, match="KEY_FILE is not set"):
+        read_build_secrets(by_key)
+    with pytest.raises(UsageError, match="SSH_AUTH_SOCK is not set"):
+        read_build_secrets(by_agent)
+    monkeypatch.setenv("KEY_FILE", str(key))
+    secrets = read_build_secrets(by_key)
+    assert secrets == {"known_hosts": tmp_path / "hosts", "ssh_key": key}
+    assert find_mark(secret_marks(secrets), b"x" + key.read_bytes() + b"x") == "the key for SSH"
+    line = key.read_text().splitlines()[3]
+    assert redact(f"it is {line}") == "it is ***"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    assert read_build_secrets(by_agent) == {"known_hosts": tmp_path / "hosts"}
+    assert (uses_agent(by_agent), uses_agent(by_key), uses_agent(None)) == (True, False, False)
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "NETRC"])
