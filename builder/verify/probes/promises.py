@@ -199,6 +199,7 @@ def activated_environment(expected: Expected, job: Shell) -> str:
         fresh = os.path.join(scratch, "own")
         lines = [
             "python -m venv --without-pip %s" % fresh,
+            "set +u",  # the script that Python 3.12.1 writes reads OSTYPE, which sh does not set
             ". %s/bin/activate" % fresh,
             "UV_LINK_MODE=symlink " + reinstall(""),
             located(name, fresh),
