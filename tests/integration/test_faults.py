@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.verify.checks import CHECKS
 from tests.integration.conftest import (
     Builder,
     Shop,
@@ -172,7 +173,7 @@ def test_ca_bundle_that_is_not_there(small: Path, builder: Builder) -> None:
     assert "SSL_CERT_FILE names /no/such/ca.pem" in done.stderr
 
 
-@pytest.mark.parametrize("moment", ["build   install", "verify  second-environment"])
+@pytest.mark.parametrize("moment", ["build   install", f"verify  {len(CHECKS)} checks"])
 def test_interruption_stops_everything(shop: Shop, tmp_path: Path, scratch_repository: str, moment: str) -> None:
     """Broken: Ctrl-C leaves builds, containers, volumes, processes or a moving tag behind."""
     text = (shop.folder / "matrix.toml").read_text()
