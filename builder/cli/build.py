@@ -33,7 +33,7 @@ from builder.cli.verbosity import is_quiet, is_verbose
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
 from builder.folders import default_log_folder, sdist_folder
-from builder.image.build import BuildSettings, make_log_folder
+from builder.image.build import BuildSettings, check_log_folder
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
 from builder.layer.buildkit import BuildKitMaker
@@ -287,7 +287,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         done = _dry_run(rendered, registries, options)
         report_dry_run(done, project.image_repository, as_json=options.as_json, pushed=options.push)
         return
-    make_log_folder(options.log_dir)
+    check_log_folder(options.log_dir)
     with Display(expected_seconds(rendered), progress=options.progress, quiet=is_quiet()) as display:
         run = BuildRun(
             project=project, settings=settings, registries=registries, buildx=buildx, display=display,

@@ -135,20 +135,25 @@ def build(
 
 def new_log(path: Path) -> Path:
     """Create an empty log and return its path; raise UsageError if that fails."""
-    make_log_folder(path.parent)
-    path.write_text("", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
     return path
 
 
-def make_log_folder(folder: Path) -> None:
-    """Create the folder for logs; raise UsageError unless files can be written there."""
+def check_log_folder(folder: Path) -> None:
+    """Raise UsageError unless logs can be written to the folder, which need not exist yet."""
+    standing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=standing).close()
     except OSError as error:
-        raise UsageError(
-            f"cannot write logs to {folder}: {error.strerror}", hint="name another folder with --log-dir"
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write logs to {folder}: {error.strerror}", hint="name another folder with --log-dir")
 
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:

@@ -16,7 +16,7 @@ from builder.contract import CELL_LABEL
 from builder.disk import failure_text, full_disk
 from builder.errors import MatrixError, counted
 from builder.http import failure_reason
-from builder.image.build import make_log_folder
+from builder.image.build import check_log_folder
 from builder.image.build_log import BuildLog
 from builder.matrix.file import parse_matrix
 from builder.oci.manifest import ConfigSection
@@ -95,7 +95,7 @@ def test_log_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(package.errors.UsageError, match="cannot write logs to file/logs") as raised:
-        make_log_folder(Path("file/logs"))
+        check_log_folder(Path("file/logs"))
     assert raised.value.hint == "name another folder with --log-dir"
 
 
