@@ -28,7 +28,7 @@ from builder.cli.report import (
     report_dry_run,
     report_made,
 )
-from builder.cli.reporting import Reporter
+from builder.cli.reporter import start_reports
 from builder.cli.verbosity import is_quiet, is_verbose
 from builder.engine.buildx import Buildx, Provenance
 from builder.errors import BuilderError, RegistryError, UsageError
@@ -281,7 +281,7 @@ def build_command(request: Request, /, **flags: Any) -> None:
         require_repository("push to", project.matrix)
     buildx = Buildx(builder=options.builder)
     registries = open_registries(project.matrix, project.mirrors, stopped=buildx.processes.stopped)
-    reporter = Reporter.start(project, None if options.dry_run else options.reports)
+    reporter = start_reports(project, None if options.dry_run else options.reports)
     rendered = plan_images(project, registries)
     if options.dry_run:
         done = _dry_run(rendered, registries, options)

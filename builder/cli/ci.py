@@ -11,7 +11,7 @@ import click
 from builder.cli.options import PATH, cell_options, json_option, matrix_option, reports_option
 from builder.cli.output import json as documents
 from builder.cli.output.messages import print_file, print_note
-from builder.cli.reporting import Reporter
+from builder.cli.reporter import start_reports
 from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
 from builder.gitlab.adopt.adopt import adopt, adopt_without_matrix
@@ -101,7 +101,7 @@ def pipeline_command(
     tags = read_runners(runners)
     project = read_project(request)
     require_all_platforms(request, project.matrix)
-    reporter = Reporter.start(project, reports)
+    reporter = start_reports(project, reports)
     require_repository("push to", project.matrix)
     registries = open_registries(project.matrix, project.mirrors)
     rendered = plan_images(project, registries)

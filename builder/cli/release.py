@@ -21,7 +21,7 @@ from builder.cli.options import (
 )
 from builder.cli.output.messages import print_note
 from builder.cli.report import report, report_dry_run
-from builder.cli.reporting import Reporter
+from builder.cli.reporter import start_reports
 from builder.cli.verbosity import verbosity
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, counted
@@ -91,7 +91,7 @@ def promote_command(
         )
     project, registries, states = _read_states(request, "promote in", DockerEngine())
     require_all_platforms(request, project.matrix)
-    reporter = Reporter.start(project, None if dry_run else reports)
+    reporter = start_reports(project, None if dry_run else reports)
     checks: Mapping[str, tuple[Check, ...]] = {}
     if results:
         repositories, store = layer_repositories(project.matrix), LayerStore(folder=layer_folder())

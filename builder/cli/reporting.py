@@ -29,7 +29,7 @@ _PROMOTIONS: Final = 10  # in the pages
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reporter:
+class RunReporter:
     """Where the reports of a run go, if anywhere. `problems` are those of the lock."""
 
     project: Project
@@ -39,7 +39,7 @@ class Reporter:
     problems: tuple[Problem, ...]
 
     @classmethod
-    def start(cls, project: Project, path: Path | None) -> Reporter:
+    def start(cls, project: Project, path: Path | None) -> RunReporter:
         """Write what is known before anything is planned, so that it is there if that fails."""
         folder = ReportFolder(path=path, variables=os.environ) if path else None
         is_github = os.environ.get("GITHUB_ACTIONS") == "true"
