@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.parse import MalformedError, parse_value, read_text
+from builder.whole_file import write_whole
 
 _MOST: Final = 500  # cells that are remembered
 
@@ -28,7 +29,4 @@ def keep_pace(path: Path, seconds: Mapping[str, float]) -> None:
     before = {name: value for name, value in read_pace(path).items() if name not in seconds}
     kept = dict([*before.items(), *seconds.items()][-_MOST:])
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.write_text(json.dumps({name: round(value, 1) for name, value in kept.items()}), encoding="utf-8")
-        fresh.replace(path)
+        write_whole(path, json.dumps({name: round(value, 1) for name, value in kept.items()}))

@@ -12,6 +12,7 @@ from builder.cli.verbosity import is_quiet, verbosity
 from builder.errors import UsageError
 from builder.folders import cache_folder
 from builder.start.begin import begin
+from builder.whole_file import write_whole
 
 
 @click.command("init")
@@ -41,10 +42,7 @@ def init_command(*, force: bool, component: str) -> None:
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file completely or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="make the folder writable") from error

@@ -30,7 +30,7 @@ _PROMOTIONS: Final = 10  # in the pages
 
 @dataclass(frozen=True, kw_only=True)
 class RunReporter:
-    """Where the reports of a run go, if anywhere. `problems` are those of the lock."""
+    """Where the reports of a run go: `start_reports` says whether there are any. `problems` are those of the lock."""
 
     project: Project
     folder: ReportFolder | None
@@ -44,7 +44,7 @@ class RunReporter:
         folder = ReportFolder(path=path, variables=os.environ) if path else None
         is_github = os.environ.get("GITHUB_ACTIONS") == "true"
         summary = os.environ.get("GITHUB_STEP_SUMMARY", "")
-        found = _problems(project) if folder or is_github or summary else ()
+        found = _problems(project)
         if folder:
             folder.write_problems(found)
         return cls(project=project, folder=folder, step_summary=summary, is_github=is_github, problems=found)
@@ -56,8 +56,6 @@ class RunReporter:
 
     def end(self, done: Publication, registries: Registries) -> None:
         """Write everything that is known after the run."""
-        if not (self.folder or self.is_github or self.step_summary):
-            return
         facts = fetch_facts(done, registries)
         if self.folder:
             self.folder.write_run(facts, self.problems, self.project.locks)

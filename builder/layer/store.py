@@ -23,6 +23,7 @@ from builder.contract import LAYER_DIFF_ID, LAYER_KEY, LAYER_TREES
 from builder.oci.manifest import DigestText, digest_of
 from builder.oci.reference import Digest, is_digest
 from builder.parse import Document, MalformedError, parse_document
+from builder.whole_file import write_whole
 
 _DAYS: Final = 30  # that a blob stays after its last use
 _DIGITS: Final = 11  # of a time in seconds since 1970, or of a size
@@ -120,7 +121,7 @@ class LayerStore:
 
     def add(self, layer: StoredLayer, branch: str) -> None:
         """Record a layer whose blob is stored."""
-        self._write_record(self._record(layer.key, branch), layer.model_dump_json())
+        write_whole(self._record(layer.key, branch), layer.model_dump_json())
 
     def first_time(self, name: str) -> datetime:
         """When this name was asked for first, to the second, in UTC: now, if it is new."""
@@ -140,7 +141,7 @@ class LayerStore:
     def add_order(self, name: str, keys: Iterable[str]) -> None:
         """Note the order of an image's layers; a disk that is full only costs time later."""
         with contextlib.suppress(OSError):
-            self._write_record(self._order(name), "\n".join(keys))
+            write_whole(self._order(name), "\n".join(keys))
 
     def add_image(self, *digests: Digest) -> None:
         """Note that an image was assembled here: the digests of its manifest and config."""
@@ -180,7 +181,7 @@ class LayerStore:
     def add_tree(self, artifact: str, tree: str) -> None:
         """Note the digest of a wheel's files."""
         with contextlib.suppress(OSError):
-            self._write_record(self.folder / "trees" / artifact, tree)
+            write_whole(self.folder / "trees" / artifact, tree)
 
     def _number(self, kind: str, name: str) -> int | None:
         try:
@@ -191,7 +192,7 @@ class LayerStore:
 
     def _add_number(self, kind: str, name: str, number: int) -> None:
         with contextlib.suppress(OSError):
-            self._write_record(self.folder / kind / name, str(number))
+            write_whole(self.folder / kind / name, str(number))
 
     def sweep(self) -> None:
         """Remove what was not used for a month, and what killed runs left."""
@@ -207,12 +208,6 @@ class LayerStore:
 
     def _record(self, key: str, branch: str) -> Path:
         return self.folder / "keys" / (f"{key}-{branch}.json" if branch else f"{key}.json")
-
-    def _write_record(self, path: Path, text: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
 
 
 def _read_used(path: Path) -> bytes:

@@ -16,6 +16,7 @@ from builder.pages.model import Site
 from builder.pages.treemap import HEIGHT, WIDTH, tiles
 from builder.redaction import redact
 from builder.release.state import Status
+from builder.whole_file import write_whole
 
 _MARK: Final = '<meta name="generator" content="prebuilt'  # by which a page of an earlier run is known
 _STATUSES: Final[Mapping[Status, tuple[str, str, str]]] = {  # class, sign and words
@@ -51,9 +52,7 @@ def write_pages(pages: Mapping[str, str], folder: Path) -> None:
         if foreign := [path for path in old if _MARK not in path.read_text(encoding="utf-8", errors="replace")]:
             raise UsageError(f"{foreign[0]} was not written by `builder report`", hint="name another folder with -o")
         for name, text in pages.items():
-            fresh = folder / f".{name}.new"
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(folder / name)
+            write_whole(folder / name, text)
         for path in old:
             if path.name not in pages:
                 path.unlink()

@@ -6,7 +6,7 @@ derives from the image's content.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from builder.parse import Document, MalformedError, parse_document, read_bytes
 from builder.verify.checks import CHECKS
 from builder.verify.inside import Check
 from builder.verify.runner import VerifiedImage
+from builder.whole_file import write_whole
 
 
 class _Record(Document):
@@ -39,14 +40,8 @@ def record_verified(verified: VerifiedImage, engine: Engine, folder: Path) -> No
     """Record that the cell's image in the engine was verified; ignore errors, which only make the next run slower."""
     image = Digest.from_str(engine.find_image_id(str(verified.rendered.immutable_tag)))
     record = _Record(checks=verified.checks)
-    path = _path(verified.rendered, image, folder)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(record.model_dump_json(), encoding="utf-8")
-        fresh.replace(path)
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        write_whole(_path(verified.rendered, image, folder), record.model_dump_json())
 
 
 def find_verified(rendered: RenderedImage, engine: Engine, folder: Path) -> EngineImage | None:

@@ -12,7 +12,7 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tally", "tree"),
+    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tally", "tree", "whole_file"),
     ("disk", "index_mirror"),
     ("parse", "process", "http", "login"),
     ("pace",),
