@@ -216,10 +216,11 @@ class Transport:
         if self.stopped.is_set():
             raise InterruptedRun("interrupted")
         try:
-            response = self._send_authorized(request, url)
+            response = self._send_authorized(request, url, self._authorization.get(request.access))
             if response.status_code == requests.codes.unauthorized:
-                self._authorization[request.access] = self._authorize(response, request.access)
-                response = self._send_authorized(request, url)
+                authorization = self._authorize(response, request.access)
+                response = self._send_authorized(request, url, authorization)
+                self._authorization[request.access] = authorization  # now: others could use up a token of few requests
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the certificate of {target.ref.registry} is not trusted ({target}): {http.failure_reason(error)}",
@@ -233,11 +234,11 @@ class Transport:
             raise _ConnectionLostError(http.failure_reason(error)) from error
         return response
 
-    def _send_authorized(self, request: _Request, url: str) -> requests.Response:
+    def _send_authorized(self, request: _Request, url: str, authorization: str | None) -> requests.Response:
         home = self._origin(request.target.ref.registry)
         headers = {"Accept": ", ".join(MANIFEST_TYPES), "Accept-Encoding": "identity", **request.headers}
-        if request.access in self._authorization and Origin.of(url) == home:
-            headers["Authorization"] = self._authorization[request.access]
+        if authorization and Origin.of(url) == home:
+            headers["Authorization"] = authorization
         content = request.body()
         size = max(len(content or b""), request.limit - ANSWER_BYTES)
         try:

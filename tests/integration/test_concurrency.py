@@ -232,8 +232,8 @@ def test_killed_before_the_journal_was_written(case: Case, monkeypatch: pytest.M
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let leases end after two seconds."""
-    monkeypatch.setattr(lease, "DURATION", timedelta(seconds=2))
+    """Let leases end after four seconds: a busy machine may take one for a single request."""
+    monkeypatch.setattr(lease, "DURATION", timedelta(seconds=4))
 
 
 def test_lease_of_a_killed_run_ends(case: Case, short: None) -> None:
@@ -250,12 +250,12 @@ def test_lease_of_a_killed_run_ends(case: Case, short: None) -> None:
 def test_lease_is_prolonged_and_given_back(case: Case, short: None) -> None:
     """Broken: a run with many tags loses its lease, or the next run waits after it has finished."""
     with held(case.repository, case.registries) as holding:
-        for _ in range(6):
-            time.sleep(0.5)
+        for _ in range(5):
+            time.sleep(1)
             holding.check()
     begun = time.monotonic()
     with held(case.repository, case.registries):
-        assert time.monotonic() - begun < 1.8
+        assert time.monotonic() - begun < 3.8
 
 
 def test_one_holder_at_a_time(case: Case) -> None:
@@ -429,7 +429,7 @@ def test_promotion_needs_the_lease(case: Case, short: None) -> None:
     """Broken: a run whose lease ended moves tags all the same."""
     holding = lease.Lease(case.repository, case.registries)
     holding.take()
-    time.sleep(2.2)
+    time.sleep(4.2)
     moves = [Move(tag=TAGS[0], old=Digest.from_str(case.sets[0][TAGS[0]]), new=Digest.from_str(case.sets[1][TAGS[0]]))]
     with pytest.raises(BuilderError, match="took too long"):
         promote(journal_of(case.repository, ""), moves, case.registries, holding)

@@ -273,7 +273,7 @@ def test_interrupted_while_the_registry_does_not_answer(case: Case, stage: str) 
 
     case.proxy.on(method, path, Call(hold), times=None)
     _, stderr = process.communicate(timeout=180)
-    assert time.monotonic() - interrupted[0] < 5  # 0.5 where nothing else runs on the machine
+    assert time.monotonic() - interrupted[0] < 30  # 0.5 on a quiet machine; the registry holds for ever
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert case.is_old()

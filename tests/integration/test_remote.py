@@ -163,5 +163,5 @@ def test_interrupted_while_the_builder_checks(nightly: Nightly, open_registry: R
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert time.monotonic() - interrupted < 10
+    assert time.monotonic() - interrupted < 30
     assert set(standing(open_registry.host, nightly.repository.partition("/")[2]).values()) == {None}

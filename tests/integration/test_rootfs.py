@@ -176,7 +176,7 @@ def test_program_without_a_network(base: Path, tmp_path: Path) -> None:
 
 def test_program_in_time(folders: RootFolders, base: Path) -> None:
     """Broken: a program runs without an end, or what it started goes on after it."""
-    mark = "97531"
+    mark = f"9{os.getpid()}"  # other workers run this test with other folders at the same time
     assert run(folders, base, f"sleep {mark}", seconds=1).code == 124
     assert run(folders, base, f"setsid sleep {mark} > /dev/null 2>&1 & echo started") == Ended(0, ["started"])
     assert subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, check=False).stdout == b""
