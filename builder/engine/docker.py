@@ -23,7 +23,7 @@ from pydantic import Field
 from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker_client import connect_docker, docker_host
-from builder.engine.protocol import ContainerExit
+from builder.engine.protocol import ContainerExit, ignore_line
 from builder.errors import BuilderError, EngineError
 from builder.http import RefusedError
 from builder.matrix.model import Platform
@@ -35,6 +35,7 @@ from builder.parse import Document, fields_or_raise, parse_or_raise
 
 _FULL: Final = "no space left on device"
 _SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
+_LAST_LINES: Final = 1.0  # seconds for what a container printed at its end
 _LOG: Final = {"max-size": "32m", "max-file": "1"}  # what is kept of a container's output
 
 
@@ -219,6 +220,7 @@ class DockerEngine:
         target: str,
         workdir: str,
         seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
     ) -> ContainerExit:
         """See `Engine.run`."""
         with self._engine_errors():
@@ -235,7 +237,8 @@ class DockerEngine:
             with self._engine_errors():
                 self._start(container)
                 try:
-                    status = container.wait(timeout=seconds)
+                    with _followed(container, on_line):
+                        status = container.wait(timeout=seconds)
                 except requests.exceptions.ConnectionError:  # the SDK's way to report a read timeout
                     return ContainerExit(exit_code=124, output=f"not done within {seconds:.0f} seconds")
                 # Separately, because the daemon does not keep the order between the two streams.
@@ -306,6 +309,31 @@ class DockerEngine:
             raise
         except Exception as error:  # the SDK takes what it gets for what it expects
             raise _malformed() from error
+
+
+@contextlib.contextmanager
+def _followed(container: Container, on_line: Callable[[str], None]) -> Iterator[None]:
+    """Tell lines as they come, until the block ends; all that was printed is read again afterwards."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        rest = b""
+        with contextlib.suppress(Exception):  # progress is worth no error
+            for piece in container.logs(stdout=True, stderr=False, stream=True, follow=True):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    if not ended.is_set():
+                        on_line(line.decode(errors="replace"))
+
+    follower = threading.Thread(target=follow, daemon=True)
+    if on_line is not ignore_line:
+        follower.start()
+    try:
+        yield
+    finally:
+        if on_line is not ignore_line:
+            follower.join(_LAST_LINES)
+        ended.set()
 
 
 def _labels(image: str) -> dict[str, str]:

@@ -75,11 +75,17 @@ class _ConnectionLostError(Exception):
 
 
 class Upload:
-    """A file that requests uploads: it has a length, and stops when the run is interrupted."""
+    """A file that requests uploads: it has a length, and stops when the run is interrupted.
 
-    def __init__(self, file: IO[bytes], stopped: threading.Event) -> None:
+    `on_bytes` is told how many bytes were read so far.
+    """
+
+    def __init__(
+        self, file: IO[bytes], stopped: threading.Event, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._file = file
         self._stopped = stopped
+        self._on_bytes = on_bytes
         self._size = file.seek(0, 2)
         file.seek(0)
 
@@ -94,7 +100,9 @@ class Upload:
         """Read up to `size` bytes; raise InterruptedRun if the run is stopped."""
         if self._stopped.is_set():
             raise InterruptedRun("interrupted")
-        return self._file.read(size)
+        chunk = self._file.read(size)
+        self._on_bytes(self._file.tell())
+        return chunk
 
     def rewound(self) -> Upload:
         """Return itself, at its beginning again."""
