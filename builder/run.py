@@ -14,7 +14,7 @@ from builder.disk import failure_text
 from builder.engine.protocol import Engine
 from builder.errors import BuilderError, BuildError, EngineError, InterruptedRun, PublishError
 from builder.image.build import BuildSettings, build
-from builder.image.build_log import megabytes
+from builder.image.build_log import bytes_done
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
 from builder.layer.assemble import AssembledImage
@@ -267,7 +267,7 @@ def _sent(result: CellResult, context: RunContext, tag: str) -> OnSent:
     """What tells how many bytes of an image the registry has."""
 
     def tell(done: int, total: int) -> None:
-        text = f"{tag} {megabytes(done, total)}"
+        text = f"{tag} {bytes_done(done, total)}"
         context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=text))
 
     return tell

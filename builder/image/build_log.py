@@ -94,7 +94,7 @@ class BuildLog:
         done, total = (sum(sizes) for sizes in zip(*found, strict=True))
         step = _step_name(self.names.get(event.vertex, ""), self.packages)
         if step and max(done, total) >= _MEGABYTE:
-            self.on_step(f"{step} {megabytes(done, total)}")
+            self.on_step(f"{step} {bytes_done(done, total)}")
 
     def _read_output(self, digest: str, data: bytes) -> None:
         # A program without output buffering sends lines in pieces.
@@ -142,7 +142,7 @@ class BuildLog:
         self.file.flush()
 
 
-def megabytes(done: int, total: int) -> str:
+def bytes_done(done: int, total: int) -> str:
     """How many bytes are done, and of how many if that is known: `96/189 MB`."""
     return f"{done / 1e6:.0f}{f'/{total / 1e6:.0f}' if total >= done else ''} MB"
 

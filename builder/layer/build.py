@@ -12,7 +12,7 @@ from pathlib import Path
 from builder.engine.protocol import Engine
 from builder.errors import BuildError, EngineError, RegistryError
 from builder.image.build import advice_on
-from builder.image.build_log import megabytes
+from builder.image.build_log import bytes_done
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.base import BaseImage, fetch_image
@@ -42,7 +42,7 @@ class CellWork:
 
     def tell_sent(self, done: int, total: int) -> None:
         """Report how many bytes of the image a registry has."""
-        self.on_step(f"pushing {megabytes(done, total)}")
+        self.on_step(f"pushing {bytes_done(done, total)}")
 
 
 @dataclass(frozen=True, kw_only=True)
