@@ -23,6 +23,8 @@ from pydantic import Field
 from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker_client import connect_docker, docker_host
+from builder.engine.follow import OnLine, followed
+from builder.engine.history import EngineLayer, layers_in
 from builder.engine.protocol import ContainerExit, ignore_line
 from builder.errors import BuilderError, EngineError
 from builder.http import RefusedError
@@ -35,7 +37,6 @@ from builder.parse import Document, fields_or_raise, parse_or_raise
 
 _FULL: Final = "no space left on device"
 _SOCKET: Final = "unix://"  # the engine may be on this machine; in a virtual machine, its loopback is another
-_LAST_LINES: Final = 1.0  # seconds for what a container printed at its end
 _LOG: Final = {"max-size": "32m", "max-file": "1"}  # what is kept of a container's output
 
 
@@ -160,6 +161,13 @@ class DockerEngine:
     def find_image_config(self, image: str) -> ConfigSection:
         """See `Engine.find_image_config`."""
         return self._inspect(image).config or ConfigSection()
+
+    def find_layers(self, image: str) -> tuple[EngineLayer, ...]:
+        """Look up the layers of an image in the store, the lowest first; raise EngineError if it is not there."""
+        self._inspect(image)
+        with self._engine_errors():
+            answer = self._client.api.history(image)
+        return layers_in(answer, _malformed())
 
     def _inspect(self, image: str) -> _Image:
         try:
@@ -311,29 +319,9 @@ class DockerEngine:
             raise _malformed() from error
 
 
-@contextlib.contextmanager
-def _followed(container: Container, on_line: Callable[[str], None]) -> Iterator[None]:
-    """Tell lines as they come, until the block ends; all that was printed is read again afterwards."""
-    ended = threading.Event()
-
-    def follow() -> None:
-        rest = b""
-        with contextlib.suppress(Exception):  # progress is worth no error
-            for piece in container.logs(stdout=True, stderr=False, stream=True, follow=True):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    if not ended.is_set():
-                        on_line(line.decode(errors="replace"))
-
-    follower = threading.Thread(target=follow, daemon=True)
-    if on_line is not ignore_line:
-        follower.start()
-    try:
-        yield
-    finally:
-        if on_line is not ignore_line:
-            follower.join(_LAST_LINES)
-        ended.set()
+def _followed(container: Container, on_line: OnLine) -> contextlib.AbstractContextManager[None]:
+    """Tell what a container prints; all of it is read again afterwards."""
+    return followed(lambda: container.logs(stdout=True, stderr=False, stream=True, follow=True), on_line)
 
 
 def _labels(image: str) -> dict[str, str]:

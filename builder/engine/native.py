@@ -15,6 +15,7 @@ from typing import IO, Final
 
 from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
+from builder.engine.follow import followed_file
 from builder.engine.protocol import ContainerExit, ignore_line
 from builder.errors import EngineError
 from builder.matrix.model import Platform
@@ -27,7 +28,6 @@ from builder.rootfs.folders import RootFolders
 from builder.rootfs.task import Program, Task
 
 _TIMED_OUT: Final = 124
-_PAUSE: Final = 0.2  # seconds between looks at what a program has printed
 _BUILDKIT_ONLY: Final = "name a BuildKit with --builder, or start a Docker engine"
 
 
@@ -179,7 +179,7 @@ class NativeEngine:
                 report="",
             )  # fmt: skip
             Path(task.target).mkdir()
-            with _following(output, on_line):
+            with followed_file(output, on_line):
                 code = self._roots.do(task, scratch, on_line=lambda _: None)
             if code == _TIMED_OUT:
                 return ContainerExit(exit_code=code, output=f"not done within {seconds:.0f} seconds")
@@ -193,30 +193,6 @@ class NativeEngine:
     def raise_if_stopped(self) -> None:
         """See `Engine.raise_if_stopped`."""
         self.processes.raise_if_stopped()
-
-
-@contextlib.contextmanager
-def _following(path: Path, on_line: Callable[[str], None]) -> Iterator[None]:
-    """Tell lines of a file, which need not exist yet, while it is being written."""
-    ended = threading.Event()
-
-    def follow() -> None:
-        position = 0
-        while not ended.wait(_PAUSE):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(position)
-                *lines, _ = file.read().split(b"\n")
-                position += sum(len(line) + 1 for line in lines)
-                for line in lines:
-                    on_line(line.decode(errors="replace"))
-
-    watching = threading.Thread(target=follow, daemon=True)
-    watching.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watching.join()
 
 
 def _config(content: Content, image: str) -> ImageConfig:

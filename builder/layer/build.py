@@ -85,7 +85,7 @@ class LayeredBuild:
         try:
             image = self.assemble(work, lost)
             if engine:
-                work.on_step("load into the engine")
+                work.on_step("load the image")
                 self._load(image, work, engine)
             elif work.upload:
                 with work.watch.measure("send"):
