@@ -300,8 +300,19 @@ def _on_platform(matrix: Matrix, request: Request) -> Matrix:
 
 
 def _mirrors(matrix: Matrix, request: Request) -> Mirrors:
-    of_environment = Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")])
-    return Mirrors.from_strs(request.mirrors).over(of_environment).over(matrix.mirrors)
+    return _named_mirrors("--mirror", request.mirrors).over(mirrors_of_environment()).over(matrix.mirrors)
+
+
+def mirrors_of_environment() -> Mirrors:
+    """The mirrors in BUILDER_MIRRORS; raise UsageError if one is none."""
+    return _named_mirrors("BUILDER_MIRRORS", [os.environ.get("BUILDER_MIRRORS", "")])
+
+
+def _named_mirrors(where: str, texts: Iterable[str]) -> Mirrors:
+    try:
+        return Mirrors.from_strs(texts)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.what}", hint=error.hint) from error
 
 
 def _repository(named: str | None) -> ImageRef | None:

@@ -29,6 +29,7 @@ from builder.release.contents import Contents, fetch_contents
 from builder.release.local import local_contents
 from builder.request import (
     Request,
+    mirrors_of_environment,
     published_repository,
     read_cells,
     read_matrix_or_none,
@@ -129,6 +130,6 @@ def _diagnoses(matrix: Path | None) -> Iterator[Diagnosis]:
         yield Diagnosis(subject="project", verdict="warning", found=error.what, remedy=error.hint)
         read, mirrors = (
             built_in_matrix(f"3.{NEWEST_PYTHON}"),
-            Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]),
+            mirrors_of_environment(),
         )
     yield from diagnose(read, mirrors)

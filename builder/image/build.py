@@ -153,7 +153,10 @@ def check_log_folder(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write logs to {folder}: {error.strerror}", hint="name another folder with --log-dir")
+    return UsageError(
+        f"cannot write logs to {folder}: {error.strerror}",
+        hint="name another folder with --log-dir, or for all that builder keeps with BUILDER_CACHE_DIR",
+    )
 
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:

@@ -30,6 +30,7 @@ _TEMPORARY: Final = {429, 500, 502, 503, 504}
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LONGEST_TEXT: Final = 1000  # characters of an error that are shown
 _LONGEST_PAUSE: Final = 60.0  # seconds, even if Retry-After asks for more
+_PROXY: Final = "correct or unset that variable, or list the registry's host in NO_PROXY"
 _REPORT: Final = "try again later, or report it to whoever runs the registry"
 _ELSEWHERE: Final = "the password of a registry is for that registry only; report it to whoever runs the registry"
 _CHUNK: Final = 1 << 20
@@ -167,7 +168,7 @@ class Transport:
         except _ConnectionLostError as error:
             raise RegistryError(
                 f"cannot reach the registry {target.ref.registry} for {target}: {error} ({len(_PAUSES) + 1} attempts)",
-                hint=target.advice,
+                hint=_PROXY if str(error).startswith("the proxy of ") else target.advice,
             ) from error
 
     def send(
