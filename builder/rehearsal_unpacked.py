@@ -18,10 +18,12 @@ from builder.oci.manifest import ConfigSection, ImageConfig
 from builder.oci.reference import ImageRef, has_registry
 from builder.parse import parse_document
 from builder.rehearsal import Rehearsal
+from builder.rootfs.folders import ProgramError
 from builder.rootfs.task import Program, Task
 from builder.verify.checkout import checkout_tar
 
 _NO_ENGINE: Final = "start Docker, or name an engine with DOCKER_HOST"
+_NOT_STARTED: Final = "correct --user or the folder, or name another image with --image"
 _RESOLVER: Final = ("/etc/resolv.conf", "/etc/hosts")
 
 
@@ -50,7 +52,10 @@ def rehearse_unpacked(job: Rehearsal, here: Here) -> int:
         target.mkdir()
         layers = ((volume.name, BUILDS),)
         task = Task(target=str(target), source=str(root), layers=layers, program=_program(job, image), report="")
-        return roots.attach(task, scratch)
+        try:
+            return roots.attach(task, scratch)
+        except ProgramError as error:
+            raise UsageError(f"the job cannot be started on {job.image}: {error.what}", hint=_NOT_STARTED) from error
 
 
 def _fetch(name: str, here: Here) -> BaseImage:

@@ -201,8 +201,11 @@ def _read_lock(path: Path, matrix: Matrix | None, profile: str, request: Request
     install = request.choose(matrix.install_of(profile) if matrix else Install())
     _hand_over_logins(path, matrix)
     use_index_mirrors(matrix.index_mirrors if matrix else IndexMirrors())
-    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     own = matrix.profiles[profile].lock if matrix and profile in matrix.profiles else None
+    if matrix and own and not path.exists():
+        what = f"{matrix.source}: profiles.{profile}.lock: there is no {path}"
+        raise UsageError(what, hint="its path is relative to the matrix; `uv lock` writes one")
+    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     folder = PurePosixPath(own or "").parent
     cached = tuple(replace(each, allows_source=install.allow_source) for each in lock.cached)
     return replace(

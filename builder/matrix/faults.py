@@ -59,7 +59,9 @@ def _shaped(path: Sequence[str], details: ErrorDetails) -> str:
     value, key, kind = details["input"], path[-1] if path else "", details["type"]
     is_list = kind in {"tuple_type", "list_type"}
     advice = ""
-    if list(path) == ["bases"] and isinstance(value, list):
+    if list(path[:1]) == ["credentials"]:  # whose value may be a password: it is not repeated
+        advice = 'write { username = "NAME", password = "VARIABLE" }, with the name of a variable that has the password'
+    elif list(path) == ["bases"] and isinstance(value, list):
         advice = LIST_OF_BASES
     elif kind == "string_type" and isinstance(value, (int, float)):
         advice = f"write {_quoted('.'.join(path), value)}, in quotes; {value!r} is a number"

@@ -209,3 +209,36 @@ def test_mirror_says_where_it_is_from(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("BUILDER_MIRRORS")
     monkeypatch.setenv("BUILDER_MAKER", "podman")
     assert "'BUILDER_MAKER'): 'podman' is not one of 'auto'" in builder("build").stderr
+
+
+def test_credentials_are_not_repeated() -> None:
+    """Broken: who writes a token where a table belongs reads it in the job's log."""
+    said = refusal(f"{SMALL}[credentials]\n'gitlab.example.com' = 'glpat-secret'\n")
+    assert "glpat-secret" not in said
+    assert 'write { username = "NAME", password = "VARIABLE" }' in said
+
+
+def test_lock_of_a_profile_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: who misspells a profile's lock is told to name it with --lock."""
+    monkeypatch.chdir(tmp_path)
+    locks.read(tmp_path, locks.pure("six"))
+    (tmp_path / "matrix.toml").write_text(f"{SMALL}[profiles.lint]\nlock = 'tools/uv.lock'\n", encoding="utf-8")
+    ended = builder("plan")
+    assert ended.exit_code == 2
+    assert "profiles.lint.lock: there is no " in ended.stderr
+    assert "tools/uv.lock\n  its path is relative to the matrix" in ended.stderr
+
+
+def test_excerpts_have_no_frames_of_tracebacks(tmp_path: Path) -> None:
+    """Broken: the few lines of a failure are the frames of a traceback, without what was printed before it."""
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+        log = BuildLog(file=file, packages=1, on_step=lambda _: None)
+        log._read_line("d", "builder: compile the standard library")
+        frames = ['  File "/a.py", line 1, in f', "    write(x)", "    ~~~~~^^^"]
+        lines = ["before", "Traceback (most recent call last):", *frames, "OSError: [Errno 28] No space", "after"]
+        for line in [*lines, *(f"      {line}" for line in lines)]:  # uv indents those of build systems
+            log._read_line("d", line)
+        log.failed.append(("d", "exit code: 1"))
+    said = log.failure_text().splitlines()
+    assert [line.strip() for line in said[1:]] == ["before", "OSError: [Errno 28] No space", "after"] * 2
+    assert "in f" in (tmp_path / "log").read_text(encoding="utf-8")
