@@ -155,7 +155,7 @@ def test_file_that_differs_from_its_record() -> None:
 
 
 def test_bytecode_of_the_wheel_is_compiled_again() -> None:
-    """Broken: numpy 1.26, whose wheel has bytecode of some modules, cannot be baked; or any file may be called bytecode."""
+    """Broken: numpy 1.26, whose wheel has some bytecode, cannot be baked; or any file may be called bytecode."""
     files = {"one.py": b"x = 1\n", "__pycache__/one.cpython-312.pyc": b"of the wheel"}
     source = file(f"{SITE}/one.py", files["one.py"])
     compiled = file(f"{SITE}/__pycache__/one.cpython-312.pyc", b"of the install")
