@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import Version
 
 from builder.lock.url import without_credentials
 
@@ -34,6 +36,14 @@ class IndexedFile:
     hashes: Mapping[str, str]
     is_wheel: bool
     is_yanked: bool = False
+
+    @property
+    def version(self) -> Version | None:
+        """The version in its name; None if that is no name that the standards know."""
+        try:
+            return (parse_wheel_filename if self.is_wheel else parse_sdist_filename)(self.filename)[1]
+        except (InvalidWheelFilename, InvalidSdistFilename):
+            return None
 
 
 def parse_page(response: requests.Response, name: str, index: str, hexes: Collection[str]) -> tuple[IndexedFile, ...]:

@@ -112,6 +112,13 @@ def test_why_it_is_built(tmp_path: Path) -> None:
     assert finding(checked, "fast").reason == "its wheels do not fit: only cp311"
 
 
+def test_wheels_that_the_project_does_not_want(tmp_path: Path) -> None:
+    """Broken: a package that must be built, by a setting, is said to have no fitting wheel."""
+    (tmp_path / "pyproject.toml").write_text('[tool.uv]\nno-binary-package = ["Fast"]\n', encoding="utf-8")
+    checked = found(tmp_path, [debian("3.13")], source("fast", "py3-none-any"))
+    assert finding(checked, "fast").reason == "its wheels are not to be used: no-binary"
+
+
 def test_text(tmp_path: Path) -> None:
     """Broken: the table of packages and cells lacks something, or lists packages that need no attention."""
     checked = found(tmp_path, [debian(), alpine()], pure("one"), GLIBC_ONLY, source("uwsgi"))

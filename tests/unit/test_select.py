@@ -188,6 +188,8 @@ def test_every_fault_of_a_cell_is_reported(tmp_path: Path) -> None:
         (["cp312-cp312-manylinux_2_39_x86_64"], "they need manylinux_2_39_x86_64 or newer, and the base has 2.36"),
         (["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"], "only cp310 to cp311"),
         (["cp313-abi3-manylinux_2_17_x86_64"], "only cp313"),
+        (["cp312-cp312t-manylinux_2_17_x86_64"], "only cp312t, which is free-threaded"),
+        (["cp312-cp312-ios_13_0_arm64_iphoneos", "cp312-cp312-wasi_0_0_0_wasm32"], "only WASI and iOS"),
         (["py2-none-any"], "only py2"),
     ],
 )
