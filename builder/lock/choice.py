@@ -129,6 +129,9 @@ def _source_of_one(packages: Sequence[Package], cell: Cell, policy: BuildPolicy)
         reason = f"{_outside(first.requires_python, environment)} for package {first.name!r}"
         hint = "remove that Python from the matrix, or lock a version of the package that admits it"
         return Fault(package=first, reason=reason, hint=hint)
+    if first.vcs and first.vcs.type != "git":
+        reason = f"package {_quoted(first)} is in a repository of type {first.vcs.type!r}; uv installs from git only"
+        return Fault(package=first, reason=reason, hint="lock it from git, from an index or from a URL")
     source = _source(first, cell, must_build=policy.forbids_wheel(first.name))
     return _no_file(first, cell) if source is None else _forbidden(first, source, policy) or source
 

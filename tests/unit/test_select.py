@@ -39,6 +39,19 @@ def refusal(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any)
     return str(raised.value)
 
 
+def test_name_in_another_form(tmp_path: Path) -> None:
+    """Broken: a lock whose names are not normalized is refused, though uv installs from it."""
+    (one,) = select(locks.read(tmp_path, {**pure("one-two"), "name": "One_Two"}), debian()).packages
+    assert one.name == "one-two"
+
+
+def test_repository_that_uv_cannot_read(tmp_path: Path) -> None:
+    """Broken: a package from Mercurial is planned as if it came from git."""
+    vcs = {"type": "hg", "url": "https://hg.invalid/one", "commit-id": "a" * 40}
+    with pytest.raises(LockError, match="repository of type 'hg'; uv installs from git only"):
+        select(locks.read(tmp_path, {"name": "one", "vcs": vcs}), debian())
+
+
 @pytest.mark.parametrize(
     ("marker", "cell", "is_selected"),
     [
