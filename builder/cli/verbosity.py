@@ -47,7 +47,10 @@ class _Notes(logging.Handler):
 
 
 def show_retries() -> None:
-    """Print each retry of a registry, so that nobody takes waiting for hanging, and libraries' warnings; not with -q."""
+    """Print each retry of a registry, so that nobody takes waiting for hanging, and what libraries warn of.
+
+    Not with -q.
+    """
     for name in (_RETRIES, _LOCKS):
         notes = logging.getLogger(name)
         notes.propagate = False
