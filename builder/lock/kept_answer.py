@@ -81,7 +81,7 @@ class AnswerCache:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-                json.dump(asdict(answer), file)
+                file.write(json.dumps(asdict(answer)))  # `dump` takes ten times as long
             Path(file.name).replace(path)
 
     def _path(self, url: str, hexes: Iterable[str]) -> Path | None:
