@@ -13,6 +13,7 @@ from builder.cli.output.preflight import preflight_json, preflight_text
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import Finding, Preflight, preflight, preflight_error
 from builder.matrix.model import Cell
+from builder.matrix.schema import Family
 from builder.oci.reference import ImageRef
 from tests import locks
 from tests.cells import alpine, debian
@@ -83,6 +84,11 @@ def test_cell_outside_requires_python(tmp_path: Path) -> None:
     assert [cell.name for cell in checked.good] == ["3.12-bookworm-slim"]
 
 
+def of(family: Family, image: str) -> Cell:
+    """A cell of another family."""
+    return replace(debian(), family=family, image=ImageRef.from_str(f"registry.example/{image}"))
+
+
 @pytest.mark.parametrize(
     ("cell", "each", "missing"),
     [
@@ -98,6 +104,10 @@ def test_cell_outside_requires_python(tmp_path: Path) -> None:
         (debian(), GIT, ("git",)),
         (alpine(packages=("git",)), GIT, ()),
         (replace(debian(), image=ImageRef.from_str("python:3.12-bookworm")), source("uwsgi"), ()),
+        (of("rhel", "ubi9/ubi-minimal"), source("psycopg2"), ("gcc", "glibc-devel", "libpq-devel")),
+        (of("rhel", "ubi9/python-312"), source("psycopg2"), ()),
+        (of("wolfi", "wolfi-base"), source("cryptography"), ("build-base", "openssl-dev", "pkgconf", "rust")),
+        (of("wolfi", "wolfi-base"), source("uwsgi"), ("build-base",)),
     ],
 )
 def test_system_packages(tmp_path: Path, cell: Cell, each: Mapping[str, Any], missing: tuple[str, ...]) -> None:
