@@ -7,7 +7,7 @@ variables come last, because they can go only when nothing uses them any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,9 +18,10 @@ from builder.gitlab.adopt.inclusion import include_component
 from builder.gitlab.adopt.inheritance import read_jobs
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.leftover import remark_on_leftovers
+from builder.gitlab.adopt.lock import find_project_lock
 from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
-from builder.gitlab.adopt.proposal import has_project, project_python, propose_matrix
+from builder.gitlab.adopt.proposal import project_python, propose_matrix, works_on_project
 from builder.gitlab.adopt.remark import Remark, in_order
 from builder.gitlab.adopt.store import drop_stores
 from builder.gitlab.adopt.variable import drop_variables
@@ -59,16 +60,19 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     With '' as the address, the project gets a copy of the component. Nothing is proposed if no job can be moved.
     """
     jobs = {job.name: job for job in read_jobs(pipeline) if not job.is_trigger and not job.is_partial}
-    if not has_project(jobs.values(), pipeline.folder):
-        edits = Edits(removed=frozenset(), replaced={})
-        return Adoption(files=tuple(file.edit(edits) for file in pipeline.files), remarks=(), baked=frozenset())
+    # A job that only installs tools by name, such as one that publishes, gains nothing from a cell of its own.
+    workers = {name: job for name, job in jobs.items() if works_on_project(job, pipeline.folder)}
+    if not workers:
+        return _unchanged(pipeline, ())
     python = project_python(pipeline.folder)
     suffix = PREBUILT if pipeline.has_merge_requests else ""
-    text, adoption = _adopt_proposed(pipeline, jobs.values(), python, suffix)
-    if not text or not adoption.baked:
-        return adoption
+    text, adoption = _adopt_proposed(pipeline, list(workers.values()), python, suffix)
+    workers = {name: job for name, job in workers.items() if name in adoption.baked}
+    if not text or not workers:
+        return _unchanged(pipeline, adoption.remarks)
+    # Without cells that only others want.
+    text, adoption = _adopt_proposed(pipeline, list(workers.values()), python, suffix)
     jobs = {name: job for name, job in jobs.items() if name in adoption.baked}
-    text, adoption = _adopt_proposed(pipeline, jobs.values(), python, suffix)  # without cells that only others want
     new = {MATRIX_NAME: text}
     if pipeline.has_component:
         return replace(adoption, new=new)
@@ -83,11 +87,18 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     )
 
 
-def _adopt_proposed(pipeline: Pipeline, jobs: Iterable[Job], python: str, suffix: str) -> tuple[str, Adoption]:
+def _unchanged(pipeline: Pipeline, remarks: tuple[Remark, ...]) -> Adoption:
+    edits = Edits(removed=frozenset(), replaced={})
+    left = tuple(remark for remark in remarks if remark.kind == "left-alone")
+    return Adoption(files=tuple(file.edit(edits) for file in pipeline.files), remarks=left, baked=frozenset())
+
+
+def _adopt_proposed(pipeline: Pipeline, jobs: Sequence[Job], python: str, suffix: str) -> tuple[str, Adoption]:
     """The matrix that is proposed for these jobs, '' if there is none, and the adoption with it."""
     text = propose_matrix(jobs, pipeline.folder)
     matrix = parse_matrix(text, source=MATRIX_NAME) if text else built_in_matrix(python)
-    images = Images(matrix=matrix, repository=REPOSITORY, newest_python=python, suffix=suffix)
+    lock = find_project_lock(pipeline.folder) if pipeline.folder else None
+    images = Images(matrix=matrix, repository=REPOSITORY, newest_python=python, suffix=suffix, lock=lock)
     return text, _adopt(pipeline, images)
 
 

@@ -102,6 +102,7 @@ def _keep_special_purpose(draft: Draft, venv: str, commands: Sequence[Command]) 
             draft.remark(
                 command.place, command.job, f"left alone, with all lines for {venv}: {reason}", kind="left-alone"
             )
+            draft.kept_venvs.add(venv)
     return {command.job for command in commands if command.job in draft.baked and command.effect.kind == "activate"}
 
 
