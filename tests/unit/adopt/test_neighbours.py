@@ -71,7 +71,8 @@ def test_what_jobs_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_variables_that_every_pipeline_sets(rules: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a job stays where it is because a variable has no default, although each rule sets it."""
     image = "python:$PY-$BASE" if "BASE" in rules else "python:$PY-slim"
-    text = f"workflow: {{rules: {rules}}}\n{TEST.replace('python:3.12-slim', image)}  rules: [{{if: $A}}, {{when: always}}]\n"
+    job = TEST.replace("python:3.12-slim", image)
+    text = f"workflow: {{rules: {rules}}}\n{job}  rules: [{{if: $A}}, {{when: always}}]\n"
     diff = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout
     assert matrix_of(diff)["python"] == ["3.12", "3.13"]
     assert f"+  image: $CI_REGISTRY_IMAGE/ci:{image.partition(':')[2]}\n" in changed_lines(diff)[MAIN]
