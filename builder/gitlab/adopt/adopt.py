@@ -7,7 +7,7 @@ variables come last, because they can go only when nothing uses them any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from builder.gitlab.adopt.leftover import remark_on_leftovers
 from builder.gitlab.adopt.lock import find_project_lock
 from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
-from builder.gitlab.adopt.proposal import project_python, propose_matrix, works_on_project
+from builder.gitlab.adopt.proposal import leaves_python_open, project_python, propose_matrix, works_on_project
 from builder.gitlab.adopt.remark import Remark, in_order
 from builder.gitlab.adopt.store import drop_stores
 from builder.gitlab.adopt.variable import drop_variables
@@ -61,17 +61,14 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     """
     jobs = {job.name: job for job in read_jobs(pipeline) if not job.is_trigger and not job.is_partial}
     # A job that only installs tools by name, such as one that publishes, gains nothing from a cell of its own.
-    workers = {name: job for name, job in jobs.items() if works_on_project(job, pipeline.folder)}
+    workers = [job for job in jobs.values() if works_on_project(job, pipeline.folder)]
     if not workers:
         return _unchanged(pipeline, ())
-    python = project_python(pipeline.folder)
-    suffix = PREBUILT if pipeline.has_merge_requests else ""
-    text, adoption = _adopt_proposed(pipeline, list(workers.values()), python, suffix)
-    workers = {name: job for name, job in workers.items() if name in adoption.baked}
+    text, adoption = _adopt_proposed(pipeline, workers, jobs.values())
+    workers = [job for job in workers if job.name in adoption.baked]
     if not text or not workers:
         return _unchanged(pipeline, adoption.remarks)
-    # Without cells that only others want.
-    text, adoption = _adopt_proposed(pipeline, list(workers.values()), python, suffix)
+    text, adoption = _adopt_proposed(pipeline, workers, jobs.values())  # without cells that only others want
     jobs = {name: job for name, job in jobs.items() if name in adoption.baked}
     new = {MATRIX_NAME: text}
     if pipeline.has_component:
@@ -93,12 +90,18 @@ def _unchanged(pipeline: Pipeline, remarks: tuple[Remark, ...]) -> Adoption:
     return Adoption(files=tuple(file.edit(edits) for file in pipeline.files), remarks=left, baked=frozenset())
 
 
-def _adopt_proposed(pipeline: Pipeline, jobs: Sequence[Job], python: str, suffix: str) -> tuple[str, Adoption]:
-    """The matrix that is proposed for these jobs, '' if there is none, and the adoption with it."""
-    text = propose_matrix(jobs, pipeline.folder)
-    matrix = parse_matrix(text, source=MATRIX_NAME) if text else built_in_matrix(python)
-    lock = find_project_lock(pipeline.folder) if pipeline.folder else None
-    images = Images(matrix=matrix, repository=REPOSITORY, newest_python=python, suffix=suffix, lock=lock)
+def _adopt_proposed(pipeline: Pipeline, workers: Sequence[Job], jobs: Iterable[Job]) -> tuple[str, Adoption]:
+    """The matrix that is proposed for these jobs of all, '' if there is none, and the adoption with it."""
+    python = project_python(pipeline.folder)
+    others = [job for job in jobs if job not in workers]
+    text = propose_matrix(workers, others, pipeline.folder)
+    images = Images(
+        matrix=parse_matrix(text, source=MATRIX_NAME) if text else built_in_matrix(python),
+        repository=REPOSITORY,
+        newest_python=python if any(map(leaves_python_open, workers)) else "",
+        suffix=PREBUILT if pipeline.has_merge_requests else "",
+        lock=find_project_lock(pipeline.folder) if pipeline.folder else None,
+    )
     return text, _adopt(pipeline, images)
 
 

@@ -52,9 +52,12 @@ class WantedCells:
     packages: Mapping[str, Set[str]]
 
 
-def propose_matrix(jobs: Collection[Job], folder: Path | None) -> str:
-    """The text of a matrix with a cell for each Python image of these jobs; '' if builder can bake none of them."""
-    wanted = wanted_cells(jobs, folder)
+def propose_matrix(jobs: Collection[Job], others: Collection[Job], folder: Path | None) -> str:
+    """The text of a matrix with a cell for each Python image of these jobs; '' if builder can bake none of them.
+
+    The others are those that can run on the same cells, which have the system packages that they need.
+    """
+    wanted = wanted_cells(jobs, folder, others)
     head = (
         "# Proposed by `builder ci adopt`: an image for each Python on each base. docs/matrix.md of builder has more."
     )
@@ -62,12 +65,13 @@ def propose_matrix(jobs: Collection[Job], folder: Path | None) -> str:
     return "\n".join(lines) + "\n" if wanted.cells else ""
 
 
-def wanted_cells(jobs: Iterable[Job], folder: Path | None) -> WantedCells:
+def wanted_cells(jobs: Iterable[Job], folder: Path | None, others: Iterable[Job] = ()) -> WantedCells:
     """The cell of each Python image of these jobs that builder can bake.
 
-    The base of a full image is slim, with the packages that the jobs need.
+    The base of a full image is slim, with the packages that the jobs need, and others that can run on the same cells.
     """
     images = {job: list(_images(job)) for job in jobs}
+    more = [(job, image) for job in others for image in _images(job)]
     release = _usual_release(image for found in images.values() for image in found)
     wanted: dict[WantedCell, None] = {}
     packages: defaultdict[str, set[str]] = defaultdict(set)
@@ -77,6 +81,9 @@ def wanted_cells(jobs: Iterable[Job], folder: Path | None) -> WantedCells:
             if is_bakeable(cell):
                 wanted[cell] = None
                 packages[cell.base] |= set(_packages(job, image, folder))
+    for job, image in more:
+        if (cell := cell_for(image, release, project_python(folder))) in wanted:
+            packages[cell.base] |= set(_packages(job, image, folder))
     return WantedCells(cells=tuple(wanted), packages=packages)
 
 
@@ -95,6 +102,11 @@ def _install_lines(jobs: Iterable[Job], folder: Path | None) -> list[str]:
     chosen = {"groups": groups.names, "extras": extras.names, "packages": members}
     lines = [f"{key} = {json.dumps(names)}" for key, names in chosen.items() if names]
     return ["", "[install]", *lines] if lines else []
+
+
+def leaves_python_open(job: Job) -> bool:
+    """Whether a job runs on an image such as `python:latest`, whose name has no version."""
+    return any(not image.python for image in _images(job))
 
 
 def project_python(folder: Path | None) -> str:

@@ -22,7 +22,7 @@ def matrix_of(diff: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("image", "moved"),
-    [("python:latest", ""), ("python:3.14", ""), ("python:3.12-alpine", ""), ("python:3.12", "3.12-slim")],
+    [("python:latest", "3.12-slim"), ("python:3.14", ""), ("python:3.12-alpine", ""), ("python:3.12", "3.12-slim")],
 )
 def test_job_that_only_publishes(image: str, moved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a cell is built and verified each night for a job that installs nothing of the project."""
@@ -32,6 +32,24 @@ def test_job_that_only_publishes(image: str, moved: str, tmp_path: Path, monkeyp
     assert (matrix["python"], matrix["base"]) == (["3.12"], ["slim"])
     assert (f"-  image: {image}\n" in changed_lines(diff)[MAIN]) == bool(moved)
     assert f"+  image: $CI_REGISTRY_IMAGE/ci:{moved}\n" in changed_lines(diff)[MAIN] or not moved
+
+
+def test_packages_of_all_jobs_on_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a job beside the others keeps a full image, and with it what they share, because nobody adds `make`."""
+    text = "image: python:3.12\nbefore_script:\n  - python -m venv venv\n  - source venv/bin/activate\n"
+    text += "test:\n  script: ['pip install -e .', pytest]\npages:\n  script: [pip install sphinx, make html]\n"
+    diff = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout
+    assert 'packages = ["make"]' in diff
+    assert "-  - source venv/bin/activate\n" in changed_lines(diff)[MAIN]
+
+
+def test_script_that_enters_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: the lines that make an environment go, although a script of the project enters it."""
+    script = "#!/bin/sh\n. .venv/bin/activate\npytest\n"
+    text = "test:\n  image: python:3.12-slim\n  script:\n    - python -m venv .venv\n    - ./ci.sh\n    - pytest\n"
+    ended = run_adopt_files(tmp_path, monkeypatch, {**UV, "ci.sh": script, MAIN: text}, matrix="")
+    assert "-    - python -m venv" not in ended.stdout
+    assert "uses a path inside it" in ended.stderr
 
 
 @pytest.mark.parametrize(
