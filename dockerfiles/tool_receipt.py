@@ -1,6 +1,7 @@
 """Note for uv which tool an environment has, as `uv tool install` does, and link its programs.
 
-`python3 tool_receipt.py TOOLS PROGRAMS NAME REQUIREMENT`: the environment is TOOLS/NAME, its links go to PROGRAMS.
+`python3 tool_receipt.py TOOLS PROGRAMS LINK-MODE NAME REQUIREMENT`: the environment is TOOLS/NAME, its links go to
+PROGRAMS. `uvx` takes a tool only with the options that the job has: LINK-MODE is what UV_LINK_MODE says in the image.
 `uv tool install` itself would take other files than the plan names, which nobody has compared with their hashes.
 """
 
@@ -10,7 +11,7 @@ import re
 import sys
 from importlib.metadata import distributions
 
-tools, programs, name, requirement = sys.argv[1:]
+tools, programs, link_mode, name, requirement = sys.argv[1:]
 home = os.path.join(tools, name)
 libraries = [os.path.join(home, "lib", each, "site-packages") for each in os.listdir(os.path.join(home, "lib"))]
 names = [
@@ -38,6 +39,7 @@ links = [
 ]
 with open(os.path.join(home, "uv-receipt.toml"), "w", encoding="utf-8") as file:
     file.write("[tool]\nrequirements = [{ %s }]\nentrypoints = [%s]\n" % (", ".join(asked), ", ".join(links)))
+    file.write("[tool.options]\nlink-mode = %s\n" % json.dumps(link_mode))
 # As uv makes them; a job of any user locks the folder.
 with open(os.path.join(tools, ".gitignore"), "w", encoding="utf-8") as file:
     file.write("*")

@@ -206,7 +206,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "build settings of others": (
         {"uv_settings": {"config-settings-package": {"other": {"debug": True}}}}, ("build-systems",)
     ),
-    "link mode": ({"link_mode": "symlink"}, ()),
+    "link mode": ({"link_mode": "symlink"}, ("tool",)),
     "repository": ({"repository": ImageRef.from_str("other.example/ci")}, ()),
     "branch": ({"branch": "fix-1"}, ()),
 }  # fmt: skip
