@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import tomli
+from packaging.utils import canonicalize_name
 
 from builder.gitlab.adopt.program import read_inside
 
 _GROUP: Final = re.compile(r"--(?P<kind>group|only-group|extra)[= ](?P<name>[\w.-]+)")
 _EVERY: Final = re.compile(r"--all-(?P<kind>group|extra)s\b")
+_TOOL: Final = re.compile(
+    r"(?:\buvx|\buv tool (?:run|install))\s+(?:(?:-q|--quiet|--offline|--isolated|--no-progress|--refresh)\s+)*"
+    r"(?:--from[= ](?P<source>[A-Za-z][\w.-]*(?:@[\w.]+)?)\s+)?(?P<name>[A-Za-z][\w.-]*(?:@[\w.]+)?)(?=[\s;&|)]|$)"
+)
 _IN_BRACKETS: Final = re.compile(r"(?:^|[\s\"'])\.\[(?P<names>[\w.,-]+)\]")
 
 
@@ -60,3 +65,15 @@ def _project_table(folder: Path) -> dict[str, Any]:
         return tomli.loads(read_inside(folder / "pyproject.toml", folder))
     except tomli.TOMLDecodeError:
         return {}
+
+
+def tools_run(scripts: Sequence[str]) -> tuple[str, ...]:
+    """The tools that scripts run by `uvx` or `uv tool`, as requirements for the matrix, such as ruff==0.14.5."""
+    found: dict[str, str] = {}
+    for match in (match for script in scripts for match in _TOOL.finditer(script)):
+        name, _, version = (match["source"] or match["name"]).partition("@")
+        key = str(canonicalize_name(name))
+        exact = f"{name}=={version}" if version[:1].isdigit() else name
+        # Jobs that disagree about the version get the newest, and whatever else they name is fetched.
+        found[key] = exact if found.get(key, exact) == exact else name
+    return tuple(found.values())

@@ -14,7 +14,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from builder.gitlab.adopt.image import PythonImage, parse_image
-from builder.gitlab.adopt.installed import installed_extras, installed_groups
+from builder.gitlab.adopt.installed import installed_extras, installed_groups, tools_run
 from builder.gitlab.adopt.job import Job, expand
 from builder.gitlab.adopt.lock import find_project_lock
 from builder.gitlab.adopt.package import installed_packages, needs_of
@@ -61,7 +61,9 @@ def propose_matrix(jobs: Collection[Job], others: Collection[Job], folder: Path 
     head = (
         "# Proposed by `builder ci adopt`: an image for each Python on each base. docs/matrix.md of builder has more."
     )
-    lines = [head, *axes_lines(wanted), *_install_lines(jobs, folder), *bases_lines(wanted)]
+    scripts = [line.scalar.value for job in (*jobs, *others) for line in job.lines]
+    tools = [f"tools = {json.dumps(names)}"] if (names := tools_run(scripts)) else []
+    lines = [head, *axes_lines(wanted), *tools, *_install_lines(jobs, folder), *bases_lines(wanted)]
     return "\n".join(lines) + "\n" if wanted.cells else ""
 
 

@@ -34,6 +34,24 @@ def test_job_that_only_publishes(image: str, moved: str, tmp_path: Path, monkeyp
     assert f"+  image: $CI_REGISTRY_IMAGE/ci:{moved}\n" in changed_lines(diff)[MAIN] or not moved
 
 
+@pytest.mark.parametrize(
+    ("lines", "tools"),
+    [
+        (("uvx ruff check", "uvx ruff format --check"), ["ruff"]),
+        (("uvx ruff@0.14.5 check", "uv tool run mypy@latest ."), ["ruff==0.14.5", "mypy"]),
+        (("uvx ruff@0.14.5 check", "uvx ruff check && uvx -q --from httpie http GET /"), ["ruff", "httpie"]),
+        (("uvx --with x pytest", "uvx git+https://h.example/x", "uvx $TOOL", "echo uvxyz ruff"), None),
+    ],
+)
+def test_tools_that_jobs_run(
+    lines: tuple[str, ...], tools: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken: jobs on the proposed images fetch a tool each time, or another version than they name."""
+    text = TEST + "".join(f"    - {line}\n" for line in lines)
+    diff = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout
+    assert matrix_of(diff).get("tools") == tools
+
+
 def test_packages_of_all_jobs_on_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: a job beside the others keeps a full image, and with it what they share, because nobody adds `make`."""
     text = "image: python:3.12\nbefore_script:\n  - python -m venv venv\n  - source venv/bin/activate\n"
