@@ -7,6 +7,7 @@ variables come last, because they can go only when nothing uses them any more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -18,7 +19,7 @@ from builder.gitlab.adopt.inclusion import include_component
 from builder.gitlab.adopt.inheritance import read_jobs
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.leftover import remark_on_leftovers
-from builder.gitlab.adopt.lock import find_project_lock
+from builder.gitlab.adopt.lock import ProjectLock, find_project_lock
 from builder.gitlab.adopt.manager import use_uv
 from builder.gitlab.adopt.pipeline import Pipeline
 from builder.gitlab.adopt.proposal import leaves_python_open, project_python, propose_matrix, works_on_project
@@ -30,6 +31,7 @@ from builder.gitlab.component import COPY, component_text
 from builder.matrix.file import built_in_matrix, parse_matrix
 from builder.matrix.model import Matrix
 
+_LOCK_INPUT: Final = re.compile(r"^\s+lock:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 MATRIX_NAME: Final = "matrix.toml"
 PREBUILT: Final = "$PREBUILT"  # the suffix of the tags of a merge request that has its own images
 REPOSITORY: Final = "$CI_REGISTRY_IMAGE/ci"  # GitLab expands the variable in image:
@@ -51,7 +53,9 @@ class Adoption:
 def adopt(pipeline: Pipeline, matrix: Matrix) -> Adoption:
     """Rewrite the files of a pipeline so that the jobs that use Python run on the images of a matrix."""
     suffix = PREBUILT if pipeline.has_component and pipeline.has_merge_requests else ""
-    return _adopt(pipeline, Images(matrix=matrix, repository=matrix.repository or REPOSITORY, suffix=suffix))
+    lock = None if any(profile.lock for profile in matrix.profiles.values()) else _baked_lock(pipeline)
+    repository = matrix.repository or REPOSITORY
+    return _adopt(pipeline, Images(matrix=matrix, repository=repository, suffix=suffix, lock=lock))
 
 
 def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
@@ -84,6 +88,17 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     )
 
 
+def _baked_lock(pipeline: Pipeline) -> ProjectLock | None:
+    """The lock that images are made from: the one that the include of the component names, else the project's first."""
+    if pipeline.folder is None:
+        return None
+    found = find_project_lock(pipeline.folder)
+    every = (found.path, *found.others)
+    inputs = (match[1] for file in pipeline.files for match in _LOCK_INPUT.finditer(file.text))
+    path = next((name for name in inputs if name in every), found.path)
+    return replace(found, path=path, others=tuple(other for other in every if other != path))
+
+
 def _unchanged(pipeline: Pipeline, remarks: tuple[Remark, ...]) -> Adoption:
     edits = Edits(removed=frozenset(), replaced={})
     left = tuple(remark for remark in remarks if remark.kind == "left-alone")
@@ -100,7 +115,7 @@ def _adopt_proposed(pipeline: Pipeline, workers: Sequence[Job], jobs: Iterable[J
         repository=REPOSITORY,
         newest_python=python if any(map(leaves_python_open, workers)) else "",
         suffix=PREBUILT if pipeline.has_merge_requests else "",
-        lock=find_project_lock(pipeline.folder) if pipeline.folder else None,
+        lock=_baked_lock(pipeline),
     )
     return text, _adopt(pipeline, images)
 

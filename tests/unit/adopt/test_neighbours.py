@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from tests.adopting import added_file, changed_lines, run_adopt_files
+from tests.adopting import added_file, applied, changed_lines, run_adopt_files
 
 MAIN = ".gitlab-ci.yml"
 UV = {"uv.lock": "version = 1\n"}
@@ -135,6 +135,12 @@ def test_jobs_of_other_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-slim\n" in changed
     assert changed.count("+  image: python:3.12-slim\n") == 2
     assert ended.stderr.count("it works with web/uv.lock, and the images are made from api/uv.lock") == 2
+    after = {**files, MAIN: applied(text, ended.stdout.partition("--- /dev/null")[0])}
+    again = run_adopt_files(tmp_path, monkeypatch, after, matrix=added_file(ended.stdout, "matrix.toml"))
+    assert again.stdout == ""
+    other = {**files, MAIN: f"include:\n  - local: .gitlab/prebuilt.yml\n    inputs:\n      lock: web/uv.lock\n{text}"}
+    named = run_adopt_files(tmp_path, monkeypatch, other, matrix=added_file(ended.stdout, "matrix.toml"))
+    assert "it works with api/uv.lock, and the images are made from web/uv.lock" in named.stderr
 
 
 @pytest.mark.parametrize(
