@@ -80,7 +80,7 @@ def _makers() -> Iterator[Diagnosis]:
         )
     else:
         remedy = (
-            "`builder build --push` works without one; `builder build`, `run` and `verify` need one: start Docker, or "
+            "`builder build --push` and `run` work without one; `builder build` and `verify` need one: start Docker, or "
             "set DOCKER_HOST"
         )
         yield Diagnosis(
