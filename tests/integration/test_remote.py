@@ -30,7 +30,7 @@ CELL = ("--only", "python=3.13")
 ELSEWHERE = ("--builder", "elsewhere")
 CHECKS = {
     "sync-frozen", "second-environment", "python-version-file", "uv-pip", "bytecode", "any-user", "installed-set",
-    "no-secrets", "project-offline", "contract", "files", "libraries", "activated-environment",
+    "no-secrets", "project-offline", "contract", "files", "libraries", "activated-environment", "tools",
 }  # fmt: skip
 
 
