@@ -285,7 +285,9 @@ def steps_for(
         if layer.kind == "source"
     ]
     built += [
-        (cached_step(image, [*map(located, layer.packages)]), (layer,)) for layer in layers if layer.kind == "cached"
+        (cached_step(image, [*map(located, layer.packages)], mirrors.locate), (layer,))
+        for layer in layers
+        if layer.kind == "cached"
     ]
     # After all steps whose layers may have files outside of /opt/uv.
     needs_toolchain = image.toolchain and any(layer.sources for layer in layers)
