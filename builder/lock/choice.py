@@ -194,8 +194,13 @@ def _source(package: Package, cell: Cell, *, must_build: bool) -> Source | None:
         return direct
     if must_build and package.sdist:
         return package.sdist
+    return wheel_for(package, cell) or package.sdist
+
+
+def wheel_for(package: Package, cell: Cell) -> PackageWheel | None:
+    """The wheel of a package that fits a cell best; None if none does."""
     fitting = _best_first(cell)((wheel, tags_of(wheel.filename)) for wheel in package.wheels or ())
-    return next(iter(fitting), None) or package.sdist
+    return next(iter(fitting), None)
 
 
 @lru_cache(maxsize=64)
