@@ -140,7 +140,10 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
     elif name in {"--only-binary", "--no-binary"}:
         names = into.only_binary if name == "--only-binary" else into.no_binary
         chosen = [name if name == ":all:" else canonicalize_name(name) for name in value.split(",")]
-        names.clear() if ":none:" in chosen else names.update(chosen)
+        if ":none:" in chosen:
+            names.clear()
+        else:
+            names.update(chosen)
     elif name == "--hash":
         into.faults.append(f"{where}: --hash without a requirement; a comment or an empty line ends the line before it")
     elif name not in _HARMLESS:
