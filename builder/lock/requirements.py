@@ -125,12 +125,7 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
     if name in {"-r", "--requirement", "-c", "--constraint"}:
         _read_included(value, where, path, into, is_constraint=name in {"-c", "--constraint"})
     elif name in {"-e", "--editable"}:
-        target = path.parent / value.partition("[")[0]
-        if "://" in value:
-            url = without_credentials(value)
-            into.faults.append(f"{where}: -e {url}: only local packages can be editable; write `NAME @ {url}`")
-        elif not target.is_dir():
-            into.faults.append(f"{where}: -e {value}: no such directory; only local packages can be editable")
+        _check_editable(value, where, path.parent, into)
     elif name in {"-i", "--index-url"}:
         keep_url_secret(value)
         into.indexes.insert(0, value)
@@ -148,6 +143,14 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
         into.faults.append(f"{where}: --hash without a requirement; a comment or an empty line ends the line before it")
     elif name not in _HARMLESS:
         into.faults.append(f"{where}: option {name} is not supported in a lock; remove it")
+
+
+def _check_editable(value: str, where: str, folder: Path, into: _File) -> None:
+    if "://" in value:
+        url = without_credentials(value)
+        into.faults.append(f"{where}: -e {url}: only local packages can be editable; write `NAME @ {url}`")
+    elif not (folder / value.partition("[")[0]).is_dir():
+        into.faults.append(f"{where}: -e {value}: no such directory; only local packages can be editable")
 
 
 def _read_included(name: str, where: str, path: Path, into: _File, *, is_constraint: bool) -> None:
