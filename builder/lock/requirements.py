@@ -44,6 +44,7 @@ class _File:
     pins: list[Pin] = field(default_factory=list)
     constraints: list[tuple[Requirement, str]] = field(default_factory=list)
     indexes: list[str] = field(default_factory=list)
+    local: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     only_binary: set[str] = field(default_factory=set)
     no_binary: set[str] = field(default_factory=set)
@@ -72,8 +73,10 @@ def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
     ]
     packages = [{**_named(pin), **source_table(str(pin.requirement.url), pin.hashes)} for pin in direct]
     packages += [_package(*each) for each in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True)]
-    policy = {"only-binary": sorted(content.only_binary), "no-binary": sorted(content.no_binary)}
-    return {"lock-version": "1.0", "created-by": "builder", "packages": packages, "tool": {"builder": policy}}
+    options = {
+        "only-binary": sorted(content.only_binary), "no-binary": sorted(content.no_binary), "local": content.local,
+    }  # fmt: skip
+    return {"lock-version": "1.0", "created-by": "builder", "packages": packages, "tool": {"builder": options}}
 
 
 def _read(path: Path, text: str, into: _File) -> None:
@@ -185,6 +188,7 @@ def _read_constraints(path: Path, text: str, into: _File) -> None:
 def _read_requirement(line: str, where: str, into: _File) -> None:
     text = _HASH.sub("", line).strip()
     if text.startswith((".", "/", "file:")):
+        into.local += [text] if text.rstrip("/") not in {".", "file:."} else []
         return  # jobs install local packages themselves
     if option := _OPTION.search(text):
         into.faults.append(
@@ -199,6 +203,7 @@ def _read_requirement(line: str, where: str, into: _File) -> None:
         into.faults.append(f"{where}: {redact(text)!r} is not a requirement: {str(error).splitlines()[0]}")
         return
     if (requirement.url or "").startswith("file:"):
+        into.local.append(text)
         return
     hashes = _hashes(line) or hashes_in(requirement.url or "")
     if fault := _unpinned(requirement, hashes) or next(_wrong_hashes(hashes), None):
