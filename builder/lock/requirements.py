@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -72,7 +72,8 @@ def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
         for pin in indexed
     ]
     packages = [{**_named(pin), **source_table(str(pin.requirement.url), pin.hashes)} for pin in direct]
-    packages += [_package(*each) for each in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True)]
+    found = fetch_files(projects, content.indexes, cache)
+    packages += [_package(pin, files) for pin, files in zip(indexed, found, strict=True)]
     options = {
         "only-binary": sorted(content.only_binary), "no-binary": sorted(content.no_binary), "local": content.local,
     }  # fmt: skip
@@ -241,7 +242,7 @@ def _wrong_hashes(hashes: Hashes) -> Iterator[str]:
                 yield f"--hash={name}:{value[:12]}… is not {digits} hexadecimal digits"
 
 
-def _package(pin: Pin, files: list[IndexedFile]) -> dict[str, Any]:
+def _package(pin: Pin, files: Sequence[IndexedFile]) -> dict[str, Any]:
     package = _named(pin)
     package["version"] = str(max((file.version for file in files if file.version), default=pin.version))
     package["tool"]["builder"]["yanked"] = any(file.is_yanked for file in files)
