@@ -40,6 +40,7 @@ def test_job_that_only_publishes(image: str, moved: str, tmp_path: Path, monkeyp
         (("uvx ruff check", "uvx ruff format --check"), ["ruff"]),
         (("uvx ruff@0.14.5 check", "uv tool run mypy@latest ."), ["ruff==0.14.5", "mypy"]),
         (("uvx ruff@0.14.5 check", "uvx ruff check && uvx -q --from httpie http GET /"), ["ruff", "httpie"]),
+        (("uv tool install 'mypy==1.13'", "uvx --from 'httpie' http GET /"), ["mypy==1.13", "httpie"]),
         (("uvx --with x pytest", "uvx git+https://h.example/x", "uvx $TOOL", "echo uvxyz ruff"), None),
     ],
 )
@@ -59,6 +60,15 @@ def test_packages_of_all_jobs_on_a_cell(tmp_path: Path, monkeypatch: pytest.Monk
     diff = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout
     assert 'packages = ["make"]' in diff
     assert "-  - source venv/bin/activate\n" in changed_lines(diff)[MAIN]
+
+
+def test_hidden_jobs_for_other_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a file that other projects include sends their jobs to images that these projects do not have."""
+    text = TEST.replace("test:", ".test:")
+    assert run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout == ""
+    assert run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: f"{text}a: {{extends: .test}}\n"}, matrix="").stdout
+    files = {**UV, "ci/x.yml": text, MAIN: "include: [ci/x.yml]\na: {extends: .test}\n"}
+    assert run_adopt_files(tmp_path, monkeypatch, files, matrix="").stdout
 
 
 def test_script_that_enters_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
