@@ -96,6 +96,15 @@ def test_jobs_that_use_nothing_of_an_image(script: str, tmp_path: Path, monkeypa
     assert "becomes" not in ended.stderr
 
 
+@pytest.mark.parametrize("image", ["python:3.5-slim", "python:3.11-slim-buster"])
+def test_image_that_nobody_can_bake(image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: the reason speaks of a matrix that the project does not have."""
+    text = TEST.replace("python:3.12-slim", image)
+    ended = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="")
+    assert ended.stdout == ""
+    assert f"{image}: builder knows Python 3.8 to 3.14, on Debian bullseye and later, or on Alpine" in ended.stderr
+
+
 def test_what_jobs_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: the proposed images lack a group that jobs install, so that these jobs download it each time."""
     pyproject = '[project]\nname = "x"\nversion = "1"\n[project.optional-dependencies]\ns3 = ["boto3"]\n'
@@ -138,12 +147,19 @@ def test_jobs_of_other_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("api", "web"):
         text += f"{name}:\n  extends: .uv\n  variables: {{DIR: {name}}}\n  script: [pytest]\n"
     text += "tool:\n  extends: .uv\n  before_script: []\n  script: ['uv run --directory web pytest', pytest]\n"
+    text += "docs:\n  image: python:3.12-slim\n  script: [pip install -r docs/requirements.txt, mkdocs build]\n"
+    text += (
+        "both:\n  image: python:3.12-slim\n  script: [pip install -r api/uv.lock -r docs/requirements.txt, pytest]\n"
+    )
+    text += "then:\n  image: python:3.12-slim\n  script: [uv sync --project api, 'cd docs && mkdocs build']\n"
     text += "lint:\n  extends: .uv\n  variables: {DIR: ./api/src}\n  script: [pytest]\n"
     files = {"api/uv.lock": "version = 1\n", "web/uv.lock": "version = 1\n", MAIN: text}
+    files["docs/requirements.txt"] = "mkdocs==1 --hash=sha256:0\n"
     ended = run_adopt_files(tmp_path, monkeypatch, files, matrix="")
     changed = changed_lines(ended.stdout)[MAIN]
     assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-slim\n" in changed
     assert changed.count("+  image: python:3.12-slim\n") == 2
+    assert "docs: left alone, and so is its image python:3.12-slim: it works with docs/requirements.txt" in ended.stderr
     assert ended.stderr.count("it works with web/uv.lock, and the images are made from api/uv.lock") == 2
     after = {**files, MAIN: applied(text, ended.stdout.partition("--- /dev/null")[0])}
     again = run_adopt_files(tmp_path, monkeypatch, after, matrix=added_file(ended.stdout, "matrix.toml"))
