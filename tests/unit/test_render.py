@@ -144,7 +144,8 @@ CASES = {
         project=PROJECT,
     ),
     "rhel-with-user": Case(
-        matrix=RHEL,
+        matrix=f'ca = "company.pem"\n{RHEL}',
+        files={"company.pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         packages=[
             package("fast", "2.1", "cp312-cp312-manylinux_2_34_x86_64", "cp312-cp312-manylinux_2_35_x86_64"),
             pure("only-cached", "1.0", marker="'dev' in dependency_groups"),
