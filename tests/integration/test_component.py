@@ -35,6 +35,7 @@ UNPRIVILEGED = (
     f'grep -q CapEff:.*a80425fb /proc/self/status && test ! -e {SOCKET} && test -z "$DOCKER_HOST" && '
     "echo without privileges"
 )
+ASSERTING = f"      before_script: ['{UNPRIVILEGED}']\n"
 
 PIPELINE = """\
 include:
@@ -148,7 +149,7 @@ def names(ran: ContainerExit) -> list[str]:
 
 def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     """Broken: a schedule with the component builds no images, or jobs do not run on them."""
-    consumer.write(idna="3.9", inputs=f"      before_script: ['{UNPRIVILEGED}']\n")
+    consumer.write(idna="3.9", inputs=ASSERTING)
     first = consumer.scheduled()
     assert names(first) == ["prebuilt", "test"]
     assert "without privileges" in first["prebuilt"].output
@@ -165,6 +166,7 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert json.loads((reports / "gl-code-quality-report.json").read_text()) == []
     assert "idna" in (reports / "3.13-slim.cdx.json").read_text()
     second = consumer.scheduled()
+    assert "without privileges" in second["prebuilt"].output
     assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
     assert 'prebuilt_image_new_bytes{cell="3.13-slim"} 0\n' in (reports / "metrics.txt").read_text()
     (suite,) = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314
@@ -203,9 +205,10 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seed
     assert names(unchanged) == ["test"]
     assert unchanged["test"].image.endswith("/ci:3.13-slim")
 
-    consumer.write(idna="3.10")
+    consumer.write(idna="3.10", inputs=ASSERTING)
     changed = consumer.merge_request()
     assert names(changed) == ["prebuilt-merge-request", "test"]
+    assert "without privileges" in changed["prebuilt-merge-request"].output
     assert changed["test"].image.endswith("/ci:3.13-slim-mr-7")
     assert "idna 3.10" in changed["test"].output
     assert consumer.named("3.13-slim") == before
@@ -218,7 +221,7 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seed
 
 def test_a_job_for_each_image(consumer: Consumer) -> None:
     """Broken: images are not built in parallel, or tags move before all images are built."""
-    inputs = ["parallel: true", "prune: true", "before_script: [echo getting ready]", "options: --jobs 1"]
+    inputs = ["parallel: true", "prune: true", ASSERTING.strip(), "options: --jobs 1"]
     consumer.write(idna="3.9", inputs="".join(f"      {each}\n" for each in inputs))
     ran = consumer.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", CI_RUNNER_TAGS='["docker"]')
     assert names(ran) == [
@@ -230,7 +233,7 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     ]
     assert consumer.named("3.13-slim")["3.13-slim"]
     built = ran["[prebuilt-parallel] -> build 3.13-slim"]
-    assert "getting ready" in built.output
+    assert "without privileges" in built.output
     assert any("--lock uv.lock --jobs 1" in line.text for line in built.lines)
     verified = ran["[prebuilt-parallel] -> verify 3.13-slim"]
     digest = consumer.named("3.13-slim")["3.13-slim"]
@@ -239,6 +242,7 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     assert "0 tags deleted" in ran["[prebuilt-parallel] -> promote"].output
     again = consumer.scheduled()
     assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]
+    assert "without privileges" in again["prebuilt-plan"].output
 
     # A merge request that bumps one package, while the registry fails to move tags; and once more when it does not.
     consumer.write(idna="3.10", inputs="".join(f"      {each}\n" for each in inputs))

@@ -212,4 +212,4 @@ def test_no_python_for_bytecode(project: Project) -> None:
     done = build(dataclasses.replace(project, env={**project.env, **env}))
     assert done.returncode == 3, done.stdout
     assert "no CPython 3.13 on this machine" in done.stderr
-    assert "put a python3.13 on PATH" in done.stderr
+    assert "put a python3.13 on PATH, or have `uv python install 3.13` work" in done.stderr
