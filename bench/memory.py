@@ -63,11 +63,11 @@ def weighed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = N
 def _tree(pid: int) -> Iterator[int]:
     yield pid
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        threads = [*Path(f"/proc/{pid}/task").iterdir()]
     except OSError:  # the process has ended
         return
     for thread in threads:
-        for child in _read(Path(f"/proc/{pid}/task/{thread}/children")).split():
+        for child in _read(thread / "children").split():
             yield from _tree(int(child))
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -63,14 +63,18 @@ def _do(task: Task) -> dict[str, Any]:
         return {}
     if task.kind == "unpack":
         for tree, layers in task.unpack.items():
-            try:
-                unpack_tree(Path(tree), [*map(Path, layers)], alone=task.alone, owners=task.owners)
-            except BaseException:
-                _remove(Path(tree))  # the disk may be full, and the answer takes room
-                raise
+            _unpack(Path(tree), layers, task)
         return {}
     assert task.program is not None  # noqa: S101 - it is to be run
     return {"exit_code": _make(task, task.program)}
+
+
+def _unpack(tree: Path, layers: Sequence[str], task: Task) -> None:
+    try:
+        unpack_tree(tree, [*map(Path, layers)], alone=task.alone, owners=task.owners)
+    except BaseException:
+        _remove(tree)  # the disk may be full, and the answer takes room
+        raise
 
 
 def _probe(folder: Path) -> dict[str, Any]:
