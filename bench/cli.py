@@ -28,7 +28,7 @@ def main(rounds: int) -> str:
     run(["make", "wheel"], cwd=ROOT).check("make wheel")
     try:
         started = time.monotonic()
-        timed([str(ROOT / ".ci" / "image"), name], cwd=ROOT, env={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
+        timed([str(ROOT / ".ci" / "image"), name, "--no-cache"], cwd=ROOT, env={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
         made = time.monotonic() - started
         size, base = _sizes(name)
         starts = [
