@@ -91,7 +91,7 @@ def mount_stack(trees: Sequence[Path], target: Path) -> bool:
     for folder in (upper, target / "work", links):
         folder.mkdir()
     for number, tree in enumerate(trees):
-        (links / str(number)).symlink_to(tree / "root")  # a mount has room for 4,096 characters
+        (links / str(number)).symlink_to((tree / "root").absolute())  # a mount has room for 4,096 characters
     for path, place in sorted(described.items()):
         if path:
             (upper / path).mkdir()

@@ -13,20 +13,27 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import requests
 
+from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
+from builder.oci.reference import ImageRef
 from builder.verify.checks import CHECKS
 from tests.integration.conftest import docker, images_of
 from tests.integration.faults import Answer, between
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
-from tests.integration.nightly import Nightly, standing
+from tests.integration.nightly import SLIM, Nightly, standing
 from tests.integration.registries import an_open_registry
 from tests.integration.seeds import Seeds, published_once
+from tests.integration.test_cross import OTHER, machine_code, put_for_both
+from tests.layers import file, tar_of
 from tests.shared import Shared
 
 pytestmark = [pytest.mark.integration, runs_pipelines]
 
 __all__ = ["an_open_registry", "published_once"]
 
+OWN = Platform.of_this_machine().architecture
 HERE = Path(__file__).parents[2]
 CLI = f"{REGISTRY}/acme/builder/cli:test"
 SOCKET = "/var/run/docker.sock"
@@ -217,6 +224,37 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seed
     fork = consumer.merge_request(source_project="2")
     assert [job.name for job in fork.jobs] == ["test"]
     assert "1 package differs" in fork["test"].output  # the lock has changed since the image was built
+
+
+def test_platform_that_no_runner_has(consumer: Consumer, tmp_path: Path) -> None:
+    """Broken: where nothing runs the image for one of two platforms, tags move, or the report does not say what ran."""
+    store = LayerStore(folder=tmp_path / "store")
+    programs = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("usr/bin/dash", "usr/bin/bash")))
+    uv = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("uv", "uvx")))
+    base, own_uv = (ImageRef.from_str(f"{REGISTRY}/{consumer.path}/{name}") for name in ("python:3.13", "uv:0.13.8"))
+    slim = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
+    put_for_both(slim, base, store, None, above=programs)
+    put_for_both(ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.8"), own_uv, store, uv)
+    matrix = consumer.project.folder / "matrix.toml"
+    platforms = json.dumps([f"linux/{OWN}", f"linux/{OTHER}"])
+    settings = f'uv-image = "{own_uv.without_tag()}"\nplatforms = {platforms}\n'
+    image = f"{REGISTRY}/{consumer.path}/python:{{python}}"
+    matrix.write_text(settings + matrix.read_text().replace(SLIM, image))
+    inputs = f"      parallel: true\n      runners: linux/{OTHER}=other\n{ASSERTING}"
+    consumer.write(idna="3.9", inputs=inputs)
+    ran = consumer.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", CI_RUNNER_TAGS='["docker"]')
+    child, names = "[prebuilt-parallel] ->", {job.name: job for job in ran.jobs}
+    jobs = {name: names[f"{child} {name}"] for name in (
+        f"build 3.13-slim-{OWN}", f"build 3.13-slim-{OTHER}", f"verify 3.13-slim-{OWN}", f"verify 3.13-slim-{OTHER}",
+    )}  # fmt: skip
+    assert [job.passed for job in jobs.values()] == [True, True, True, False], ran.text
+    assert f"maker: cross: this machine runs no programs for linux/{OTHER}" in jobs[f"build 3.13-slim-{OTHER}"].output
+    assert "exec format error" in ran.text.lower()
+    assert f"{child} promote" not in names
+    # Both images are there, each under a tag that says that it is unverified; nothing else.
+    listed = requests.get(f"http://{REGISTRY}/v2/{consumer.path}/ci/tags/list", timeout=30).json()["tags"]
+    assert len(listed) == 2
+    assert all(tag.endswith("-unverified") for tag in listed)
 
 
 def test_a_job_for_each_image(consumer: Consumer) -> None:
