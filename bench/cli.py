@@ -17,7 +17,7 @@ from builder.process import run
 
 MEGABYTES_ABOVE_BASE: Final = 120.0  # compressed; 104 with docker, buildx, git, uv and the libraries
 SECONDS_TO_MAKE: Final = 120.0  # without a cache; 108 beside four other builds, most of it apt-get
-SECONDS_TO_START: Final = 1.0  # of which a container takes a third; 0.65 beside others
+SECONDS_TO_START: Final = 1.0  # with the container; 0.65 beside other builds
 _OWN_STEPS: Final = 3  # entries of the history that the Dockerfile adds: two RUN, and CMD, which has no layer
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import docker
-from tests.integration.nightly import SLIM
 from tests.integration.shelf import Project, Shelf, open_shelf
 
 pytestmark = pytest.mark.integration
@@ -140,13 +139,10 @@ def crossed(shelf: Shelf, trees: tuple[Tree, Tree], tmp_path_factory: pytest.Tem
 
 
 @contextlib.contextmanager
-def made_by(
-    maker: str, packages: list[dict[str, Any]], folder: Path, system: str = "", family: str = "debian"
-) -> Iterator[Tree]:
+def made_by(maker: str, packages: list[dict[str, Any]], folder: Path, system: str = "") -> Iterator[Tree]:
     """Build an image with layers of this maker alone; yield its files."""
-    folder.mkdir(exist_ok=True)
     project = Project(folder=folder, repository=f"layer-tree.example/{maker}", env=own_environment(folder))
-    one_cell(project, system, family)
+    one_cell(project, system)
     project.packages(*packages)
     done = project.builder("build", "--no-verify", "--json", "--maker", maker)
     assert done.returncode == 0, done.stderr
@@ -157,11 +153,11 @@ def made_by(
         docker("image", "rm", "--force", *cell["tags"])
 
 
-def one_cell(project: Project, system: str, family: str = "debian") -> None:
+def one_cell(project: Project, system: str) -> None:
     """Write a matrix with one cell, whose base has these settings too."""
-    project.one_cell(base=SLIM if family == "debian" else f"docker.io/library/python:{{python}}-{family}")
+    project.one_cell()
     path = project.folder / "matrix.toml"
-    path.write_text(path.read_text().replace('"debian"', f'"{family}"') + system)
+    path.write_text(path.read_text() + system)
 
 
 def own_environment(folder: Path) -> dict[str, str]:
@@ -238,18 +234,6 @@ def test_same_tree(trees: tuple[Tree, Tree]) -> None:
 def test_same_tree_without_an_engine(trees: tuple[Tree, Tree], native: Tree) -> None:
     """Broken: a layer that is made without an engine has other files than BuildKit's, or traces of this machine."""
     assert "\n".join(differences((native, trees[0]))) == ""
-
-
-def test_same_tree_on_alpine(shelf: Shelf, tmp_path: Path) -> None:
-    """Broken: apk leaves other files without an engine, or a user of the matrix does."""
-    packages, settings = [shelf.wheel("plain")], f'{SYSTEM}user = "ci"\n'
-    with (
-        made_by("buildkit", packages, tmp_path / "buildkit", settings, "alpine") as built,
-        made_by("native", packages, tmp_path / "native", settings, "alpine") as native,
-    ):
-        assert "/sbin/tini" in built
-        assert "/home/ci" in built
-        assert "\n".join(differences((native, built))) == ""
 
 
 def test_same_tree_without_running_the_base(trees: tuple[Tree, Tree], crossed: Tree) -> None:
