@@ -19,6 +19,7 @@ from builder.image.render import RenderedImage, render
 from builder.layer.assemble import AssembledImage
 from builder.layer.build import CellWork, LayeredBuild
 from builder.lock.select import select_all
+from builder.lock.tool import resolve_tools
 from builder.oci.manifest import digest_of
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
@@ -94,12 +95,15 @@ class RunContext:
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
     selections = select_all(project.locked_cells)
+    tools = resolve_tools(project.matrix.tools, project.locked_cells, project.matrix.index_mirrors)
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
     day = today()
     return tuple(
-        render(plan_image(project.matrix, selection, digests, repository=repository, today=day))
-        for selection in selections
+        render(
+            plan_image(project.matrix, replace(each, tools=tools[each.cell]), digests, repository=repository, today=day)
+        )
+        for each in selections
     )
 
 

@@ -47,7 +47,7 @@ class LayerStatus:
     def download(self) -> int:
         """Bytes to download for the missing layers, as far as sizes are known."""
         return sum(
-            (package.size or 0) if layer.kind == "cached" else self.plan.sizes.get(package.name, 0)
+            (package.size or 0) if layer.kind in {"cached", "tool"} else self.plan.sizes.get(package.name, 0)
             for layer in self.missing for package in layer.packages
         )  # fmt: skip
 

@@ -34,13 +34,16 @@ from builder.layer.step import (
     source_step,
     stdlib_step,
     system_step,
+    tool_step,
     toolchain_step,
     user_step,
     wheels_step,
 )
-from builder.lock.model import SelectedPackage
+from builder.lock.model import SelectedPackage, Tool
 
-Kind = Literal["system", "ca", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached"]
+Kind = Literal[
+    "system", "ca", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached", "tool"
+]
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -110,11 +113,12 @@ def plan_layers(
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
     cached = [Layer(kind="cached", key=keys.cached(group), packages=group) for group in rendered.plan.selection.cached]
-    room = most - len(foundation) - len(cached)
+    tools = [Layer(kind="tool", key=keys.tool(tool), packages=tool.packages) for tool in rendered.plan.selection.tools]
+    room = most - len(foundation) - len(cached) - len(tools)
     built = [Layer(kind="source", key=keys.source(group), packages=group) for group in _source_groups(sources, room)]
     groups = _groups(wheels, room - len(built), sizes)
     shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in groups]
-    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *cached, *shared), sizes=sizes)
+    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *cached, *tools, *shared), sizes=sizes)
 
 
 def _foundation(keys: _Keys) -> Iterator[Layer]:
@@ -233,6 +237,10 @@ class _Keys:
         artifacts = [_identity(package) for package in packages]
         return self._hash(step.script, artifacts, self._target, self.interpreter, self.plan.uv.tag)
 
+    def tool(self, tool: Tool) -> str:
+        """Its environment names the base's Python, as the project's does."""
+        return self._of_base(tool_step(self.plan, tool), self.plan.uv.tag, [_identity(each) for each in tool.packages])
+
     @property
     def _below(self) -> str:
         return self.system if self.plan.cell.packages else ""
@@ -287,12 +295,21 @@ def steps_for(
     built += [
         (cached_step(image, [*map(located, layer.packages)]), (layer,)) for layer in layers if layer.kind == "cached"
     ]
+    tools = {tool.name: _at_mirrors(mirrors, tool) for tool in image.selection.tools}
+    built += [(tool_step(image, tools[layer.packages[0].name]), (layer,)) for layer in layers if layer.kind == "tool"]
     # After all steps whose layers may have files outside of /opt/uv.
     needs_toolchain = image.toolchain and any(layer.sources for layer in layers)
     toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if needs_toolchain else []
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [located(package) for layer in wheels for package in layer.packages]
     return [*foundation, *toolchain, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]
+
+
+def _at_mirrors(mirrors: IndexMirrors, tool: Tool) -> Tool:
+    """The tool as it is fetched; uv's cache has nothing of it."""
+    sources = [{**each.source, "url": mirrors.locate(str(each.source["url"]))} for each in tool.packages]
+    packages = [replace(each, source=source) for each, source in zip(tool.packages, sources, strict=True)]
+    return replace(tool, packages=tuple(packages))
 
 
 def _located(mirrors: IndexMirrors, package: SelectedPackage) -> SelectedPackage:

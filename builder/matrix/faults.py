@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
@@ -97,6 +99,9 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
         yield from _install_faults(f"profiles.{name}", profile)
         yield from _profile_name_faults(name, file)
     yield from _platform_faults(file)
+    tools = [canonicalize_name(Requirement(text).name) for text in file.tools]
+    for name in dict.fromkeys(name for name in tools if tools.count(name) > 1):
+        yield f"tools: {name!r} is listed {tools.count(name)} times; list it once"
     for index, exclusion in enumerate(file.exclude):
         if exclusion.is_empty:
             yield f"exclude.{index}: empty; set python, base or profile"

@@ -155,6 +155,7 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
         ca=ca,
+        tools=file.tools,
         ssh=file.ssh,
         index_mirrors=IndexMirrors.from_mapping(file.index_mirrors),
         credentials=tuple((host, each.username, each.password) for host, each in sorted(file.credentials.items())),

@@ -117,7 +117,7 @@ def packages_of(
     """The packages with their part of their layer; `weights` are the sizes of wheels, by name."""
     sizes: dict[str, int] = {}
     shared: set[str] = set()
-    for layer in layers:
+    for layer in [each for each in layers if each.kind != "tool"]:  # which may have other versions
         total = sum(weights.get(name, 0) for name in layer.packages)
         if len(layer.packages) == 1:
             sizes[layer.packages[0]] = layer.size

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, VARIABLES
+from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, TOOLS_LABEL, VARIABLES
 from builder.engine.protocol import ContainerExit, Engine
 from builder.layer.assemble import AssembledImage
 from builder.lock.model import Lock
@@ -98,6 +98,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
+        tools=dict(pin.split("==", 1) for pin in labels.get(TOOLS_LABEL, "").split() if "==" in pin),
         family=facts.family,
         families=OS_RELEASE,
         user=facts.user,

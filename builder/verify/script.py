@@ -39,8 +39,9 @@ class Expectation:
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
     sync`, empty without a uv.lock, and `cached` are those with what is only cached; `sources` are the packages that
     were built from source, by name. `overrides` says that the project has some. `folder` is that of the lock, relative
-    to the checkout; `user` is the one that the matrix names. `family` is that of its distribution, empty if unknown,
-    and `families` are all by ids of os-release(5). A `thorough` check compiles all bytecode again.
+    to the checkout; `tools` are those of the matrix, with versions; `user` is the one that the matrix names. `family`
+    is that of its distribution, empty if unknown, and `families` are all by ids of os-release(5). A `thorough` check
+    compiles all bytecode again.
     """
 
     image: str
@@ -59,6 +60,7 @@ class Expectation:
     sources: Sequence[str]
     overrides: bool
     folder: str
+    tools: Mapping[str, str]
     user: str
     families: Mapping[str, str]
     family: str

@@ -29,7 +29,7 @@ TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "uv": "0.13.8", "python": "3.13.1", "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
     "proven": [], "unvouched": [], "sync": [], "cached": [], "sources": [], "overrides": False, "folder": ".",
-    "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False, "checks": list(INSIDE),
+    "tools": {}, "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False, "checks": list(INSIDE),
 }  # fmt: skip
 EXPECTED = Expected(TABLE)
 

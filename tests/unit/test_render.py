@@ -12,7 +12,9 @@ import pytest
 
 import builder
 from builder.image.render import RenderedImage, render
+from builder.lock.model import Tool
 from builder.oci.reference import Digest
+from tests.layers import chosen
 from tests.locks import FILES, fake_hash, package, pure, sdist
 from tests.plans import plan_of
 
@@ -108,6 +110,7 @@ class Case:
     project: str = ""
     platform: str = "linux/amd64"
     files: dict[str, str] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
 
 
 CASES = {
@@ -141,7 +144,8 @@ CASES = {
         project=PROJECT,
     ),
     "rhel-with-user": Case(
-        matrix=RHEL,
+        matrix=f'ca = "company.pem"\n{RHEL}',
+        files={"company.pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         packages=[
             package("fast", "2.1", "cp312-cp312-manylinux_2_34_x86_64", "cp312-cp312-manylinux_2_35_x86_64"),
             pure("only-cached", "1.0", marker="'dev' in dependency_groups"),
@@ -155,6 +159,14 @@ CASES = {
             {"name": "from-source", "version": "3.0", "sdist": sdist("from-source", "3.0")},
             pure("small", "1.0"),
         ],
+    ),
+    "with-tools": Case(
+        matrix=ALPINE,
+        packages=[pure("small", "1.0")],
+        tools=(
+            Tool(requirement="ruff", packages=(chosen("ruff", "0.14.5"),)),
+            Tool(requirement="pre-commit[all]==4.*", packages=(chosen("pre-commit", "4.3.0"), chosen("cfgv", "3.5.0"))),
+        ),
     ),
     "empty-selection": Case(matrix=ALPINE, packages=[]),
 }  # fmt: skip
@@ -170,12 +182,11 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
             (tmp_path / path).write_text(text, encoding="utf-8")
         if case.project:
             (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
-        return render(
-            plan_of(
-                tmp_path, case.matrix, *case.packages,
-                base_digest=base_digest, uv_digest=uv_digest, platform=case.platform,
-            )
+        plan = plan_of(
+            tmp_path, case.matrix, *case.packages,
+            base_digest=base_digest, uv_digest=uv_digest, platform=case.platform,
         )  # fmt: skip
+        return render(replace(plan, selection=replace(plan.selection, tools=case.tools)))
 
     return make
 

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Tuple
 
-from builder.verify.probes import bytecode, files, libraries, promises
+from builder.verify.probes import bytecode, files, libraries, promises, tools
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import WITHOUT_NETWORK, Expected, Failed, Shell, Skipped
 
@@ -26,6 +26,7 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("libraries", libraries.libraries),
         ("sync-frozen", promises.sync_frozen),
         ("python-version-file", promises.python_version_file),
+        ("tools", tools.tools),
     ),
 )
 # Checks that come one after another. The last ones write to the environment.
