@@ -33,7 +33,10 @@ _LONGEST_NAME: Final = 1 << 20  # bytes of a header with names and attributes
 _NAMES: Final = {
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 }  # fmt: skip
-_TRUSTING: Final = (ValueError, LookupError, ArithmeticError, RecursionError)  # what tarfile raises for some headers
+# With what tarfile raises for some headers.
+_MALFORMED: Final[tuple[type[Exception], ...]] = (*DAMAGED, ValueError, LookupError, ArithmeticError, RecursionError)
+# typeshed lacks them.
+_WRONG_HEADER: Final = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
 _FAULTY_PATH: Final = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EMLINK}
 _SHOWN: Final = 200  # characters of a name in an error
 _UNSUPPORTED: Final = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL}
@@ -70,7 +73,7 @@ def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = T
         try:
             with tarfile.open(fileobj=plain, mode="r|", bufsize=_BUFFER, tarinfo=_Entry) as tar:
                 return _Unpacking(tree, tar, path_parts(at), owners=owners).run()
-        except (*DAMAGED, *_TRUSTING) as error:
+        except _MALFORMED as error:
             raise UnpackError(f"it is not a valid tar: {error}") from error
 
 
@@ -82,7 +85,7 @@ class _Entry(tarfile.TarInfo):
         """Parse a header; raise ReadError."""
         try:
             entry = super().frombuf(buf, encoding, errors)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+        except _WRONG_HEADER as error:
             raise tarfile.ReadError(str(error)) from error
         if entry.type in _NAMES and entry.size > _LONGEST_NAME:
             raise tarfile.ReadError(f"a header of {entry.size} bytes")

@@ -273,9 +273,11 @@ def test_layers_over_each_other(
 
 def test_too_many_trees(folders: RootFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken: unpacked layers fill the disk, or one goes that was used just now."""
-    digests = [layer(tmp_path / f"blob-{number}", 100_000) for number in range(3)]
+    paths = [tmp_path / f"blob-{number}" for number in range(3)]
+    blobs = {layer(path, 100_000): path for path in paths}
+    digests = list(blobs)
     for number, digest in enumerate(digests):
-        with folders.kept([digest], lambda _, number=number: tmp_path / f"blob-{number}") as tree:
+        with folders.kept([digest], blobs.__getitem__) as tree:
             os.utime(tree, (time.time() - 1000 * number,) * 2)
     monkeypatch.setattr("builder.rootfs.folders._MOST", 250_000)
     folders.sweep()
