@@ -52,6 +52,12 @@ def read_text(path: Path) -> str:
     return io.StringIO(content.decode(encoding), newline=None).read()
 
 
+def conflict_line(text: str) -> int:
+    """The number of the first line that git left of a merge conflict; 0 if there is none."""
+    lines = enumerate(text.splitlines(), 1)
+    return next((number for number, line in lines if line.startswith(("<<<<<<< ", ">>>>>>> "))), 0)
+
+
 def parse_document(kind: type[_Document], text: bytes | str) -> _Document:
     """Parse a JSON object; raise MalformedError, which names the first wrong field."""
     try:

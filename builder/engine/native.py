@@ -13,7 +13,8 @@ from typing import IO, Final
 
 from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
-from builder.engine.protocol import ContainerExit
+from builder.engine.follow import followed_file
+from builder.engine.protocol import ContainerExit, ignore_line
 from builder.errors import EngineError
 from builder.matrix.model import Platform
 from builder.oci.loopback import Content
@@ -121,7 +122,17 @@ class NativeEngine:
             file.flush()
             yield file.name
 
-    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
+    def run(
+        self,
+        image: str,
+        script: str,
+        *,
+        volume: str,
+        target: str,
+        workdir: str,
+        seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
+    ) -> ContainerExit:
         """See `Engine.run`."""
         if self.platform != Platform.of_this_machine():
             raise EngineError(f"this machine cannot run images for {self.platform}", hint=_BUILDKIT_ONLY)
@@ -134,12 +145,14 @@ class NativeEngine:
         )  # fmt: skip
         try:
             with self._trees(content) as trees:
-                return self._run(program, trees, (volume, target))
+                return self._run(program, trees, (volume, target), on_line)
         except MisfitError:
             with self._trees(content, merged=True) as trees:
-                return self._run(program, trees, (volume, target))
+                return self._run(program, trees, (volume, target), on_line)
 
-    def _run(self, program: Program, trees: Sequence[Path], volume: tuple[str, str]) -> ContainerExit:
+    def _run(
+        self, program: Program, trees: Sequence[Path], volume: tuple[str, str], on_line: Callable[[str], None]
+    ) -> ContainerExit:
         with self._roots.scratch() as scratch:
             root, output = scratch / "root", scratch / "output"
             root.mkdir()
@@ -147,7 +160,8 @@ class NativeEngine:
                 target=str(root), trees=[*map(str, trees)], layers=[volume],
                 program=replace(program, output=str(output)), report="",
             )  # fmt: skip
-            code = self._roots.do(task, scratch)
+            with followed_file(output, on_line):
+                code = self._roots.do(task, scratch)
             if code == _TIMED_OUT:
                 return ContainerExit(exit_code=code, output=f"not done within {program.seconds or 0:.0f} seconds")
             printed = output.with_name("output.err").read_bytes() + output.read_bytes()

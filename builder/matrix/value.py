@@ -32,7 +32,7 @@ def _matching(pattern: str, description: str) -> AfterValidator:
 
 def _variable(text: str) -> str:
     if not re.fullmatch(_VARIABLE, text):  # which may be a password: it is not repeated
-        raise ValueError("this is no name of an environment variable; write the name of the one that has the password")
+        raise ValueError("this is no name of an environment variable; write the name of the one that has the value")
     return text
 
 

@@ -2,7 +2,8 @@
 
 It is the same one in `builder verify`, which runs it in a container, and in a job of a pipeline, whose image it is.
 `sh verify.sh results.json` runs the checks in the current folder, the checkout, and writes the results there, and as
-JUnit XML to results.xml. It ends with exit code 1 if a check failed.
+JUnit XML to results.xml. It ends with exit code 1 if a check failed. A second argument is printed before the name of
+each check that has ended, at once, for somebody who watches.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _START: Final = """
 import sys
 sys.path[:0] = [sys.argv[1]]
 from builder.verify.probes.main import check_image
-sys.exit(check_image(sys.argv[1] + "/expected.json", sys.argv[2]))
+sys.exit(check_image(sys.argv[1] + "/expected.json", sys.argv[2], sys.argv[3]))
 """
 
 
@@ -83,7 +84,7 @@ def verify_script(expected: Expectation) -> str:
             'mkdir -p "$here/builder/verify/probes"',
             *(_file(f'"$here/{name}"', text) for name, text in files.items()),
             _file('"$here/expected.json"', table),
-            f'{VENV}/bin/python -I -S -B -c {shlex.quote(_START)} "$here" "$output"',
+            f'{VENV}/bin/python -I -S -B -c {shlex.quote(_START)} "$here" "$output" "${2:-}"',
             "status=$?",
             'rm -rf "$here"',
             'if [ ! -s "$output" ]; then',

@@ -231,14 +231,16 @@ def test_platform_that_no_runner_has(consumer: Consumer, tmp_path: Path) -> None
     store = LayerStore(folder=tmp_path / "store")
     programs = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("usr/bin/dash", "usr/bin/bash")))
     uv = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("uv", "uvx")))
-    base, own_uv = (ImageRef.from_str(f"{REGISTRY}/{consumer.path}/{name}") for name in ("python:3.13", "uv:0.13.8"))
+    base, own_uv = (
+        ImageRef.from_str(f"{REGISTRY}/{consumer.path}/{name}") for name in ("python:3.13-slim-bookworm", "uv:0.13.8")
+    )
     slim = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
     put_for_both(slim, base, store, None, above=programs)
     put_for_both(ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.8"), own_uv, store, uv)
     matrix = consumer.project.folder / "matrix.toml"
     platforms = json.dumps([f"linux/{OWN}", f"linux/{OTHER}"])
     settings = f'uv-image = "{own_uv.without_tag()}"\nplatforms = {platforms}\n'
-    image = f"{REGISTRY}/{consumer.path}/python:{{python}}"
+    image = f"{REGISTRY}/{consumer.path}/python:{{python}}-slim-bookworm"
     matrix.write_text(settings + matrix.read_text().replace(SLIM, image))
     inputs = f"      parallel: true\n      runners: linux/{OTHER}=other\n{ASSERTING}"
     consumer.write(idna="3.9", inputs=inputs)

@@ -50,12 +50,29 @@ class Adoption:
     new: Mapping[str, str] = field(default_factory=dict)
 
 
-def adopt(pipeline: Pipeline, matrix: Matrix) -> Adoption:
-    """Rewrite the files of a pipeline so that the jobs that use Python run on the images of a matrix."""
-    suffix = PREBUILT if pipeline.has_component and pipeline.has_merge_requests else ""
+def adopt(pipeline: Pipeline, matrix: Matrix, component: str = "") -> Adoption:
+    """Rewrite the files of a pipeline so that the jobs that use Python run on the images of a matrix.
+
+    The component is included if its address is given, or if the project has a copy of it, as `builder init` leaves it.
+    """
+    includes = not pipeline.has_component and (bool(component) or _has_copy(pipeline))
+    suffix = PREBUILT if (pipeline.has_component or includes) and pipeline.has_merge_requests else ""
     lock = None if any(profile.lock for profile in matrix.profiles.values()) else _baked_lock(pipeline)
-    repository = matrix.repository or REPOSITORY
-    return _adopt(pipeline, Images(matrix=matrix, repository=repository, suffix=suffix, lock=lock))
+    images = Images(matrix=matrix, repository=matrix.repository or REPOSITORY, suffix=suffix, lock=lock)
+    adoption = _adopt(pipeline, images)
+    return _including(pipeline, adoption, component) if includes and adoption.baked else adoption
+
+
+def _has_copy(pipeline: Pipeline) -> bool:
+    return pipeline.folder is not None and not pipeline.is_part and (pipeline.folder / COPY).is_file()
+
+
+def _including(pipeline: Pipeline, adoption: Adoption, component: str) -> Adoption:
+    """The adoption with the component: at an address, or with '' the project's own copy."""
+    baked = [job for job in read_jobs(pipeline) if job.name in adoption.baked]
+    inclusion = include_component(pipeline, adoption.files[0], component, baked)
+    files = (inclusion.file, *adoption.files[1:])
+    return replace(adoption, files=files, remarks=(*inclusion.remarks, *adoption.remarks))
 
 
 def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
@@ -79,13 +96,7 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
         return replace(adoption, new=new)
     if not component:
         new[COPY] = component_text()
-    inclusion = include_component(pipeline, adoption.files[0], component, list(jobs.values()))
-    return replace(
-        adoption,
-        files=(inclusion.file, *adoption.files[1:]),
-        remarks=(*inclusion.remarks, *adoption.remarks),
-        new=new,
-    )
+    return replace(_including(pipeline, adoption, component), new=new)
 
 
 def _baked_lock(pipeline: Pipeline) -> ProjectLock | None:
