@@ -176,8 +176,8 @@ def _other_uv(matrix: Matrix, locks: Iterable[Lock]) -> Iterator[str]:
     for lock in {lock.path: lock for lock in locks}.values():
         if lock.installed_uv not in (None, matrix.uv.tag):
             yield (
-                f"warning: {lock.path} installs uv {lock.installed_uv}, which jobs then run, and the images' cache is that "
-                f'of uv {matrix.uv.tag}; write uv = "{lock.installed_uv}" in {matrix.source}'
+                f"warning: {lock.path} installs uv {lock.installed_uv}, which jobs then run, and the images' cache "
+                f'is that of uv {matrix.uv.tag}; write uv = "{lock.installed_uv}" in {matrix.source}'
             )
 
 
