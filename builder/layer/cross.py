@@ -75,7 +75,8 @@ class CrossMaker:
         progress.begin("unpack base and uv")
         base = fetch_image(request.base, request.platform, self.registries, self.store)
         uv = fetch_image(request.uv, Platform.of_this_machine(), self.registries, self.store)
-        with self._images.unpacked(base) as base_root, self._images.unpacked(uv) as uv_root, _scratch() as scratch:
+        with self._images.unpacked(base) as tree, self._images.unpacked(uv) as uv_tree, _scratch() as scratch:
+            base_root, uv_root = tree / "root", uv_tree / "root"
             python = _find_python(base, base_root)
             root = scratch / "r"
             _copy_library(base_root, python, root)
@@ -167,7 +168,8 @@ def _own_python(uv: Path, python: _Python) -> str:
             raise EngineError(
                 f"no CPython {minor} on this machine, which bytecode for this image needs, and uv cannot fetch it: "
                 f"{reason.strip()}",
-                hint=f"put a python{minor} on PATH, or set UV_PYTHON_INSTALL_MIRROR to where uv can fetch it",
+                hint=f"put a python{minor} on PATH, or have `uv python install {minor}` work: UV_PYTHON_DOWNLOADS must "
+                "allow it, UV_PYTHON_INSTALL_MIRROR can name a mirror; an image for jobs can have it done before",
             )
     return found.stdout.strip()
 
