@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,8 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, TOOLS_LABEL, VARIABLES
+from builder.contract import (
+    BUILDS,
+    FOREIGN_VARIABLES,
+    LABELS,
+    LINK_MODES,
+    PROBES,
+    PROJECT,
+    STATUS,
+    SYSTEM_PYTHON,
+    TOOLS_LABEL,
+    UVX,
+    VARIABLES,
+)
 from builder.engine.protocol import ContainerExit, Engine
+from builder.image.render import SYSTEM_PYTHON_NAME, template_bytes
 from builder.layer.assemble import AssembledImage
 from builder.lock.model import Lock
 from builder.lock.project import has_overrides
@@ -24,6 +38,7 @@ from builder.verify.vouch import Vouched
 
 SECONDS: Final = 900  # a container that takes longer is stopped
 SCRIPT: Final = f"{PROBES}/verify.sh"
+_LISTS: Final = {"pylock.toml", "requirements.txt"}  # kinds of locks that `uv pip install` reads
 Verdict = Literal["passed", "failed", "skipped"]
 
 
@@ -86,6 +101,11 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         id=facts.id,
         variables=allowed,
         foreign=FOREIGN_VARIABLES,
+        programs={
+            STATUS: None,  # it has the names of lock and cell, and more
+            UVX: None,
+            SYSTEM_PYTHON: hashlib.sha256(template_bytes(SYSTEM_PYTHON_NAME)).hexdigest(),
+        },
         uv=labels.get(f"{LABELS}.uv", ""),
         python=variables.get("PYTHON_VERSION", ""),
         packages=dict(facts.vouched.packages),
@@ -94,6 +114,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout.lock) if checkout else [],
+        listed=_install(checkout.lock) if checkout and checkout.lock.kind in _LISTS else [],
         cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
         sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
