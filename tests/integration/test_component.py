@@ -246,7 +246,7 @@ def test_platform_that_no_runner_has(consumer: Consumer, tmp_path: Path) -> None
     consumer.write(idna="3.9", inputs=inputs)
     ran = consumer.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", CI_RUNNER_TAGS='["docker"]')
     child = "[prebuilt-parallel] ->"
-    assert {job.name: job.passed for job in ran.jobs} == {
+    assert {job.name: job.passed for job in ran.jobs if job.name != "test"} == {
         "prebuilt-plan": True,
         f"{child} build 3.13-slim-{OWN}": True, f"{child} build 3.13-slim-{OTHER}": True,
         f"{child} verify 3.13-slim-{OWN}": True, f"{child} verify 3.13-slim-{OTHER}": False,
@@ -257,6 +257,9 @@ def test_platform_that_no_runner_has(consumer: Consumer, tmp_path: Path) -> None
     listed = requests.get(f"http://{REGISTRY}/v2/{consumer.path}/ci/tags/list", timeout=30).json()["tags"]
     assert len(listed) == 2
     assert all(tag.endswith("-unverified") for tag in listed)
+    for job in ran.jobs:
+        if "> verify" in job.name:  # it was pulled by digest, and has no tag here
+            docker("image", "rm", "--force", f"{REGISTRY}/{consumer.path}/ci@{job.image.rpartition('@')[2]}")
 
 
 def test_a_job_for_each_image(consumer: Consumer) -> None:
