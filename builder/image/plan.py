@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from builder.contract import CA_BUNDLE, CA_VARIABLES, CELL_LABEL, LABELS, VARIABLES
+from builder.contract import CA_BUNDLE, CA_VARIABLES, CELL_LABEL, LABELS, PYTHON_LABEL, VARIABLES
 from builder.lock.model import Selection
 from builder.matrix.model import Cell, Matrix
 from builder.oci.reference import Digest, ImageRef
@@ -49,7 +49,8 @@ class ImagePlan:
     def environment(self) -> dict[str, str]:
         """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
         trust = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) if self.ca else {}
-        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust}
+        python = {"PYTHON_VERSION": self.cell.uv_python.version} if self.cell.uv_python else {}  # as official images
+        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust, **python}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -58,6 +59,7 @@ class ImagePlan:
             CELL_LABEL: self.cell.name,
             f"{LABELS}.platform": str(self.cell.platform),
             f"{LABELS}.uv": str(self.uv.tag),
+            **({PYTHON_LABEL: self.cell.uv_python.name} if self.cell.uv_python else {}),
             "org.opencontainers.image.base.name": str(self.base.with_tag(str(self.base.tag))),
             "org.opencontainers.image.base.digest": str(self.base.digest),
         }

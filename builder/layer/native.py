@@ -103,7 +103,11 @@ class NativeMaker:
                 take_from=_OUTPUT,
                 take_to=str(output),
             )
-            task = Task(target=str(scratch / "root"), source=str(base_root), program=program, report="")
+            task = Task(
+                target=str(scratch / "root"), source=str(base_root), program=program, report="",
+                layers=tuple((str(path.absolute()), "") for path in request.python_layers),
+                owners=self.roots.confinement.abilities.ids,
+            )  # fmt: skip
             Path(task.target).mkdir()
             progress.begin(f"{RECIPE_NAME} in {request.base.familiar}")
             try:

@@ -134,7 +134,8 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
             Cell(
                 python=place.python, base=place.base, profile=place.profile, image=image, family=family,
                 libc=libc, packages=base.packages, platform=platform, user=base.user or "",
-                build_packages=base.build_packages, platforms=platforms if len(platforms) > 1 else (),
+                build_packages=base.build_packages, python_source=base.python_source,
+                platforms=platforms if len(platforms) > 1 else (),
             )
             for platform in platforms
         ]  # fmt: skip

@@ -12,12 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from builder.errors import UsageError
 from builder.index_mirror import IndexMirrors
 from builder.matrix.facts import family_of, libc_of
+from builder.matrix.interpreter import PYTHON_PATTERN, PythonSource
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PROFILE: Final = "default"  # what [install] chooses, in a matrix with profiles
 SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
-_PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
@@ -81,8 +81,8 @@ def _pattern(pattern: str) -> dict[str, Any]:
 
 PythonVersion = Annotated[
     str,
-    _matching(_PYTHON, 'a Python version; write "3.13", or "3.13.2" to pin the patch'),
-    Field(json_schema_extra=_pattern(_PYTHON)),
+    _matching(PYTHON_PATTERN, 'a Python version; write "3.13", or "3.13.2" to pin the patch; "3.13t", "pypy3.11"'),
+    Field(json_schema_extra=_pattern(PYTHON_PATTERN)),
 ]
 UvVersion = Annotated[
     str,
@@ -200,7 +200,7 @@ class Profile(Install):
 
 
 class Base(_Table):
-    """A base layer: an image that contains Python."""
+    """A base layer: an image that contains Python, or one for which uv installs it."""
 
     image: Annotated[str, AfterValidator(_reference)] = Field(
         description="Image reference; {python} stands for the Python version of the cell"
@@ -208,6 +208,7 @@ class Base(_Table):
     family: Family | None = Field(
         None, description="Distribution family: decides the package manager and the libc; by default as the name tells"
     )
+    python_source: PythonSource = Field("base", alias="python-source", description="Whose Python: the image's, or uv's")
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
     user: UserName | None = Field(
         None, description="User of the image, by name or uid, who is created if missing; by default that of the base"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, VARIABLES
+from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, PYTHON_LABEL, VARIABLES
 from builder.engine.protocol import ContainerExit, Engine
 from builder.layer.assemble import AssembledImage
 from builder.lock.model import Lock
@@ -88,6 +88,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         foreign=FOREIGN_VARIABLES,
         uv=labels.get(f"{LABELS}.uv", ""),
         python=variables.get("PYTHON_VERSION", ""),
+        interpreter=labels.get(PYTHON_LABEL, ""),
         packages=dict(facts.vouched.packages),
         trees=facts.vouched.trees,
         complete=facts.vouched.is_complete,

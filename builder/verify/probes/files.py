@@ -15,7 +15,7 @@ import json
 import os
 import re
 import stat
-import sys
+import sysconfig
 import tempfile
 import time
 import zipfile
@@ -257,7 +257,7 @@ class Comparison:
     def __init__(self, fresh: str, cache: Cache) -> None:
         self.fresh = fresh
         self.cache = cache
-        self.site = os.path.join("lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+        self.site = site_packages("")
         self.shared = self._shared_scripts()
 
     def paths(self, top: str) -> Set[str]:
@@ -301,6 +301,12 @@ class Comparison:
                 shared |= seen & rows
                 seen |= rows
         return shared
+
+
+def site_packages(environment: str) -> str:
+    """The folder of an environment that packages are installed to, whichever Python it has."""
+    path = sysconfig.get_path("purelib", "posix_prefix", {"base": "/base"})
+    return os.path.join(environment, os.path.relpath(path, "/base"))
 
 
 def settings(path: str) -> Set[str]:

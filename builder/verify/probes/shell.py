@@ -39,6 +39,7 @@ class Expected:
         self.foreign: List[str] = table["foreign"]
         self.uv: str = table["uv"]
         self.python: str = table["python"]
+        self.interpreter: str = table["interpreter"]
         self.packages: Dict[str, Optional[str]] = table["packages"]
         self.trees: Dict[str, List[str]] = table["trees"]
         self.is_complete: bool = table["complete"]
