@@ -73,6 +73,7 @@ def open_project(name: str, scratch: Path) -> Project | None:
     run([sys.executable, str(ROOT.parent / "shared/locks/restore"), str(LOCKS / _LARGE), str(folder)]).check("restore")
     shutil.rmtree(folder / "expected", ignore_errors=True)
     (folder / ".python-version").unlink(missing_ok=True)
+    (folder / "README.md").touch()  # its build system wants one
     run([uv.find_uv_bin(), "remove", "--no-sync", _WITHOUT], cwd=folder).check("uv remove")
     return Project(name=name, folder=folder, uv_version=table["uv"], install={}, bases=_DEBIAN)
 

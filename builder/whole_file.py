@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, and the folders that it needs, as UTF-8; raise OSError if that fails."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, and the folders that it needs, text as UTF-8; raise OSError if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

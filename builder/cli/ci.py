@@ -34,6 +34,7 @@ from builder.request import (
     require_repository,
 )
 from builder.run import plan_images
+from builder.whole_file import write_whole
 
 
 @click.group("ci", no_args_is_help=True)
@@ -189,9 +190,7 @@ def _write(path: Path | None, text: str) -> None:
     try:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
-            return
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        else:
+            write_whole(path, text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="name another file") from error

@@ -11,7 +11,7 @@ import posixpath
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -106,6 +106,8 @@ class LayerInspector:
                 if _SITE_PACKAGES.fullmatch(folder):
                     expected[posixpath.normpath(posixpath.join(folder, path))].add(hash_)
         for path, hashes in expected.items():
+            if _is_compiled_again(path, found.names):
+                continue
             known = any(hash_.startswith("sha256=") for hash_ in hashes)
             if known and path in found.hashes and found.hashes[path] not in hashes:
                 raise self._fault(layer, f"/{path} is not the file that a RECORD lists")
@@ -115,6 +117,12 @@ class LayerInspector:
 
     def _fault(self, layer: Layer, what: str, *, hint: str = "make the layer again with --no-cache") -> BuildError:
         return BuildError(f"{self.cell}: layer {layer.title}: {what}", hint=hint)
+
+
+def _is_compiled_again(path: str, names: Set[str]) -> bool:
+    """Whether it is the bytecode of a source: some wheels bring their own, which gives way to that of the install."""
+    folder, _, name = path.rpartition("/__pycache__/")
+    return path.endswith(".pyc") and f"{folder}/{name.partition('.')[0]}.py" in names
 
 
 def _trees(found: _Findings) -> dict[str, str]:

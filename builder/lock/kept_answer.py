@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Final
 
 from builder.lock.page import IndexedFile
 from builder.parse import MalformedError, parse_value
+from builder.whole_file import write_whole
 
 # A file with a pinned hash stays what it is, so an answer is good for a while even if the index does not say how long.
 _SECONDS_WITHOUT_VALIDATOR: Final = 600
@@ -79,10 +79,7 @@ class AnswerCache:
         if path is None or not answer.files or not (answer.conditions or answer.is_fresh):
             return
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-                json.dump(asdict(answer), file)
-            Path(file.name).replace(path)
+            write_whole(path, json.dumps(asdict(answer)))
 
     def _path(self, url: str, hexes: Iterable[str]) -> Path | None:
         digest = hashlib.sha256("\n".join([url, *sorted(hexes)]).encode()).hexdigest()

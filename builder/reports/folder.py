@@ -28,6 +28,7 @@ from builder.reports.links import annotations_json
 from builder.reports.metrics import metrics_text
 from builder.reports.sbom import cyclonedx_json
 from builder.reports.summary import summary_markdown
+from builder.whole_file import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,7 @@ class ReportFolder:
     def _write(self, name: str, content: str | bytes) -> None:
         path = self.path / name
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{name}.new")
-            fresh.write_bytes(content.encode() if isinstance(content, str) else content)
-            fresh.replace(path)
+            write_whole(path, content)
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}", hint="name another folder") from error
 

@@ -97,6 +97,7 @@ def everything(shelf: Shelf) -> list[dict[str, Any]]:
                                    "data-1.0.data/scripts/data.py": b"#!python\nprint(1)\n"}),
         shelf.wheel("hollow", files={"hollow/__init__.py": b""}, folders=("hollow/empty", "hollow_top")),
         shelf.wheel("broken", files={"broken/__init__.py": b"", "broken/template.py": b"{{ no Python }}\n"}),
+        shelf.wheel("compiled", files={"compiled.py": main, "__pycache__/compiled.cpython-313.pyc": bytes(16) + b"N"}),
         shelf.wheel("large", size=700_000),
         shelf.sdist("sourced"),
     ]  # fmt: skip

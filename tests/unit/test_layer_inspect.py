@@ -154,6 +154,16 @@ def test_file_that_differs_from_its_record() -> None:
     assert said.endswith(f"/{SITE}/one.py is not the file that a RECORD lists")
 
 
+def test_bytecode_of_the_wheel_is_compiled_again() -> None:
+    """Broken: numpy 1.26, whose wheel has some bytecode, cannot be baked; or any file may be called bytecode."""
+    files = {"one.py": b"x = 1\n", "__pycache__/one.cpython-312.pyc": b"of the wheel"}
+    source = file(f"{SITE}/one.py", files["one.py"])
+    compiled = file(f"{SITE}/__pycache__/one.cpython-312.pyc", b"of the install")
+    inspect(source, compiled, record("one", files))
+    del files["one.py"]
+    assert "one.cpython-312.pyc is not the file" in fault(compiled, record("one", files))
+
+
 def test_missing_file() -> None:
     """Broken: a layer that lacks a file of its package gets into images."""
     cached = file("opt/uv/cache/archive-v0/x/one/two.py", b"x = 1\n")

@@ -78,15 +78,20 @@ def elf(*needed: str, rpath: Iterable[str] = (), runpath: Iterable[str] = (), so
     return Elf(KIND, list(needed), soname, list(rpath), list(runpath), "")
 
 
-def missing(path: str, files: Mapping[str, Elf], *, is_musl: bool = False) -> list[tuple[str, str]]:
-    """What the loader of a Python that needs `libpython.so` does not find; with libraries in /lib."""
+def loader_of(files: Mapping[str, Elf], *, is_musl: bool = False) -> Loader:
+    """The loader of a Python that needs `libpython.so`; with libraries in /lib."""
     program = Elf(KIND, ["libpython.so"], "", ["$ORIGIN/../lib"], [], "")
     loader = Loader.__new__(Loader)
     loader.elves = Files({"/py/bin/python": program, "/py/lib/libpython.so": elf(soname="libpython.so"), **files})
     loader.program, loader.kind, loader.is_musl = "/py/bin/python", KIND, is_musl
     loader.triplet, loader.folders, loader.present = "x86_64-linux-gnu", ["/lib"], {}
     list(loader._load(libraries.Loaded("/py/bin/python", program, ()), loader.present))
-    return [(each.path, each.library) for each in loader.missing(path)]
+    return loader
+
+
+def missing(path: str, files: Mapping[str, Elf], *, is_musl: bool = False) -> list[tuple[str, str]]:
+    """What the loader does not find."""
+    return [(each.path, each.library) for each in loader_of(files, is_musl=is_musl).load(path).missing]
 
 
 FOUND: dict[str, dict[str, Elf]] = {
@@ -139,6 +144,18 @@ def test_not_found(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     files, lost = LOST[why]
     assert missing("/site/m.so", files) == lost
+
+
+def test_library_that_finds_its_own_by_who_loads_it() -> None:
+    """Broken: numpy's libraries are said to lack each other, because only its modules have a search path."""
+    libs = {"/site/libs/liba.so": elf("libb.so"), "/site/libs/libb.so": elf()}
+    loader = loader_of({"/site/m.so": elf("liba.so", rpath=["$ORIGIN/x/../libs"]), **libs})
+    alone = loader.load("/site/libs/liba.so")
+    assert [str(each) for each in alone.missing] == ["/site/libs/liba.so needs libb.so"]
+    assert libraries.missing_in([loader.load("/site/m.so"), alone]) == []
+    without = loader_of({"/site/m.so": elf("libb.so"), **libs})
+    lost = [without.load(path) for path in ("/site/m.so", "/site/libs/liba.so", "/site/libs/liba.so")]
+    assert [each.path for each in libraries.missing_in(lost)] == ["/site/m.so", "/site/libs/liba.so"]
 
 
 def test_library_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from functools import partial
+from itertools import groupby
 from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Set, Tuple
 
 from builder.contract import VENV
@@ -38,6 +39,13 @@ class Missing(NamedTuple):
         return "%s needs %s%s" % (self.path, self.library, " (package %s)" % package if package else "")
 
 
+class Load(NamedTuple):
+    """What happens when a file is loaded: libraries that are found, paths by name, and those that are not."""
+
+    found: Dict[str, str]
+    missing: List[Missing]
+
+
 class Loaded(NamedTuple):
     """A file that the loader has loaded, and the files that asked for it, the nearest first."""
 
@@ -52,9 +60,10 @@ def libraries(expected: Expected, _: Shell) -> str:
     built: List[Missing] = []
     others: List[Missing] = []
     count = 0
-    for name, path in elf_files():
-        count += 1
-        (built if name in expected.sources else others).extend(loader.missing(path))
+    for name, files in groupby(elf_files(), key=lambda each: each[0]):
+        loads = [loader.load(path) for _, path in files]
+        count += len(loads)
+        (built if name in expected.sources else others).extend(missing_in(loads))
     if built:
         more = " and %d more" % (len(built) - MOST) if len(built) > MOST else ""
         hint = "; add what is missing to the base's packages"
@@ -64,6 +73,18 @@ def libraries(expected: Expected, _: Shell) -> str:
         "of which wheels lack libraries" if others else "and the libraries that they need",
     )
     return told + "".join("; " + str(each) for each in others[:MOST])
+
+
+def missing_in(loads: List[Load]) -> List[Missing]:
+    """What a package's files lack, each once.
+
+    A library that a wheel carries along may find its own only by the search path of the module that loads it.
+    """
+    return [
+        each
+        for each in dict.fromkeys(each for load in loads for each in load.missing)
+        if not any(each.library in load.found and each.path in load.found.values() for load in loads)
+    ]
 
 
 def elf_files() -> Iterator[Tuple[str, str]]:
@@ -108,20 +129,17 @@ class Loader:
         if own:
             list(self._load(Loaded(program, own, ()), self.present))
 
-    def missing(self, path: str) -> Iterator[Missing]:
-        """Yield the libraries that the loader would not find for a file; none for one of another machine."""
+    def load(self, path: str) -> Load:
+        """Load a file as a program, or as an extension module; nothing is missing for one of another machine."""
         elf = self.elves.of(path)
         if elf is None or elf.kind != self.kind:
-            return
-        if elf.interpreter:
-            if not os.path.exists(elf.interpreter):
-                yield Missing(path, elf.interpreter)
-                return
-            yield from self._load(Loaded(path, elf, ()), {})
-            return
+            return Load({}, [])
+        if elf.interpreter and not os.path.exists(elf.interpreter):
+            return Load({}, [Missing(path, elf.interpreter)])
         own = self.elves.of(self.program)
-        chain = ((self.program, own),) if own else ()
-        yield from self._load(Loaded(path, elf, chain), dict(self.present))
+        found = {} if elf.interpreter else dict(self.present)
+        chain = ((self.program, own),) if own and not elf.interpreter else ()
+        return Load(found, list(self._load(Loaded(path, elf, chain), found)))
 
     def _load(self, first: Loaded, present: Dict[str, str]) -> Iterator[Missing]:
         """Load what a file needs, as the loader does: breadth first, each name once."""
@@ -143,6 +161,7 @@ class Loader:
 
     def _find(self, name: str, by: Loaded) -> Optional[Tuple[str, Elf]]:
         paths = [name] if "/" in name else [os.path.join(folder, name) for folder in self._searched(by)]
+        paths = [os.path.normpath(path) for path in paths]
         for path in paths:
             elf = self.elves.of(path)
             if elf is not None and elf.kind == self.kind:
