@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema
 import pytest
 from uv import find_uv_bin
 
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.integration
 
 __all__ = ["an_open_registry"]
 
+SCHEMA: Final = Path(__file__).parents[2] / "docs" / "output.schema.json"
 OFFICIAL: Final = "docker.io/library/python:3.13-slim-bookworm"
 CANARY: Final = "canary-of-a-mirror"
 MACHINE: Final = Platform.of_this_machine().machine
@@ -274,14 +276,17 @@ def test_another_python_of_the_list(image: Image, pythons: Pythons) -> None:
         path.write_text(before)
 
 
-def test_nothing_is_made_twice(image: Image) -> None:
-    """Broken: an image with a Python from uv is built again though nothing changed."""
+def test_nothing_is_made_twice(image: Image, pythons: Pythons) -> None:
+    """Broken: an image with a Python from uv is planned anew though nothing changed, or the plan does not tell it."""
     done = image.project.builder("plan", "--json")
     assert done.returncode == 0, done.stderr
+    jsonschema.validate(json.loads(done.stdout), json.loads(SCHEMA.read_text(encoding="utf-8")))
     (cell,) = json.loads(done.stdout)["cells"]
-    assert cell["key"] == image.cell["key"]
-    assert [layer["kind"] for layer in cell["layers"] or ()][:4] in ([], ["uv", "python", "stdlib", "environment"])
-    assert all(layer["exists"] for layer in cell["layers"] or ())
+    assert (cell["key"], cell["python_from_uv"]) == (image.cell["key"], pythons.key)
+    assert [layer["kind"] for layer in cell["layers"]][:4] == ["uv", "python", "stdlib", "environment"]
+    assert all(layer["exists"] for layer in cell["layers"])
+    text = image.project.builder("plan", "-v").stdout
+    assert f"python     cpython-{pythons.version}, from uv" in text
 
 
 PYPY_PROJECT = """\
