@@ -207,6 +207,8 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             known_hosts=f"{SECRETS}/{KNOWN_HOSTS_SECRET}",
             known_hosts_secret=KNOWN_HOSTS_SECRET,
             uv_python=plan.cell.uv_python,
+            # uv takes `python3` for a wish that no free-threaded Python fulfils; not every base has a `python`.
+            python="python3" if plan.cell.interpreter.is_usual else "python",
             uv_pythons=UV_PYTHONS,
             uv_python_settings=f"{SECRETS}/{UV_PYTHON_SECRET}",
             uv_python_secret=UV_PYTHON_SECRET,

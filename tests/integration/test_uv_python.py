@@ -116,10 +116,15 @@ def located(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def bare(open_registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Debian without Python: the lowest layer of the official image."""
-    store = LayerStore(folder=tmp_path_factory.mktemp("store"))
+    """Debian 12 without Python."""
+    return put_bare(OFFICIAL, open_registry.ref("bare/debian:12"), tmp_path_factory.mktemp("store"))
+
+
+def put_bare(official: str, target: ImageRef, folder: Path) -> str:
+    """Put the lowest layer of an official image under a tag: Debian without Python; return the tag."""
+    store = LayerStore(folder=folder)
     registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
-    source, target = ImageRef.from_str(OFFICIAL), open_registry.ref("bare/debian:12")
+    source = ImageRef.from_str(official)
     image = fetch_image(source.with_digest(registries.resolve(source)), Platform.of_this_machine(), registries, store)
     lowest = image.layers[0]
     blobs = Blobs(store=store, registries=registries,
@@ -293,62 +298,65 @@ PYPY_PROJECT = """\
 [project]
 name = "on-pypy"
 version = "1"
-requires-python = ">=3.9"
-dependencies = ["pydantic-core==2.23.4", "pip==24.2", "tomli==2.0.1; platform_python_implementation != 'PyPy'"]
+requires-python = ">=3.10"
+dependencies = ["pydantic-core==2.33.2", "pip==24.2", "tomli==2.0.1; platform_python_implementation != 'PyPy'"]
 
 [tool.uv]
 package = false
 """
 UNPACK = """
-cd /packages && apt-get update && apt-get download pypy3 pypy3-lib
+cd /packages && apt-get update >/dev/null && apt-get download pypy3 pypy3-lib >/dev/null
 for each in *.deb; do dpkg-deb --extract "$each" /packages; done
+export LD_LIBRARY_PATH="$(dirname /packages/usr/lib/*/libpypy3*)"
+exec /packages/usr/bin/pypy3 -c 'import sys, platform; print(platform.python_version(), *sys.pypy_version_info[:3])'
 """
 
 
-def pack_pypy(bare: str, folder: Path) -> str:
-    """Pack Debian's PyPy as PyPy's own archives are; return the archive's name."""
+def pack_pypy(bare: str, folder: Path) -> tuple[str, str]:
+    """Pack Debian's PyPy as PyPy's own archives are; return the version of Python, and the archive's name."""
     unpacked_to = folder / "pypy"
     unpacked_to.mkdir()
-    docker("run", "--rm", "--volume", f"{unpacked_to}:/packages", bare, "sh", "-ec", UNPACK)
-    (program,) = (unpacked_to / "usr/bin").glob("pypy3.[0-9]*")
+    said = docker("run", "--rm", "--volume", f"{unpacked_to}:/packages", bare, "sh", "-ec", UNPACK)
+    version, *release = said.splitlines()[-1].split()
+    name = f"pypy{version.rpartition('.')[0]}"
+    program = unpacked_to / "usr/bin" / name
     find_library_by_place(program)
     (library,) = (unpacked_to / "usr/lib").glob("*/libpypy3*-c.so")
-    archive = folder / "archive.tar.gz"
-    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
-        tar.add(program, f"{program.name}/bin/{program.name}")
-        link = tarfile.TarInfo(f"{program.name}/bin/{program.name.replace('pypy', 'python')}")
-        link.type, link.linkname = tarfile.SYMTYPE, program.name
+    archive = f"{name}-v{'.'.join(release)}-linux64.tar.gz"
+    with tarfile.open(folder / archive, "w:gz", compresslevel=1) as tar:
+        tar.add(program, f"{name}/bin/{name}")
+        link = tarfile.TarInfo(f"{name}/bin/{name.replace('pypy', 'python')}")
+        link.type, link.linkname = tarfile.SYMTYPE, name
         tar.addfile(link)
-        tar.add(library, f"{program.name}/lib/{library.name}")
-        tar.add(unpacked_to / "usr/lib" / program.name, f"{program.name}/lib/{program.name}")
-    (release,) = re.findall(r"pypy3_([0-9.]+)", " ".join(each.name for each in unpacked_to.glob("pypy3_*.deb")))
-    name = f"{program.name}-v{release}-linux64.tar.gz"
-    archive.rename(folder / name)
-    return name
+        tar.add(library, f"{name}/lib/{library.name}")
+        tar.add(unpacked_to / "usr/lib" / name, f"{name}/lib/{name}")
+    return version, archive
 
 
-def test_pypy(bare: str, pythons: Pythons, tmp_path: Path) -> None:
+def test_pypy(open_registry: Registry, pythons: Pythons, tmp_path: Path) -> None:
     """Broken: an image with PyPy lacks wheels for PyPy, or has what is for CPython, or a job does not run PyPy."""
-    archive = pack_pypy(bare, pythons.shelf.folder)
-    minor = archive.split("-")[0]
-    listing = write_listing(pythons.shelf, archive, "pypy", "3.9.16")
-    project = project_on(bare, pythons, tmp_path, "pypy")
+    bare = put_bare(OFFICIAL.replace("bookworm", "trixie"), open_registry.ref("bare/debian:13"), tmp_path / "store")
+    version, archive = pack_pypy(bare, pythons.shelf.folder)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    project = project_on(bare, pythons, folder, "pypy")
+    listing = write_listing(pythons.shelf, archive, "pypy", version)
     project.env = {**project.env, "UV_PYTHON_DOWNLOADS_JSON_URL": listing}
-    matrix = tmp_path / "matrix.toml"
-    matrix.write_text(matrix.read_text().replace('"3.13"', f'"{minor}"'))
-    (tmp_path / "pyproject.toml").write_text(PYPY_PROJECT)
-    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=tmp_path, check=True)
-    (tmp_path / "pylock.toml").unlink()
+    matrix = folder / "matrix.toml"
+    matrix.write_text(matrix.read_text().replace('"3.13"', f'"{archive.split("-")[0]}"'))
+    (folder / "pyproject.toml").write_text(PYPY_PROJECT)
+    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=folder, check=True)
+    (folder / "pylock.toml").unlink()
     done = project.builder("build", "--json")
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
     try:
         packages = {package["name"]: package["file"] for package in cell["packages"]}
         assert packages.keys() == {"pydantic-core", "pip", "typing-extensions"}
-        assert "-pp39-pypy39_pp73-manylinux" in packages["pydantic-core"]
+        assert "-pp311-pypy311_pp73-manylinux" in packages["pydantic-core"]
         program = "import platform, pydantic_core; print(platform.python_implementation(), pydantic_core.__version__)"
-        assert in_job(cell["tags"][1], f"python -c '{program}'") == "PyPy 2.23.4"
+        assert in_job(cell["tags"][1], f"python -c '{program}'") == "PyPy 2.33.2"
         config = json.loads(docker("image", "inspect", cell["tags"][0]))[0]["Config"]
-        assert config["Labels"]["io.gitlab.prebuilt.python"] == "pypy-3.9.16"
+        assert config["Labels"]["io.gitlab.prebuilt.python"] == f"pypy-{version}"
     finally:
         docker("image", "rm", "--force", *cell["tags"])

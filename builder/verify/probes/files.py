@@ -241,7 +241,9 @@ def fresh_environment(expected: Expected, fresh: str) -> str:
     """A script that makes the environment anew, as the image's was made."""
     # With the Python that the base image has on its PATH, as when the image was made.
     own = "%s/bin:%s:" % (VENV, os.path.dirname(SYSTEM_PYTHON))
-    lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (own, fresh)]
+    # uv takes `python3` for a wish that no free-threaded Python fulfils; not every base has a `python`.
+    python = "python" if expected.interpreter else "python3"
+    lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python %s %s' % (own, python, fresh)]
     if "pip" not in expected.packages:
         bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
         lines.append("uv pip install --quiet --python %s --no-index --find-links %s pip" % (fresh, bundled))
