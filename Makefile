@@ -12,7 +12,7 @@ WORKERS := 4
 MINUTES := 5
 SEED :=
 
-.PHONY: help demo test coverage test-unit lint wheel image release facts bench soak golden pins docs pictures sandbox-up sandbox-down clean
+.PHONY: help demo test coverage test-unit lint wheel image release facts bench soak newcomer golden pins docs pictures sandbox-up sandbox-down clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ release: $(READY)       ## prepare a release in dist/ without publishing: make r
 
 soak: .venv/ready       ## kill and disturb promotions, rollbacks, builds and pruning for minutes: make soak MINUTES=5 SEED=1
 	SOAK=$$(($(MINUTES) * 60)) SEED=$(SEED) $(SANDBOX) .venv/bin/pytest -q tests/integration/test_soak.py
+
+newcomer: .venv/ready   ## play README's commands in a clean container without an engine, up to a green pipeline
+	$(SANDBOX) .venv/bin/python .ci/newcomer
 
 bench: .venv/ready      ## measure sizes and times, side by side
 	$(SANDBOX) .venv/bin/python -m bench

@@ -11,7 +11,13 @@ SELECTION: Final = "/opt/uv/pylock.toml"
 STATUS: Final = "/usr/local/bin/prebuilt-status"
 SYSTEM_PYTHON: Final = "/usr/local/lib/prebuilt/bin/python"  # what `uv pip install --system` finds
 UV_PYTHONS: Final = "/usr/local/lib/prebuilt/python"  # where uv installs the Python of a base that has none
-PROGRAMS: Final = "/usr/local/bin"  # where that Python is on PATH, and uv
+PYTHON_LINKS: Final = "/usr/local/bin"  # where that Python is on PATH
+PATH_FIRST: Final = (f"{VENV}/bin", "/usr/local/lib/prebuilt/bin")  # what PATH begins with
+
+# Where tools are that the matrix names, each in an environment of its own, and their programs; where uv looks for them.
+TOOLS: Final = "/opt/uv/tools"
+PROGRAMS: Final = "/opt/uv/bin"
+TOOL_VARIABLES: Final = {"UV_TOOL_DIR": TOOLS, "UV_TOOL_BIN_DIR": PROGRAMS}
 
 # The variables that an image sets, besides PATH. The matrix may choose another link mode.
 LINK_MODES: Final = ("copy", "hardlink", "symlink", "clone")
@@ -61,6 +67,7 @@ CELL_LABEL: Final = f"{LABELS}.cell"
 PYTHON_LABEL: Final = f"{LABELS}.python"  # of an image whose Python uv installed: cpython-3.13.2
 KEY_LABEL: Final = f"{LABELS}.key"
 INPUTS_LABEL: Final = f"{LABELS}.inputs"
+TOOLS_LABEL: Final = f"{LABELS}.tools"  # as requirements: pre-commit==4.3.0 ruff==0.14.5
 JOURNAL_LABEL: Final = f"{LABELS}.journal"
 LEASE_LABEL: Final = f"{LABELS}.lease"
 PUSHED_ANNOTATION: Final = f"{LABELS}.pushed"  # of a manifest: when it was pushed, ISO 8601

@@ -28,6 +28,13 @@ class IndexMirrors:
                 return new + url[len(old) :]
         return url
 
+    def named(self, url: str) -> str:
+        """The URL as it is without mirrors."""
+        for old, new in self.pairs:
+            if url == new or url.startswith(f"{new}/"):
+                return old + url[len(new) :]
+        return url
+
 
 def _checked(url: str) -> str:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 from functools import lru_cache
@@ -42,8 +43,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a file of UTF-8 text with any line ends; raise OSError as `read_bytes` does, or UnicodeDecodeError."""
-    return io.StringIO(read_bytes(path).decode("utf-8"), newline=None).read()
+    """Read a file of UTF-8 text with any line ends; raise OSError as `read_bytes` does, or UnicodeDecodeError.
+
+    It may begin with a byte order mark, and be UTF-16 if that says so: PowerShell's `>` writes such files.
+    """
+    content = read_bytes(path)
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return io.StringIO(content.decode(encoding), newline=None).read()
+
+
+def conflict_line(text: str) -> int:
+    """The number of the first line that git left of a merge conflict; 0 if there is none."""
+    lines = enumerate(text.splitlines(), 1)
+    return next((number for number, line in lines if line.startswith(("<<<<<<< ", ">>>>>>> "))), 0)
 
 
 def parse_document(kind: type[_Document], text: bytes | str) -> _Document:

@@ -20,6 +20,7 @@ from typing import Final
 
 from builder.errors import CommandError, InterruptedRun
 from builder.redaction import redact
+from builder.terminal import own_terminal
 
 log = logging.getLogger(__name__)
 _LONGEST_RUN: Final = 600.0  # seconds
@@ -114,18 +115,48 @@ def attached(argv: Sequence[str], *, env: Mapping[str, str], on_interrupt: Calla
 
     After a signal `on_interrupt` is called, which is to end the command. Raises CommandError if it cannot be started.
     """
-    log.debug("$ %s", quoted(argv))
-    sys.stdout.flush()
-    try:
-        process = subprocess.Popen(tuple(argv), env=dict(env))
-    except OSError as error:
-        raise CommandError(f"cannot start {argv[0]}: {error.strerror}", hint=f"command: {quoted(argv)}") from error
+    process = _start_attached(argv, env, None)
     try:
         return process.wait()
     except KeyboardInterrupt:
         on_interrupt()
         process.wait()
         return InterruptedRun.exit_code
+
+
+def attached_unless_killed(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
+    """Run a command as `attached` does, which gets Ctrl-C itself; at a terminal it has one of its own.
+
+    SIGTERM ends the command, and raises InterruptedRun.
+    """
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    with own_terminal() if is_terminal else _ignoring_interrupts() as terminal:
+        process = _start_attached(argv, env, terminal)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise InterruptedRun("interrupted") from None
+
+
+def _start_attached(argv: Sequence[str], env: Mapping[str, str], terminal: int | None) -> subprocess.Popen[bytes]:
+    log.debug("$ %s", quoted(argv))
+    sys.stdout.flush()
+    try:
+        return subprocess.Popen(tuple(argv), env=dict(env), stdin=terminal, stdout=terminal, stderr=terminal)
+    except OSError as error:
+        raise CommandError(f"cannot start {argv[0]}: {error.strerror}", hint=f"command: {quoted(argv)}") from error
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C to a command, which inherits that it is ignored, and may change it for itself."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 class _LimitError(Exception):

@@ -24,11 +24,6 @@ from builder.oci.credentials import docker_environment
 from builder.process import attached, run
 from builder.verify.checkout import Checkout, checkout_tar
 
-_NO_ENGINE = (
-    "start Docker, or name an engine with DOCKER_HOST; without one, `builder build --push` makes and verifies images, "
-    "and a job in the pipeline runs on them"
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
@@ -48,19 +43,23 @@ class Rehearsal:
     mounted: bool = False
     terminal: bool = False
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What runs the script."""
+        return ("sh",) if self.script is None else ("sh", "-c", self.script)
+
     def options(self, mount: str, name: str) -> list[str]:
         """The arguments of `docker run` with this mount, for a container with this name."""
-        script = ["sh"] if self.script is None else ["sh", "-c", self.script]
         return [
             "run", "--rm", "--interactive", *(["--tty"] if self.terminal else []),
             "--name", name, "--label", VERIFY_LABEL, "--mount", mount, "--workdir", self.checkout.path,
             *([] if self.network else ["--network", "none"]), *(["--user", self.user] if self.user else []),
-            *_env_options(self.variables), self.image, *script,
+            *_env_options(self.variables), self.image, *self.command,
         ]  # fmt: skip
 
 
 def rehearse(job: Rehearsal, engine: DockerEngine) -> int:
-    """Run the job, attached to this terminal, and return its exit code; raise EngineError if no engine answers."""
+    """Run the job in a container, attached to this terminal, and return its exit code."""
     _require_image(job.image, engine)
     name = f"builder-run-{uuid.uuid4().hex[:12]}"
     with _mount(job, engine) as mount:
@@ -87,9 +86,10 @@ def _mount(job: Rehearsal, engine: DockerEngine) -> Iterator[str]:
 
 
 def _require_image(image: str, engine: DockerEngine) -> None:
-    """Pull the image unless the engine has it."""
+    """Pull the image unless the engine has it; raise UsageError if there is none, EngineError without an engine."""
     if not engine.is_running():
-        raise EngineError("no Docker engine answers, and a job needs one here", hint=_NO_ENGINE)
+        hint = "start Docker, or name an engine with DOCKER_HOST"
+        raise EngineError("no Docker engine answers, and a job needs one here", hint=hint)
     try:
         engine.find_image_id(image)
     except EngineError as missing:

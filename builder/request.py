@@ -202,8 +202,11 @@ def _read_lock(path: Path, matrix: Matrix | None, profile: str, request: Request
     install = request.choose(matrix.install_of(profile) if matrix else Install())
     _hand_over_logins(path, matrix)
     use_index_mirrors(matrix.index_mirrors if matrix else IndexMirrors())
-    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     own = matrix.profiles[profile].lock if matrix and profile in matrix.profiles else None
+    if matrix and own and not path.exists():
+        what = f"{matrix.source}: profiles.{profile}.lock: there is no {path}"
+        raise UsageError(what, hint="its path is relative to the matrix; `uv lock` writes one")
+    lock = read_lock(path, install, cache_folder(), uv=matrix.uv.tag if matrix else None)
     folder = PurePosixPath(own or "").parent
     cached = tuple(replace(each, allows_source=install.allow_source) for each in lock.cached)
     return replace(
@@ -301,8 +304,19 @@ def _on_platform(matrix: Matrix, request: Request) -> Matrix:
 
 
 def _mirrors(matrix: Matrix, request: Request) -> Mirrors:
-    of_environment = Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")])
-    return Mirrors.from_strs(request.mirrors).over(of_environment).over(matrix.mirrors)
+    return _named_mirrors("--mirror", request.mirrors).over(mirrors_of_environment()).over(matrix.mirrors)
+
+
+def mirrors_of_environment() -> Mirrors:
+    """The mirrors in BUILDER_MIRRORS; raise UsageError if one is none."""
+    return _named_mirrors("BUILDER_MIRRORS", [os.environ.get("BUILDER_MIRRORS", "")])
+
+
+def _named_mirrors(where: str, texts: Iterable[str]) -> Mirrors:
+    try:
+        return Mirrors.from_strs(texts)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.what}", hint=error.hint) from error
 
 
 def _repository(named: str | None) -> ImageRef | None:

@@ -14,16 +14,19 @@ from builder.disk import failure_text
 from builder.engine.protocol import Engine
 from builder.errors import BuilderError, BuildError, EngineError, InterruptedRun, PublishError
 from builder.image.build import BuildSettings, build
+from builder.image.build_log import bytes_done
 from builder.image.plan import input_images, plan_image
 from builder.image.render import RenderedImage, render
 from builder.layer.assemble import AssembledImage
 from builder.layer.build import CellWork, LayeredBuild
 from builder.lock.select import select_all
+from builder.lock.tool import resolve_tools
 from builder.oci.manifest import digest_of
 from builder.oci.reference import ImageRef
 from builder.oci.registry import Registries
 from builder.release.promote import PlannedImage, Promotable
 from builder.release.publisher import Publisher
+from builder.release.sent import OnSent
 from builder.request import Project, today
 from builder.stopwatch import Stopwatch
 from builder.verify.checkout import Checkout
@@ -94,12 +97,15 @@ class RunContext:
 def plan_images(project: Project, registries: Registries) -> tuple[RenderedImage, ...]:
     """Select, resolve, plan and render every cell, so that an error in any cell is raised before the first build."""
     selections = select_all(project.locked_cells)
+    tools = resolve_tools(project.matrix.tools, project.locked_cells, project.matrix.index_mirrors)
     repository = project.image_repository
     digests = registries.resolve_all(input_images(project.matrix))
     day = today()
     return tuple(
-        render(plan_image(project.matrix, selection, digests, repository=repository, today=day))
-        for selection in selections
+        render(
+            plan_image(project.matrix, replace(each, tools=tools[each.cell]), digests, repository=repository, today=day)
+        )
+        for each in selections
     )
 
 
@@ -203,11 +209,16 @@ def _verify(result: CellResult, context: RunContext, _: Path) -> CellResult:
         with result.watch.measure("verify"):
             checks = check_unrun(result.built, context.engine, checkout=checkout, inputs=inputs)
         return replace(result, checks=checks, outcome="unverified")
-    context.on_event(ProgressEvent(cell=cell, stage="verify", text=f"{len(CHECKS)} checks"))
+    ended: set[str] = set()
+
+    def tell(*names: str) -> None:
+        ended.update(names)
+        context.on_event(ProgressEvent(cell=cell, stage="verify", text=f"checks {len(ended)}/{len(CHECKS)}"))
+
+    tell()
     with result.watch.measure("verify"):
-        verified = verify(
-            result.built, context.engine, checkout=checkout, inputs=_inputs(result, result.built, context)
-        )
+        inputs = _inputs(result, result.built, context)
+        verified = verify(result.built, context.engine, checkout=checkout, inputs=inputs, on_check=tell)
     record_verified(verified, context.engine, context.records)
     if isinstance(verified.content, AssembledImage):
         context.layered.prove(verified.content)
@@ -242,7 +253,7 @@ def _tag(result: CellResult, context: RunContext, _: Path) -> CellResult:
 
 def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     if result.outcome == "unverified" and result.built:
-        return _push_unverified(result, result.built, context.publisher)
+        return _push_unverified(result, result.built, context)
     if context.publisher is None or result.verified is None:
         return result
     tag = result.rendered.immutable_tag.familiar
@@ -252,20 +263,30 @@ def _push(result: CellResult, context: RunContext, scratch: Path) -> CellResult:
     else:
         content = result.verified.content
     with result.watch.measure("send"):
-        published = context.publisher.push(result.verified, content)
+        published = context.publisher.push(result.verified, content, _sent(result, context, tag))
     return replace(result, published=published, outcome="pushed")
 
 
-def _push_unverified(result: CellResult, built: Built, publisher: Publisher | None) -> CellResult:
+def _sent(result: CellResult, context: RunContext, tag: str) -> OnSent:
+    """What tells how many bytes of an image the registry has."""
+
+    def tell(done: int, total: int) -> None:
+        text = f"{tag} {bytes_done(done, total)}"
+        context.on_event(ProgressEvent(cell=result.rendered.plan.cell.name, stage="push", text=text))
+
+    return tell
+
+
+def _push_unverified(result: CellResult, built: Built, context: RunContext) -> CellResult:
     """Push what nothing here runs under the tag that says so; the error says who can verify it."""
-    cell = result.rendered.plan.cell
+    cell, publisher = result.rendered.plan.cell, context.publisher
     what = f"{cell.name} was made, but not verified: nothing here runs programs for {cell.platform}"
     if publisher is None:
         hint = "qemu-user-static with binfmt lets an engine emulate it; --no-verify does without"
         return replace(result, error=EngineError(what, hint=hint))
-    with result.watch.measure("send"):
-        digest = publisher.push_unverified(built)
     ref = result.rendered.unverified_tag
+    with result.watch.measure("send"):
+        digest = publisher.push_unverified(built, _sent(result, context, ref.familiar))
     hint = "verify it in a job on such a runner: --verify-later, or `builder ci pipeline`, which does that"
     error = PublishError(f"{what}. It is pushed as {ref.familiar}; no other tag names it", hint=hint)
     return replace(result, handed_over=ref.with_digest(digest) if digest else None, error=error)
@@ -276,7 +297,8 @@ def _hand_over(result: CellResult, context: RunContext, _: Path) -> CellResult:
     if not (context.later and checkout and context.publisher and result.built):
         return result
     with result.watch.measure("send"):
-        digest = context.publisher.push_unverified(result.built)
+        tag = result.rendered.unverified_tag.familiar
+        digest = context.publisher.push_unverified(result.built, _sent(result, context, tag))
     if digest is None:
         return result
     hand_over(result.built, digest, checkout, context.later)

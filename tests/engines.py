@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from builder.engine.buildx import BuildRequest
-from builder.engine.protocol import ContainerExit
+from builder.engine.protocol import ContainerExit, ignore_line
 from builder.matrix.model import Platform
 from builder.oci.loopback import Content
 from builder.oci.manifest import ConfigSection
@@ -88,7 +88,17 @@ class Recording:
         """Not used."""
         _unused()
 
-    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
+    def run(
+        self,
+        image: str,
+        script: str,
+        *,
+        volume: str,
+        target: str,
+        workdir: str,
+        seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
+    ) -> ContainerExit:
         """Not used."""
         _unused()
 

@@ -43,7 +43,9 @@ def _package(name: str, version: str, artifact: Any, source: Mapping[str, Any]) 
 def image_plan(packages: Iterable[SelectedPackage], cell: Cell | None = None, **changes: Any) -> ImagePlan:
     """The plan of an image of a cell with these packages; `changes` are fields of it, or of its selection."""
     cell = cell or cells.debian()
-    of_selection = {name: changes.pop(name) for name in ("build_systems", "uv_settings", "cached") if name in changes}
+    of_selection = {
+        name: changes.pop(name) for name in ("build_systems", "uv_settings", "cached", "tools") if name in changes
+    }
     selection = Selection(
         cell=cell, lock_kind="uv.lock", lock_name="uv.lock", uv_flags=(), packages=tuple(packages), build_systems=(),
         uv_settings={},

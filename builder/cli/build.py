@@ -222,7 +222,8 @@ class BuildOptions:
     default="auto",
     show_default=True,
     envvar="BUILDER_MAKER",
-    help="What makes the layers: BuildKit, or this machine (docs/makers.md); also $BUILDER_MAKER.",
+    show_envvar=True,
+    help="What makes the layers: BuildKit, or this machine (docs/makers.md).",
 )
 @click.option(
     "--progress",

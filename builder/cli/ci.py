@@ -117,7 +117,7 @@ def pipeline_command(
 @ci_command.command("adopt", short_help="Print a diff that moves jobs to baked images.")
 @click.argument("file", type=PATH, default=".gitlab-ci.yml", metavar="[FILE]")
 @matrix_option
-@click.option("--component", metavar="ADDRESS", default="", help="Without a matrix: the component to include.")
+@click.option("--component", metavar="ADDRESS", default="", help="The component to include.")
 @click.option("--explain", is_flag=True, help="Print every remark in full, with what to do.")
 @json_option
 @verbosity
@@ -125,9 +125,9 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     """Print, as a diff, what to change in FILE so that its jobs run on baked images; write nothing.
 
     FILE defaults to .gitlab-ci.yml. The files that it includes from the same checkout are read and changed as well.
-    Without a matrix.toml the diff adds one, and includes the component: the one at ADDRESS, such as
-    $CI_SERVER_FQDN/acme/builder/prebuilt@1.0.0, or else a copy in the project. What does not change is listed on
-    stderr, with the reason; --explain says what to do about it.
+    Without a matrix.toml the diff adds one. It includes the component: the one at ADDRESS, such as
+    $CI_SERVER_FQDN/acme/builder/prebuilt@1.0.0, or the project's copy, which it adds together with a matrix. What does
+    not change is listed on stderr, with the reason; --explain says what to do about it.
 
     \b
     builder ci adopt | git apply
@@ -135,7 +135,8 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     pipeline = read_pipeline(file)
     top = pipeline.folder or Path.cwd()
     path = matrix or find_matrix() or matrix_in(top)
-    adoption = adopt(pipeline, read_matrix(path).by_tag()) if path else adopt_without_matrix(pipeline, component)
+    matrix_of = read_matrix(path).by_tag() if path else None
+    adoption = adopt(pipeline, matrix_of, component) if matrix_of else adopt_without_matrix(pipeline, component)
     edited = {_shown(Path(each.file.source)): each for each in adoption.files}
     new = {_shown(top / name): text for name, text in adoption.new.items()}
     diffs = {name: each.diff(name) for name, each in edited.items()}

@@ -15,10 +15,15 @@ from builder.cli.output.messages import print_note
 from builder.cli.verbosity import is_quiet
 from builder.engine.docker import DockerEngine
 from builder.errors import UsageError, listed
+from builder.folders import layer_folder, root_folder
 from builder.gitlab.images import default_cell
+from builder.layer.store import LayerStore
 from builder.matrix.model import Cell, Matrix
+from builder.means import Here
+from builder.process import ProcessGroup
 from builder.rehearsal import Rehearsal, described, job_script, job_variables, parse_variables, rehearse
-from builder.request import Project, Request, read_project
+from builder.rehearsal_unpacked import rehearse_unpacked
+from builder.request import Project, Request, open_registries, read_project
 from builder.verify.checkout import Checkout
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -84,7 +89,16 @@ def _rehearse(
     )  # fmt: skip
     if not is_quiet():
         print_note(f"builder: {described(job)}")
-    sys.exit(rehearse(job, DockerEngine()))
+    engine = DockerEngine()
+    if sys.platform != "linux" or engine.is_running():
+        sys.exit(rehearse(job, engine))
+    if not is_quiet():
+        print_note("builder: no Docker engine answers, so the registry's image is unpacked here")
+    registries = open_registries(project.matrix, project.mirrors)
+    store = LayerStore(folder=layer_folder())
+    processes = ProcessGroup()
+    here = Here(registries=registries, store=store, folder=root_folder(), processes=processes)
+    sys.exit(rehearse_unpacked(job, here))
 
 
 def _cell_of(matrix: Matrix) -> Cell:

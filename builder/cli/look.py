@@ -17,15 +17,25 @@ from builder.cli.output.messages import print_note, print_result
 from builder.cli.values import complete_tag
 from builder.cli.verbosity import verbosity
 from builder.doctor import Diagnosis, diagnose
+from builder.engine.docker import DockerEngine
 from builder.errors import BuilderError, EngineError, counted
 from builder.matrix.facts import NEWEST_PYTHON
 from builder.matrix.file import built_in_matrix
 from builder.matrix.model import branch_slug
-from builder.oci.reference import ImageRef, Mirrors, is_tag
+from builder.oci.reference import ImageRef, Mirrors, has_registry, is_tag
 from builder.oci.registry import Registries
 from builder.release.catalogue import fetch_catalogue
-from builder.release.contents import fetch_contents
-from builder.request import Request, read_cells, read_repository
+from builder.release.contents import Contents, fetch_contents
+from builder.release.local import local_contents
+from builder.request import (
+    Request,
+    mirrors_of_environment,
+    published_repository,
+    read_cells,
+    read_matrix_or_none,
+    read_project,
+    read_repository,
+)
 
 repository_option = click.option(
     "--repository", metavar="NAME", help="The images' repository.  [default: the matrix's]"
@@ -55,23 +65,40 @@ def ls_command(*, repository: str | None, matrix: Path | None, everything: bool,
 @repository_option
 @matrix_option
 @branch_option
+@click.option("--local", is_flag=True, help="An image of the engine here.  [default: without a repository]")
 @json_option
 @verbosity
-def show_command(*, tag: str, repository: str | None, matrix: Path | None, branch: str | None, as_json: bool) -> None:
+def show_command(
+    *, tag: str, repository: str | None, matrix: Path | None, branch: str | None, local: bool, as_json: bool
+) -> None:
     """Show what is in an image: packages and layers, and what each takes of its size.
 
-    TAG is one of the matrix's repository, or a full reference.
+    TAG is one of the matrix's repository, or a full reference. Without a repository, or with --local, it is an image of
+    the engine on this machine, whose sizes are those of its unpacked files.
     """
-    if is_tag(tag):
-        home, registries = read_repository("show", repository, matrix)
-        ref = home.with_tag(f"{tag}-{branch_slug(branch)}" if branch else tag)
-    else:
-        ref, registries = ImageRef.from_str(tag), Registries(Mirrors())
-    contents = fetch_contents(ref, registries)
+    named = f"{tag}-{branch_slug(branch)}" if branch and is_tag(tag) else tag
+    contents = _local(named, matrix) if local else _registered(named, repository, matrix)
     if as_json:
         click.echo(json.dumps(look.contents_json(contents), indent=2))
     else:
         print_result(look.contents_table(contents))
+
+
+def _registered(tag: str, repository: str | None, matrix: Path | None) -> Contents:
+    """An image of a registry; of the engine, if no registry is named anywhere."""
+    own = read_matrix_or_none(matrix) if repository is None else None
+    has_home = repository is not None or (published_repository(own) if own else os.environ.get("CI_REGISTRY_IMAGE"))
+    if not (has_home if is_tag(tag) else has_registry(tag)):
+        return _local(tag, matrix)
+    if not is_tag(tag):
+        return fetch_contents(ImageRef.from_str(tag), Registries(Mirrors()))
+    home, registries = read_repository("show", repository, matrix)
+    return fetch_contents(home.with_tag(tag), registries)
+
+
+def _local(tag: str, matrix: Path | None) -> Contents:
+    home = read_project(Request(matrix=matrix)).image_repository if is_tag(tag) else ImageRef.from_str(tag)
+    return local_contents(tag, home, DockerEngine())
 
 
 @click.command("doctor")
@@ -103,6 +130,6 @@ def _diagnoses(matrix: Path | None) -> Iterator[Diagnosis]:
         yield Diagnosis(subject="project", verdict="warning", found=error.what, remedy=error.hint)
         read, mirrors = (
             built_in_matrix(f"3.{NEWEST_PYTHON}"),
-            Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]),
+            mirrors_of_environment(),
         )
     yield from diagnose(read, mirrors)

@@ -14,6 +14,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _QUIET = "builder.quiet"
 _VERBOSE = "builder.verbose"
 _RETRIES = "builder.retries"  # see builder.oci.transport
+_LOCKS = "packaging.pylock"  # what the library says about locks of a later standard
 
 
 def verbosity(command: _Command) -> _Command:
@@ -46,11 +47,15 @@ class _Notes(logging.Handler):
 
 
 def show_retries() -> None:
-    """Print each retry of a registry, unless -q is given, so that nobody takes waiting for hanging."""
-    retries = logging.getLogger(_RETRIES)
-    retries.propagate = False
-    retries.handlers = [_Notes()]
-    retries.setLevel(logging.WARNING)
+    """Print each retry of a registry, so that nobody takes waiting for hanging, and what libraries warn of.
+
+    Not with -q.
+    """
+    for name in (_RETRIES, _LOCKS):
+        notes = logging.getLogger(name)
+        notes.propagate = False
+        notes.handlers = [_Notes()]
+        notes.setLevel(logging.WARNING)
 
 
 class _Printable(logging.Formatter):
@@ -63,7 +68,8 @@ class _Printable(logging.Formatter):
 def _set_quiet(context: click.Context, _: click.Parameter, flag: bool) -> None:
     context.meta[_QUIET] = context.meta.get(_QUIET, False) or flag
     if flag:
-        logging.getLogger(_RETRIES).setLevel(logging.ERROR)
+        for name in (_RETRIES, _LOCKS):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _set_verbose(context: click.Context, _: click.Parameter, flag: bool) -> None:

@@ -23,7 +23,9 @@ from pydantic import Field
 from builder.contract import VERIFIED_IMAGE_LABEL, VERIFY_LABEL
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker_client import connect_docker, docker_host
-from builder.engine.protocol import ContainerExit
+from builder.engine.follow import OnLine, followed
+from builder.engine.history import EngineLayer, layers_in
+from builder.engine.protocol import ContainerExit, ignore_line
 from builder.errors import BuilderError, EngineError
 from builder.http import RefusedError
 from builder.matrix.model import Platform
@@ -160,6 +162,13 @@ class DockerEngine:
         """See `Engine.find_image_config`."""
         return self._inspect(image).config or ConfigSection()
 
+    def find_layers(self, image: str) -> tuple[EngineLayer, ...]:
+        """Look up the layers of an image in the store, the lowest first; raise EngineError if it is not there."""
+        self._inspect(image)
+        with self._engine_errors():
+            answer = self._client.api.history(image)
+        return layers_in(answer, _malformed())
+
     def _inspect(self, image: str) -> _Image:
         try:
             with self._engine_errors():
@@ -219,6 +228,7 @@ class DockerEngine:
         target: str,
         workdir: str,
         seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
     ) -> ContainerExit:
         """See `Engine.run`."""
         with self._engine_errors():
@@ -235,7 +245,8 @@ class DockerEngine:
             with self._engine_errors():
                 self._start(container)
                 try:
-                    status = container.wait(timeout=seconds)
+                    with _followed(container, on_line):
+                        status = container.wait(timeout=seconds)
                 except requests.exceptions.ConnectionError:  # the SDK's way to report a read timeout
                     return ContainerExit(exit_code=124, output=f"not done within {seconds:.0f} seconds")
                 # Separately, because the daemon does not keep the order between the two streams.
@@ -306,6 +317,11 @@ class DockerEngine:
             raise
         except Exception as error:  # the SDK takes what it gets for what it expects
             raise _malformed() from error
+
+
+def _followed(container: Container, on_line: OnLine) -> contextlib.AbstractContextManager[None]:
+    """Tell what a container prints; all of it is read again afterwards."""
+    return followed(lambda: container.logs(stdout=True, stderr=False, stream=True, follow=True), on_line)
 
 
 def _labels(image: str) -> dict[str, str]:

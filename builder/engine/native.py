@@ -15,7 +15,8 @@ from typing import IO, Final
 
 from builder.contract import LAYER_KEY
 from builder.engine.buildx import BuildRequest
-from builder.engine.protocol import ContainerExit
+from builder.engine.follow import followed_file
+from builder.engine.protocol import ContainerExit, ignore_line
 from builder.errors import EngineError
 from builder.matrix.model import Platform
 from builder.oci.loopback import Content
@@ -148,7 +149,17 @@ class NativeEngine:
             file.flush()
             yield file.name
 
-    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
+    def run(
+        self,
+        image: str,
+        script: str,
+        *,
+        volume: str,
+        target: str,
+        workdir: str,
+        seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
+    ) -> ContainerExit:
         """See `Engine.run`."""
         found = self._unpacked[self._find(image).manifest.digest]
         section = found.config.config
@@ -168,7 +179,8 @@ class NativeEngine:
                 report="",
             )  # fmt: skip
             Path(task.target).mkdir()
-            code = self._roots.do(task, scratch, on_line=lambda _: None)
+            with followed_file(output, on_line):
+                code = self._roots.do(task, scratch, on_line=lambda _: None)
             if code == _TIMED_OUT:
                 return ContainerExit(exit_code=code, output=f"not done within {seconds:.0f} seconds")
             printed = output.with_name("output.err").read_bytes() + output.read_bytes()

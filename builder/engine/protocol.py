@@ -23,6 +23,10 @@ class ContainerExit:
     output: str
 
 
+def ignore_line(_: str) -> None:
+    """Nobody watches."""
+
+
 class Engine(Protocol):
     """Builds images, keeps them, and runs containers. Every method raises EngineError if the engine fails."""
 
@@ -72,10 +76,12 @@ class Engine(Protocol):
         target: str,
         workdir: str,
         seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
     ) -> ContainerExit:
         """Run a shell script in a new container, as a CI runner does but without a network; remove the container.
 
-        After `seconds` the container is stopped, with exit code 124.
+        After `seconds` the container is stopped, with exit code 124. `on_line` gets lines of its stdout as they come,
+        from another thread, and as far as the engine shows them.
         """
 
     def stop(self) -> None:

@@ -153,7 +153,10 @@ def check_log_folder(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write logs to {folder}: {error.strerror}", hint="name another folder with --log-dir")
+    return UsageError(
+        f"cannot write logs to {folder}: {error.strerror}",
+        hint="name another folder with --log-dir, or for all that builder keeps with BUILDER_CACHE_DIR",
+    )
 
 
 def _request(rendered: RenderedImage, settings: BuildSettings, context: Path, metadata: Path) -> BuildRequest:
@@ -188,5 +191,7 @@ def advice_on(reason: str) -> list[str]:
 def failure_of(rendered: RenderedImage, progress: BuildLog, returncode: int, log: Path) -> BuildError:
     """The error of a failed build: the last output of the failed step, advice where the failure is known, the log."""
     reason = redact(progress.failure_text() or f"docker buildx build failed with exit code {returncode}")
-    hint = "\n  ".join([*advice_on(reason), *filter(None, [progress.advice, full_disk()]), f"log: {log}"])
+    full = full_disk()  # a disk of this machine, and not the engine's
+    advice = [full] if full else advice_on(reason)
+    hint = "\n  ".join([*advice, *filter(None, [progress.advice]), f"log: {log}"])
     return BuildError(f"{rendered.plan.cell.name}: {reason}", hint=hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -18,6 +18,7 @@ _FAILED: Final = "builder: failed: "
 
 # Warnings of uv that say nothing about a failure.
 _NOISE: Final = re.compile(r"^warning: .*(\bexperimental\b|preview-features|does not contain any dependencies)")
+_TRACEBACK: Final = "Traceback (most recent call last):"
 _BUILD_SYSTEMS: Final = "cache the build systems"
 
 _MEGABYTE: Final = 1_000_000
@@ -94,7 +95,7 @@ class BuildLog:
         done, total = (sum(sizes) for sizes in zip(*found, strict=True))
         step = _step_name(self.names.get(event.vertex, ""), self.packages)
         if step and max(done, total) >= _MEGABYTE:
-            self.on_step(f"{step} {done / 1e6:.0f}{f'/{total / 1e6:.0f}' if total >= done else ''} MB")
+            self.on_step(f"{step} {bytes_done(done, total)}")
 
     def _read_output(self, digest: str, data: bytes) -> None:
         # A program without output buffering sends lines in pieces.
@@ -124,7 +125,7 @@ class BuildLog:
     def failure_text(self) -> str:
         """The last lines of the failed step, or else of buildx's own messages; empty if there are none."""
         for digest, error in self.failed:
-            tail = "\n    ".join(self.tails.get(digest, [])[-8:])
+            tail = "\n    ".join(_without_frames(self.tails.get(digest, []))[-8:])
             step = self.titles.get(digest) or _step_name(self.names[digest], self.packages) or self.names[digest]
             return f"{step} failed: {error}" + (f"\n    {tail}" if tail else "")
         return "\n    ".join(line for line in self.messages[-8:] if line.strip())
@@ -140,6 +141,25 @@ class BuildLog:
     def _write(self, text: str) -> None:
         self.file.write(redact(text) + "\n")
         self.file.flush()
+
+
+def _without_frames(lines: Sequence[str]) -> list[str]:
+    """The lines without the frames of Python's tracebacks; their exceptions stay, and the log has all of it."""
+    kept: list[str] = []
+    depth: int | None = None  # how far the traceback is indented that goes on
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if line.strip() == _TRACEBACK:
+            depth = indent
+        elif depth is None or indent <= depth:
+            depth = None
+            kept.append(line)
+    return kept
+
+
+def bytes_done(done: int, total: int) -> str:
+    """How many bytes are done, and of how many if that is known: `96/189 MB`."""
+    return f"{done / 1e6:.0f}{f'/{total / 1e6:.0f}' if total >= done else ''} MB"
 
 
 def _step_name(vertex: str, packages: int) -> str:

@@ -57,6 +57,11 @@ class ImageInputs:
                     if plan.selection.cached
                     else {}
                 ),
+                **(
+                    {"tools": "; ".join(_listed(tool.packages) for tool in plan.selection.tools)}
+                    if plan.selection.tools
+                    else {}
+                ),
             },
             template=template_digest(),
         )

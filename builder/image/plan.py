@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from builder.contract import CA_BUNDLE, CA_VARIABLES, CELL_LABEL, LABELS, PYTHON_LABEL, VARIABLES
+from builder.contract import (
+    CA_BUNDLE,
+    CA_VARIABLES,
+    CELL_LABEL,
+    LABELS,
+    PATH_FIRST,
+    PROGRAMS,
+    PYTHON_LABEL,
+    TOOL_VARIABLES,
+    TOOLS_LABEL,
+    VARIABLES,
+)
 from builder.lock.model import Selection
 from builder.matrix.model import Cell, Matrix
 from builder.oci.reference import Digest, ImageRef
@@ -47,10 +58,16 @@ class ImagePlan:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that the image sets, except PATH, which gets the environment's `bin` in front."""
+        """The variables that the image sets, except PATH."""
         trust = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) if self.ca else {}
+        tools = TOOL_VARIABLES if self.selection.tools else {}
         python = {"PYTHON_VERSION": self.cell.uv_python.version} if self.cell.uv_python else {}  # as official images
-        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust, **python}
+        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust, **tools, **python}
+
+    @property
+    def path(self) -> str:
+        """What PATH has in front of the base's: the environment comes before the tools, so that a locked one wins."""
+        return ":".join([*PATH_FIRST, *([PROGRAMS] if self.selection.tools else [])])
 
     @property
     def labels(self) -> dict[str, str]:
@@ -62,6 +79,7 @@ class ImagePlan:
             **({PYTHON_LABEL: self.cell.uv_python.name} if self.cell.uv_python else {}),
             "org.opencontainers.image.base.name": str(self.base.with_tag(str(self.base.tag))),
             "org.opencontainers.image.base.digest": str(self.base.digest),
+            **({TOOLS_LABEL: " ".join(tool.pin for tool in self.selection.tools)} if self.selection.tools else {}),
         }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
@@ -28,10 +27,12 @@ from builder.contract import (
     KNOWN_HOSTS_SECRET,
     NETRC_SECRET,
     PROGRAMS,
+    PYTHON_LINKS,
     SECRETS,
     SELECTION,
     SSH_KEY_SECRET,
     SYSTEM_PYTHON,
+    TOOLS,
     UNVERIFIED,
     UV_PYTHON_SECRET,
     UV_PYTHONS,
@@ -52,6 +53,7 @@ _GIT_CREDENTIAL: Final = (
     "found and print('username=' + found[0], 'password=' + found[2], sep=chr(10))"
 ).replace("'", r"'\''")
 SYSTEM_PYTHON_NAME: Final = "system_python.py"
+RECEIPT_NAME: Final = "tool_receipt.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,8 @@ def render(plan: ImagePlan) -> RenderedImage:
     files |= {"pylock.toml": pylock(plan.selection.packages), SYSTEM_PYTHON_NAME: template_bytes(SYSTEM_PYTHON_NAME)}
     for number, group in enumerate(plan.selection.cached):
         files[f"cached-{number}/pylock.toml"] = pylock(group)
+    for number, tool in enumerate(plan.selection.tools):
+        files |= {RECEIPT_NAME: template_bytes(RECEIPT_NAME), f"tool-{number}/pylock.toml": pylock(tool.packages)}
     files |= build_system_files(plan.selection) | uv_settings_files(settings_of(plan.selection)) | ca_files(plan.ca)
     ordered = tuple(sorted(files.items()))
     return RenderedImage(plan=plan, files=ordered, key=_key(ordered))
@@ -195,6 +199,8 @@ def render_template(name: str, plan: ImagePlan, **values: object) -> str:
             venv=VENV,
             cache=CACHE,
             selection=SELECTION,
+            tools=TOOLS,
+            python_links=PYTHON_LINKS,
             system_python=SYSTEM_PYTHON,
             has_uv_settings=bool(settings_of(plan.selection)),
             ca=f"{SECRETS}/{CA_SECRET}",
@@ -257,7 +263,6 @@ def _templates() -> Environment:
     )
     environment.filters["sh"] = shell_quoted
     environment.filters["env"] = dockerfile_quoted
-    environment.filters["dirname"] = posixpath.dirname
     return environment
 
 

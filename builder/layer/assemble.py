@@ -9,7 +9,6 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from posixpath import dirname
 from typing import IO, Any, Final
 
 from builder.contract import (
@@ -23,7 +22,6 @@ from builder.contract import (
     STATUS,
     STDLIB,
     SYSTEM_PYTHON,
-    VENV,
 )
 from builder.image.inputs import ImageInputs
 from builder.image.render import SYSTEM_PYTHON_NAME, RenderedImage
@@ -159,7 +157,7 @@ def _config(
     config = dict(base.config)
     section = dict(config.get("config") or {})
     environment = {**base.environment, **rendered.plan.environment}
-    environment["PATH"] = f"{VENV}/bin:{dirname(SYSTEM_PYTHON)}:{base.environment.get('PATH', _PATH)}"
+    environment["PATH"] = f"{rendered.plan.path}:{base.environment.get('PATH', _PATH)}"
     section["Env"] = [f"{name}={value}" for name, value in environment.items()]
     if rendered.plan.cell.user:
         section["User"] = rendered.plan.cell.user

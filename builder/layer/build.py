@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from builder.engine.protocol import Engine
 from builder.errors import BuildError, EngineError, RegistryError
 from builder.image.build import advice_on
+from builder.image.build_log import bytes_done
 from builder.image.render import RenderedImage
 from builder.layer.assemble import AssembledImage, assemble
 from builder.layer.base import BaseImage, fetch_image
@@ -27,13 +29,20 @@ from builder.stopwatch import Stopwatch
 
 @dataclass(frozen=True, kw_only=True)
 class CellWork:
-    """What one cell needs: a folder of its own, and where to report. `upload` sends blobs while the engine loads."""
+    """What one cell needs: a folder of its own, and where to report. `upload` sends blobs while the engine loads.
+
+    It tells a function how many bytes are there, of how many.
+    """
 
     rendered: RenderedImage
     scratch: Path
     watch: Stopwatch
     on_step: Callable[[str], None]
-    upload: Callable[[AssembledImage], None] | None = None
+    upload: Callable[[AssembledImage, Callable[[int, int], None]], None] | None = None
+
+    def tell_sent(self, done: int, total: int) -> None:
+        """Report how many bytes of the image a registry has."""
+        self.on_step(f"pushing {bytes_done(done, total)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,7 @@ class LayerStatus:
     def download(self) -> int:
         """Bytes to download for the missing layers, as far as sizes are known."""
         return sum(
-            (package.size or 0) if layer.kind == "cached" else self.plan.sizes.get(package.name, 0)
+            (package.size or 0) if layer.kind in {"cached", "tool"} else self.plan.sizes.get(package.name, 0)
             for layer in self.missing for package in layer.packages
         )  # fmt: skip
 
@@ -76,11 +85,11 @@ class LayeredBuild:
         try:
             image = self.assemble(work, lost)
             if engine:
-                work.on_step("load into the engine")
+                work.on_step("load the image")
                 self._load(image, work, engine)
             elif work.upload:
                 with work.watch.measure("send"):
-                    work.upload(image)
+                    work.upload(image, work.tell_sent)
         except LostBlobError as error:
             if error.digest in lost:
                 raise
@@ -88,11 +97,18 @@ class LayeredBuild:
         return image
 
     def _load(self, image: AssembledImage, work: CellWork, engine: Engine) -> None:
+        loaded = threading.Event()
+
+        def tell_sent(done: int, total: int) -> None:
+            if loaded.is_set():
+                work.tell_sent(done, total)
+
         with ThreadPoolExecutor(1) as pool:
             # Blobs that no manifest names yet do no harm if the image turns out to be broken.
-            sent = pool.submit(work.upload, image) if work.upload else None
+            sent = pool.submit(work.upload, image, tell_sent) if work.upload else None
             with work.watch.measure("load"), _known_failures(work.rendered):
                 engine.load(image, work.rendered.immutable_tag, str(work.rendered.plan.cell.platform))
+            loaded.set()
             with work.watch.measure("send"), contextlib.suppress(RegistryError):  # pushing tries it again
                 if sent:
                     sent.result()

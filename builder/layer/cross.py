@@ -115,6 +115,8 @@ def _refuse(request: MakeRequest) -> None:
         raise BuildError(f"{listed(request.packages)} cannot be installed without running the base image", hint=hint)
     if request.installs_ca:
         raise BuildError("CA certificates cannot be installed without running the base image", hint=hint)
+    if request.tools:
+        raise BuildError(f"the tools {listed(request.tools)} cannot be installed without the base image", hint=hint)
     if request.user:
         raise BuildError(f"the user {request.user} cannot be created without running the base image", hint=hint)
     if request.sources:

@@ -197,6 +197,7 @@ class LayerFactory:
             user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",
             packages=_packages(rendered.plan, layers),
             installs_ca=any(layer.kind == "ca" for layer in layers),
+            tools=[layer.packages[0].name for layer in layers if layer.kind == "tool"],
             sources=[name for layer in layers for name in layer.sources],
         )
         log = new_log(self.settings.log_of(rendered))

@@ -30,8 +30,9 @@ class MakeRequest:
     """Steps to run on a base image, in `folder`. `base` and `uv` are pinned; `secrets` are files by id.
 
     `build_args` are the names of proxy variables, whose values are in the environment. `packages` are those that the
-    steps install with the base's package manager, `sources` those that they build from source; `user` is one that they
-    create. `uv_platform` is uv's name for what wheels have to fit. `uv_python` is in `PYTHON_TAR`.
+    steps install with the base's package manager, `sources` those that they build from source, `tools` the tools of the
+    matrix; `user` is one that they create. `uv_platform` is uv's name for what wheels have to fit. `uv_python` is in
+    `PYTHON_TAR`.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class MakeRequest:
     packages: Sequence[str] = ()
     sources: Sequence[str] = ()
     installs_ca: bool = False
+    tools: Sequence[str] = ()
     ssh_agent: bool = False
 
     @property

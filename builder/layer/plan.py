@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final, Literal
 
-from builder.contract import PROGRAMS, STDLIB, UV_PYTHONS
+from builder.contract import PYTHON_LINKS, STDLIB, UV_PYTHONS
 from builder.image.plan import ImagePlan
 from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
 from builder.index_mirror import IndexMirrors
@@ -34,14 +34,16 @@ from builder.layer.step import (
     source_step,
     stdlib_step,
     system_step,
+    tool_step,
     toolchain_step,
     user_step,
     wheels_step,
 )
-from builder.lock.model import SelectedPackage
+from builder.lock.model import SelectedPackage, Tool
 
 Kind = Literal[
-    "system", "ca", "user", "uv", "python", "stdlib", "environment", "build-systems", "source", "wheels", "cached"
+    "system", "ca", "user", "uv", "python", "stdlib", "environment", "build-systems",
+    "source", "wheels", "cached", "tool",
 ]  # fmt: skip
 Compression = Literal["gzip", "zstd"]
 
@@ -114,11 +116,12 @@ def plan_layers(
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
     cached = [Layer(kind="cached", key=keys.cached(group), packages=group) for group in rendered.plan.selection.cached]
-    room = most - len(foundation) - len(cached)
+    tools = [Layer(kind="tool", key=keys.tool(tool), packages=tool.packages) for tool in rendered.plan.selection.tools]
+    room = most - len(foundation) - len(cached) - len(tools)
     built = [Layer(kind="source", key=keys.source(group), packages=group) for group in _source_groups(sources, room)]
     groups = _groups(wheels, room - len(built), sizes)
     shared = [Layer(kind="wheels", key=keys.wheels(group), packages=group) for group in groups]
-    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *cached, *shared), sizes=sizes)
+    return LayerPlan(rendered=rendered, layers=(*foundation, *built, *cached, *tools, *shared), sizes=sizes)
 
 
 def _foundation(keys: _Keys) -> Iterator[Layer]:
@@ -209,7 +212,9 @@ class _Keys:
     @cached_property
     def python(self) -> str:
         uv_python = self.plan.cell.uv_python
-        return self._hash("python", asdict(uv_python) if uv_python else None, self.plan.uv.tag, UV_PYTHONS, PROGRAMS)
+        return self._hash(
+            "python", asdict(uv_python) if uv_python else None, self.plan.uv.tag, UV_PYTHONS, PYTHON_LINKS
+        )
 
     @cached_property
     def stdlib(self) -> str:
@@ -243,6 +248,10 @@ class _Keys:
             return self._built(step, packages)
         artifacts = [_identity(package) for package in packages]
         return self._hash(step.script, artifacts, self._target, self.interpreter, self.plan.uv.tag)
+
+    def tool(self, tool: Tool) -> str:
+        """Its environment names the base's Python, as the project's does."""
+        return self._of_base(tool_step(self.plan, tool), self.plan.uv.tag, [_identity(each) for each in tool.packages])
 
     @property
     def _below(self) -> str:
@@ -305,12 +314,21 @@ def steps_for(
     built += [
         (cached_step(image, [*map(located, layer.packages)]), (layer,)) for layer in layers if layer.kind == "cached"
     ]
+    tools = {tool.name: _at_mirrors(mirrors, tool) for tool in image.selection.tools}
+    built += [(tool_step(image, tools[layer.packages[0].name]), (layer,)) for layer in layers if layer.kind == "tool"]
     # After all steps whose layers may have files outside of /opt/uv.
     needs_toolchain = image.toolchain and any(layer.sources for layer in layers)
     toolchain: list[tuple[Step, tuple[Layer, ...]]] = [(toolchain_step(image), ())] if needs_toolchain else []
     wheels = tuple(layer for layer in layers if layer.kind == "wheels")
     packages = [located(package) for layer in wheels for package in layer.packages]
     return [*foundation, *toolchain, *built, *([(wheels_step(image, packages), wheels)] if wheels else [])]
+
+
+def _at_mirrors(mirrors: IndexMirrors, tool: Tool) -> Tool:
+    """The tool as it is fetched; uv's cache has nothing of it."""
+    sources = [{**each.source, "url": mirrors.locate(str(each.source["url"]))} for each in tool.packages]
+    packages = [replace(each, source=source) for each, source in zip(tool.packages, sources, strict=True)]
+    return replace(tool, packages=tuple(packages))
 
 
 def _located(mirrors: IndexMirrors, package: SelectedPackage) -> SelectedPackage:

@@ -11,10 +11,18 @@ from typing import Final
 
 from builder.errors import counted
 from builder.image.plan import ImagePlan
-from builder.image.render import build_system_files, ca_files, pylock, render_template, uv_settings_files
+from builder.image.render import (
+    RECEIPT_NAME,
+    build_system_files,
+    ca_files,
+    pylock,
+    render_template,
+    template_bytes,
+    uv_settings_files,
+)
 from builder.image.uv_settings import lasting
 from builder.lock.build_system import narrowed
-from builder.lock.model import SelectedPackage
+from builder.lock.model import SelectedPackage, Tool
 
 _STRICT: Final = "set -eu\n"
 _UV: Final = "/opt/uv"  # everything that uv writes is below this folder, but a Python
@@ -131,6 +139,19 @@ def cached_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
         script=_settings(plan) + _ssh(plan, packages) + _uv_settings(plan, settings) + script,
         scope=_UV,
         files={f"{folder}/pylock.toml": pylock(packages), **settings},
+        requirements=f"{folder}/pylock.toml",
+    )
+
+
+def tool_step(plan: ImagePlan, tool: Tool) -> Step:
+    """Install a tool that the matrix names into an environment of its own."""
+    folder = f"tool-{tool.name}"
+    script = render_template("steps/tool.sh.j2", plan, tool=tool, requirements='"$REQUIREMENTS"')
+    return Step(
+        title=f"install the tool {tool.name}",
+        script=_settings(plan) + script,
+        scope=_UV,
+        files={RECEIPT_NAME: template_bytes(RECEIPT_NAME), f"{folder}/pylock.toml": pylock(tool.packages)},
         requirements=f"{folder}/pylock.toml",
     )
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder.contract import PROGRAMS, UV_PYTHONS
+from builder.contract import PYTHON_LINKS, UV_PYTHONS
 from builder.errors import BuildError
 from builder.lock.uv_python import UV_PYTHON_VARIABLES, run_for_python
 from builder.matrix.interpreter import UvPython
@@ -71,7 +71,7 @@ def _entries(tar: tarfile.TarFile, root: Path, home: Path, python: UvPython) -> 
         entry.mtime = int(entry.mtime)  # as bytecode notes it
         yield entry
     for name in python.links:
-        link = tarfile.TarInfo(f"{PROGRAMS}/{name}".lstrip("/"))
+        link = tarfile.TarInfo(f"{PYTHON_LINKS}/{name}".lstrip("/"))
         link.type, link.linkname, link.mode = tarfile.SYMTYPE, f"{python.home}/bin/python", 0o777
         link.mtime = int(home.stat().st_mtime)
         yield link

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,14 @@ class BuildPolicy:
         return cls(
             no_build=_united(policy.no_build, only_binary),
             no_binary=_united(policy.no_binary, _listed(path, pip, "no-binary")),
+        )
+
+    def with_options(self, path: Path, options: Mapping[str, Any]) -> BuildPolicy:
+        """The policy with the options of a requirements file, `only-binary` and `no-binary`, besides."""
+        return replace(
+            self,
+            no_build=_united(self.no_build, _listed(path, options, "only-binary")),
+            no_binary=_united(self.no_binary, _listed(path, options, "no-binary")),
         )
 
     def forbids_build(self, name: str) -> bool:

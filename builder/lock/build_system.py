@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,8 +94,8 @@ def _backend(path: Path, text: str) -> str:
     return text
 
 
-def index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[str, Any]:
-    """The uv settings for build requirements: those of the project, else the only index in the lock."""
+def index_settings(lock: Lock, indexes: AbstractSet[str | None]) -> Mapping[str, Any]:
+    """The uv settings for what the lock does not have: those of the project, else the only index in it."""
     source, settings = uv_settings(lock)
     selected = {name: settings[name] for name in _INDEX_SETTINGS if name in settings}
     if "index" in selected:
@@ -113,7 +114,7 @@ def index_settings(lock: Lock, packages: Sequence[SelectedPackage]) -> Mapping[s
             public_url(url, f"{source}: extra-index-url", is_index=True)
             for url in entries(source, settings, "extra-index-url", str)
         ]
-    locked = {package.index for package in packages if package.index}
+    locked = {index for index in indexes if index}
     if not selected.keys() & {"index", "index-url"} and len(locked) == 1:
         selected["index"] = [{"url": locked.pop(), "default": True}]
     return selected

@@ -25,11 +25,15 @@ Source = RemoteSource | PackageDirectory
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Why a cell cannot install a package, or, without a package, why it cannot install from the lock at all."""
+    """Why a cell cannot install a package, or, without a package, why it cannot install from the lock at all.
+
+    `is_by_setting` says that a setting of the project forbids it.
+    """
 
     package: Package | None
     reason: str
     hint: str
+    is_by_setting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,10 @@ def policy_of(lock: Lock) -> BuildPolicy:
     """What the matrix and the project's settings allow to be built, and to be installed from wheels."""
     by_pip = lock.kind in {"pylock.toml", "requirements.txt"}  # `uv pip sync` installs them
     read = BuildPolicy.from_pip_settings if by_pip else BuildPolicy.from_settings
-    return replace(read(*uv_settings(lock)), allows_source=lock.allows_source)
+    policy = replace(read(*uv_settings(lock)), allows_source=lock.allows_source)
+    if lock.kind == "requirements.txt":
+        policy = policy.with_options(lock.path, (lock.pylock.tool or {}).get("builder", {}))
+    return policy
 
 
 def installs(lock: Lock, package: Package, cell: Cell, policy: BuildPolicy) -> bool:
@@ -122,6 +129,9 @@ def _source_of_one(packages: Sequence[Package], cell: Cell, policy: BuildPolicy)
         reason = f"{_outside(first.requires_python, environment)} for package {first.name!r}"
         hint = "remove that Python from the matrix, or lock a version of the package that admits it"
         return Fault(package=first, reason=reason, hint=hint)
+    if first.vcs and first.vcs.type != "git":
+        reason = f"package {_quoted(first)} is in a repository of type {first.vcs.type!r}; uv installs from git only"
+        return Fault(package=first, reason=reason, hint="lock it from git, from an index or from a URL")
     source = _source(first, cell, must_build=policy.forbids_wheel(first.name))
     return _no_file(first, cell) if source is None else _forbidden(first, source, policy) or source
 
@@ -136,6 +146,13 @@ def _forbidden(package: Package, source: Source, policy: BuildPolicy) -> Fault |
     """The fault of a package whose only source the project's settings forbid; local packages are built by jobs."""
     if isinstance(source, PackageDirectory):
         return None
+    if policy.forbids_wheel(package.name) and policy.forbids_build(package.name) and policy.allows_source:
+        return Fault(
+            package=package,
+            reason=f"package {_quoted(package)} is marked as both no-build and no-binary",
+            hint="change one of the two settings in [tool.uv]",
+            is_by_setting=True,
+        )
     if _is_wheel(source) and policy.forbids_wheel(package.name):
         setting, missing = "no-binary", "sdist"
     elif not _is_wheel(source) and policy.forbids_build(package.name):
@@ -151,14 +168,21 @@ def _forbidden(package: Package, source: Source, policy: BuildPolicy) -> Fault |
     return Fault(
         package=package,
         reason=f"package {_quoted(package)} is marked as {setting} but has no {missing}",
-        hint=f"change {setting} or {setting}-package in [tool.uv], exclude the cell, or lock another version",
+        hint=f"change {setting} or {setting}-package in [tool.uv], or the option in the requirements file; "
+        "or exclude the cell, or lock another version",
+        is_by_setting=True,
     )
 
 
 def _described(package: Package) -> str:
     """Name and version of a package and, in a lock made from several files, its place."""
-    place = (package.tool or {}).get("builder", {}).get("place")
+    place = _place(package)
     return f"{package.name} {package.version or ''}".rstrip() + (f" ({place})" if place else "")
+
+
+def _place(package: Package) -> str:
+    """Where a requirements file pins the package: `requirements.txt:3`; empty for other locks."""
+    return str((package.tool or {}).get("builder", {}).get("place") or "")
 
 
 def _source(package: Package, cell: Cell, *, must_build: bool) -> Source | None:
@@ -170,8 +194,13 @@ def _source(package: Package, cell: Cell, *, must_build: bool) -> Source | None:
         return direct
     if must_build and package.sdist:
         return package.sdist
+    return wheel_for(package, cell) or package.sdist
+
+
+def wheel_for(package: Package, cell: Cell) -> PackageWheel | None:
+    """The wheel of a package that fits a cell best; None if none does."""
     fitting = _best_first(cell)((wheel, tags_of(wheel.filename)) for wheel in package.wheels or ())
-    return next(iter(fitting), None) or package.sdist
+    return next(iter(fitting), None)
 
 
 @lru_cache(maxsize=64)
@@ -184,9 +213,12 @@ def _no_file(package: Package, cell: Cell) -> Fault:
     if package.archive is not None:
         names.append(archive_name(package.archive))
     if not names:
+        place = _place(package)
         return Fault(
             package=package,
-            reason=f"the lock has no file of package {_quoted(package)}",
+            reason=f"the index has no file of package {_quoted(package)} with a pinned hash ({place})"
+            if place
+            else f"the lock has no file of package {_quoted(package)}",
             hint="exclude the cell, or lock again for this environment",
         )
     return Fault(

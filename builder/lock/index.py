@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import requests
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from builder import http
@@ -21,11 +22,27 @@ LANES: Final = 16  # requests in parallel
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedProject:
-    """A pinned project: any of its files with one of these hashes may be installed (`{"sha256": {hex, …}}`)."""
+    """A pinned project: any of its files with one of these hashes may be installed (`{"sha256": {hex, …}}`).
+
+    Not every environment needs one that `is_optional`, so that an index may lack it.
+    """
 
     name: str
     version: str
     hashes: Mapping[str, frozenset[str]]
+    is_optional: bool = False
+
+    def admits(self, file: IndexedFile) -> bool:
+        """Whether it is one of the files that may be installed."""
+        is_pinned = any(file.hashes.get(name) in hexes for name, hexes in self.hashes.items())
+        return is_pinned and (file.version is None or self._specifier.contains(file.version))
+
+    @property
+    def _specifier(self) -> SpecifierSet:
+        try:
+            return SpecifierSet(f"=={self.version}", prereleases=True)
+        except InvalidSpecifier:  # from `===`
+            return SpecifierSet()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +58,7 @@ class _Client:
         hexes = frozenset[str]().union(*pin.hashes.values())
         for index in self.indexes:
             found = self._fetch_page(index, pin.name, hexes)
-            matching = tuple(
-                file for file in found if any(file.hashes.get(name) in hexes for name, hexes in pin.hashes.items())
-            )
+            matching = tuple(file for file in found if pin.admits(file))
             if matching:
                 return matching
         return ()
@@ -83,7 +98,8 @@ def fetch_files(
     """Ask the indexes for the files of each project that match its hashes; the first index with a match wins.
 
     `indexes` are simple-API URLs in order of preference, with credentials if needed; if empty, the public index is
-    asked. Raises LockError if no file of a project matches, RegistryError if an index does not answer.
+    asked. Raises LockError if no file of a project matches that is not optional, RegistryError if an index does not
+    answer.
     """
     from pypi_simple import PYPI_SIMPLE_ENDPOINT  # noqa: PLC0415 -- a quarter of the start of any command
 
@@ -92,7 +108,11 @@ def fetch_files(
         get=http.open_session(stopped=stopped).get, indexes=tuple(indexes) or (PYPI_SIMPLE_ENDPOINT,), cache=cache
     )
     matching = http.map_concurrently(client.fetch_files, pins, stopped, lanes=LANES)
-    missing = [f"{pin.name}=={pin.version}" for pin, files in zip(pins, matching, strict=True) if not files]
+    missing = [
+        f"{pin.name}=={pin.version}"
+        for pin, files in zip(pins, matching, strict=True)
+        if not files and not pin.is_optional
+    ]
     if missing:
         urls = listed([without_credentials(index) for index in client.indexes])
         raise LockError(

@@ -54,6 +54,24 @@ class SelectedPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A tool that the matrix names: its requirement (PEP 508), and the wheels of its environment, its own first."""
+
+    requirement: str
+    packages: tuple[SelectedPackage, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its package."""
+        return self.packages[0].name
+
+    @property
+    def pin(self) -> str:
+        """Its package with the version, as a requirement."""
+        return f"{self.name}=={self.packages[0].version}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """The exact artifacts that one cell installs, sorted by name, and the settings for building them.
 
@@ -62,7 +80,7 @@ class Selection:
 
     `build_systems` are those of the local packages; `uv_settings` are `uv.toml` settings that name the index for build
     requirements. `uv_flags` are the options with which `uv sync` installs the same packages in a job. `lock_folder` is
-    where the lock is, relative to the matrix, if a profile names it; else it is empty.
+    where the lock is, relative to the matrix, if a profile names it; else it is empty. `tools` are in no lock.
     """
 
     cell: Cell
@@ -74,11 +92,13 @@ class Selection:
     uv_settings: Mapping[str, Any]
     cached: tuple[tuple[SelectedPackage, ...], ...] = ()
     lock_folder: str = ""
+    tools: tuple[Tool, ...] = ()
 
     @property
     def downloads(self) -> tuple[SelectedPackage, ...]:
-        """All packages, those that are only cached too."""
-        return (*self.packages, *(package for group in self.cached for package in group))
+        """All packages, those that are only cached and those of tools too."""
+        groups = (self.packages, *self.cached, *(tool.packages for tool in self.tools))
+        return tuple(package for group in groups for package in group)
 
     @property
     def download_size(self) -> int | None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from packaging.pylock import Package
 
 from builder.errors import LockError, listed
+from builder.lock.build_policy import BuildPolicy
 from builder.lock.choice import Choice, Fault, choose, installs, policy_of
 from builder.lock.model import Lock, SelectedPackage, Selection
 from builder.lock.requirer import requirers
@@ -89,7 +90,7 @@ def preflight(locks: Mapping[Cell, Lock], inspect: Inspect = lambda _: {}) -> Pr
     hosts: dict[str, str] = {}
     for selection, (cell, choice) in zip(selections, choices.items(), strict=True):
         hosts |= _hosts(selection)
-        findings = list(_installed(selection, choice, trees))
+        findings = list(_installed(selection, choice, trees, policy_of(locks[cell])))
         if choice.faults:
             advisor = advisors.get(cell.profile) or _Advisor.of(locks, cell)
             advisors[cell.profile] = advisor
@@ -105,7 +106,9 @@ def _unknown(selections: Sequence[Selection]) -> list[SelectedPackage]:
     return list({package.source["url"]: package for package in built if not is_known(package.name)}.values())
 
 
-def _installed(selection: Selection, choice: Choice, trees: Mapping[str, SourceTree]) -> Iterator[Finding]:
+def _installed(
+    selection: Selection, choice: Choice, trees: Mapping[str, SourceTree], policy: BuildPolicy
+) -> Iterator[Finding]:
     packages: dict[tuple[str, str], Package] = {
         (package.name, str(package.version or "")): package
         for sources in (*choice.cached, choice.sources) for package, _ in sources
@@ -114,8 +117,12 @@ def _installed(selection: Selection, choice: Choice, trees: Mapping[str, SourceT
         package = packages[selected.name, selected.version or ""]
         yanked = bool((package.tool or {}).get("builder", {}).get("yanked"))
         found = Finding(name=selected.name, version=selected.version, way="wheel", is_yanked=yanked)
-        tree = trees.get(str(selected.source["url"]))
-        yield found if selected.is_wheel else _built(found, selected, package, selection.cell, tree)
+        if selected.is_wheel:
+            yield found
+            continue
+        built = _built(found, selected, package, selection.cell, trees.get(str(selected.source["url"])))
+        is_forced = bool(package.wheels) and policy.forbids_wheel(package.name)
+        yield replace(built, reason="its wheels are not to be used: no-binary") if is_forced else built
 
 
 def _built(found: Finding, selected: SelectedPackage, package: Package, cell: Cell, tree: SourceTree | None) -> Finding:

@@ -10,7 +10,7 @@ from packaging.pylock import PackageSdist
 from packaging.specifiers import SpecifierSet
 
 from builder.errors import LockError, listed
-from builder.lock.choice import choose
+from builder.lock.choice import Fault, choose
 from builder.lock.environment import NEWEST_PATCH
 from builder.lock.model import Lock
 from builder.lock.project import requires_python
@@ -32,13 +32,13 @@ class _Candidate:
     """A Python version, what prevents an installation, and the packages with wheels only for other Pythons."""
 
     version: str
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
     without_wheel: tuple[str, ...]
 
     @property
     def drawback(self) -> str:
         if self.faults:
-            return f"{self.version}: {listed(self.faults, most=1)}"
+            return f"{self.version}: {listed([fault.reason for fault in self.faults], most=1)}"
         return f"{self.version} has no wheel of {listed(self.without_wheel, most=3)}"
 
 
@@ -62,8 +62,9 @@ def choose_python(lock: Lock, cell_of: Callable[[str], Cell]) -> PythonChoice:
     if best.faults:
         raise LockError(
             f"{lock.path} cannot be installed on {cell_of(best.version).base} with any Python that it admits; "
-            f"nearest is {best.version}:" + "\n  ".join(["", *best.faults]),
-            hint="lock again for this environment, or name another base in a matrix.toml",
+            f"nearest is {best.version}:" + "\n  ".join(["", *(fault.reason for fault in best.faults)]),
+            hint=("change those settings in [tool.uv], " if best.faults[0].is_by_setting else "")
+            + "lock again for this environment, or name another base in a matrix.toml",
         )
     return PythonChoice(version=best.version, reason=_reason(rejected[: rejected.index(best)]))
 
@@ -78,7 +79,7 @@ def _judged(version: str, lock: Lock, cell_of: Callable[[str], Cell]) -> _Candid
     choice = choose(lock, cell_of(version))
     return _Candidate(
         version=version,
-        faults=tuple(fault.reason for fault in choice.faults),
+        faults=choice.faults,
         without_wheel=tuple(
             package.name for package, source in choice.sources if package.wheels and isinstance(source, PackageSdist)
         ),

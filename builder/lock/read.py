@@ -22,6 +22,7 @@ from builder.lock.text import read_file, read_toml
 from builder.lock.uv import OtherUv
 from builder.lock.uv_lock import choice_flags, read_script_lock, read_uv_lock
 from builder.matrix.schema import Install
+from builder.parse import conflict_line
 
 
 def lock_kind(path: Path) -> LockKind:
@@ -55,6 +56,9 @@ def read_lock(path: Path, install: Install, cache: Path | None = None, *, uv: st
     text = read_file(path)
     if not text.strip():
         raise LockError(f"{path} is empty", hint=f"create it again with {_WRITTEN_BY[kind]}")
+    if number := conflict_line(text):
+        hint = f"take the file of one side, then run {_WRITTEN_BY[kind]}"
+        raise LockError(f"{path}:{number}: an unresolved merge conflict", hint=hint)
     if kind == "uv.lock":
         return read_uv_lock(path, text, install, other)
     if kind == "pylock.toml":

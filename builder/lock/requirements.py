@@ -18,18 +18,22 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
+from builder.lock.direct import commit_of, hashes_in, is_git, name_in, source_table
 from builder.lock.index import PinnedProject, fetch_files
 from builder.lock.kept_answer import AnswerCache
 from builder.lock.page import IndexedFile
-from builder.lock.pin import Pin, disagreements, merge, pinned_version
+from builder.lock.pin import Hashes, Pin, disagreements, merge, pinned_version
 from builder.lock.url import without_credentials
 from builder.parse import read_text
-from builder.redaction import keep_secret, keep_url_secret
+from builder.redaction import keep_secret, keep_url_secret, redact
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
-_HASH = re.compile(r"--hash[= ](?P<algorithm>sha256|sha384|sha512):(?P<hex>[0-9a-fA-F]+)")
-_HARMLESS: Final = {"--require-hashes", "--pre", "--prefer-binary", "--trusted-host"}
+_HASH = re.compile(r"--hash[= ]\s*(?P<algorithm>[^:\s]+):(?P<hex>\S*)")
+_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}  # of the hashes that pip and uv accept
+_INCLUDED = re.compile(r"(?:-[rc]|--(?:requirement|constraint)\b)[=\s]*(?P<name>.+)")
+_OPTION = re.compile(r"\s(?P<name>--[a-z][a-z-]*)")
+_HARMLESS: Final = {"--require-hashes", "--pre", "--prefer-binary", "--trusted-host", "--use-feature"}
 
 
 @dataclass(kw_only=True)
@@ -43,7 +47,7 @@ class _File:
     faults: list[str] = field(default_factory=list)
     only_binary: set[str] = field(default_factory=set)
     no_binary: set[str] = field(default_factory=set)
-    seen: set[Path] = field(default_factory=set)
+    seen: set[tuple[Path, bool]] = field(default_factory=set)
 
 
 def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
@@ -60,23 +64,20 @@ def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
     pins = merge(content.pins)
     direct = [pin for pin in pins if pin.requirement.url]
     indexed = [pin for pin in pins if not pin.requirement.url]
-    projects = [PinnedProject(name=pin.requirement.name, version=pin.version, hashes=pin.hashes) for pin in indexed]
-    packages = [_direct_package(pin) for pin in direct]
-    for pin, files in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True):
-        packages.append(_package(pin, [
-            file for file in files
-            if not (file.is_wheel and _covers(content.no_binary, pin.name))
-            and not (not file.is_wheel and _covers(content.only_binary, pin.name))
-        ]))  # fmt: skip
-    return {"lock-version": "1.0", "created-by": "builder", "packages": packages}
-
-
-def _covers(names: set[str], name: str) -> bool:
-    return name in names or ":all:" in names
+    projects = [
+        PinnedProject(
+            name=pin.requirement.name, version=pin.version, hashes=pin.hashes, is_optional=bool(pin.requirement.marker)
+        )
+        for pin in indexed
+    ]
+    packages = [{**_named(pin), **source_table(str(pin.requirement.url), pin.hashes)} for pin in direct]
+    packages += [_package(*each) for each in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True)]
+    policy = {"only-binary": sorted(content.only_binary), "no-binary": sorted(content.no_binary)}
+    return {"lock-version": "1.0", "created-by": "builder", "packages": packages, "tool": {"builder": policy}}
 
 
 def _read(path: Path, text: str, into: _File) -> None:
-    into.seen.add(path.resolve())
+    into.seen.add((path.resolve(), False))
     for number, line in _logical_lines(text):
         where = f"{os.path.relpath(path, into.folder)}:{number}"
         if line.startswith("-"):
@@ -125,10 +126,11 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
         _read_included(value, where, path, into, is_constraint=name in {"-c", "--constraint"})
     elif name in {"-e", "--editable"}:
         target = path.parent / value.partition("[")[0]
-        if "://" in value or not target.is_dir():
-            into.faults.append(
-                f"{where}: -e {without_credentials(value)}: no such directory; only local packages can be editable"
-            )
+        if "://" in value:
+            url = without_credentials(value)
+            into.faults.append(f"{where}: -e {url}: only local packages can be editable; write `NAME @ {url}`")
+        elif not target.is_dir():
+            into.faults.append(f"{where}: -e {value}: no such directory; only local packages can be editable")
     elif name in {"-i", "--index-url"}:
         keep_url_secret(value)
         into.indexes.insert(0, value)
@@ -137,12 +139,19 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
         into.indexes.append(value)
     elif name in {"--only-binary", "--no-binary"}:
         names = into.only_binary if name == "--only-binary" else into.no_binary
-        names.update(name if name == ":all:" else canonicalize_name(name) for name in value.split(","))
+        chosen = [name if name == ":all:" else canonicalize_name(name) for name in value.split(",")]
+        names.clear() if ":none:" in chosen else names.update(chosen)
+    elif name == "--hash":
+        into.faults.append(f"{where}: --hash without a requirement; a comment or an empty line ends the line before it")
     elif name not in _HARMLESS:
         into.faults.append(f"{where}: option {name} is not supported in a lock; remove it")
 
 
 def _read_included(name: str, where: str, path: Path, into: _File, *, is_constraint: bool) -> None:
+    if "://" in name:
+        url = without_credentials(name)
+        into.faults.append(f"{where}: {url} is not a file here; download it, because it may change")
+        return
     target = path.parent / name
     try:
         text = read_text(target)
@@ -150,44 +159,80 @@ def _read_included(name: str, where: str, path: Path, into: _File, *, is_constra
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         into.faults.append(f"{where}: cannot read {name}: {reason}")
         return
-    if is_constraint:
-        _read_constraints(target, text, into)
-    elif target.resolve() not in into.seen:
-        _read(target, text, into)
+    key = target.resolve(), is_constraint
+    if key not in into.seen:
+        into.seen.add(key)
+        (_read_constraints if is_constraint else _read)(target, text, into)
 
 
 def _read_constraints(path: Path, text: str, into: _File) -> None:
-    """Note the constraints that name a version; the others cannot contradict a pin."""
+    """Note the constraints that name a version; the others cannot contradict a pin. What they include counts too."""
     for number, line in _logical_lines(text):
+        where = f"{os.path.relpath(path, into.folder)}:{number}"
+        if included := _INCLUDED.match(line):
+            _read_included(included["name"], where, path, into, is_constraint=True)
+            continue
         with contextlib.suppress(InvalidRequirement):
-            into.constraints.append(
-                (Requirement(_HASH.sub("", line).strip()), f"{os.path.relpath(path, into.folder)}:{number}")
-            )
+            into.constraints.append((Requirement(_HASH.sub("", line).strip()), where))
 
 
 def _read_requirement(line: str, where: str, into: _File) -> None:
-    hashes: dict[str, frozenset[str]] = {}
-    for match in _HASH.finditer(line):
-        hashes[match["algorithm"]] = hashes.get(match["algorithm"], frozenset()) | {match["hex"].lower()}
     text = _HASH.sub("", line).strip()
     if text.startswith((".", "/", "file:")):
         return  # jobs install local packages themselves
+    if option := _OPTION.search(text):
+        into.faults.append(
+            f"{where}: option {option['name']} of a requirement is not supported; [tool.uv] has settings"
+        )
+        return
+    if re.match(r"[a-z][a-z0-9+.-]*://", text):
+        text = f"{name_in(text)} @ {text}" if name_in(text) else text
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        into.faults.append(f"{where}: {text!r} is not a requirement: {str(error).splitlines()[0]}")
+        into.faults.append(f"{where}: {redact(text)!r} is not a requirement: {str(error).splitlines()[0]}")
         return
-    if not hashes:
-        into.faults.append(f"{where}: {requirement.name} has no --hash; pin with `uv pip compile --generate-hashes`")
-    elif not requirement.url and not pinned_version(requirement):
-        into.faults.append(f"{where}: {requirement.name} is not pinned with ==")
+    if (requirement.url or "").startswith("file:"):
+        return
+    hashes = _hashes(line) or hashes_in(requirement.url or "")
+    if fault := _unpinned(requirement, hashes) or next(_wrong_hashes(hashes), None):
+        into.faults.append(f"{where}: {fault}")
     else:
-        into.pins.append(Pin(requirement=requirement, hashes=hashes, place=where))
+        known = {name: hexes for name, hexes in hashes.items() if name in _DIGITS}
+        into.pins.append(Pin(requirement=requirement, hashes=known, place=where))
+
+
+def _hashes(line: str) -> dict[str, frozenset[str]]:
+    hashes: dict[str, frozenset[str]] = {}
+    for match in _HASH.finditer(line):
+        hashes[match["algorithm"]] = hashes.get(match["algorithm"], frozenset()) | {match["hex"].lower()}
+    return hashes
+
+
+def _unpinned(requirement: Requirement, hashes: Hashes) -> str | None:
+    """Why the requirement does not say exactly what to install; None if it does."""
+    name, url = requirement.name, requirement.url or ""
+    if is_git(url):
+        shown = without_credentials(url)
+        return None if commit_of(url) else f"{name} is not pinned to a commit; write `{shown}@` and its 40 digits"
+    if not hashes:
+        return f"{name} has no --hash; pin with `uv pip compile --generate-hashes`"
+    return None if url or pinned_version(requirement) else f"{name} is not pinned with =="
+
+
+def _wrong_hashes(hashes: Hashes) -> Iterator[str]:
+    """What is wrong with the hashes: pip and uv refuse others, too."""
+    if hashes and not hashes.keys() & _DIGITS.keys():
+        yield f"--hash={min(hashes)}:… is not safe, or unknown; pin with one of {', '.join(_DIGITS)}"
+    for name, digits in _DIGITS.items():
+        for value in sorted(hashes.get(name, ())):
+            if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                yield f"--hash={name}:{value[:12]}… is not {digits} hexadecimal digits"
 
 
 def _package(pin: Pin, files: list[IndexedFile]) -> dict[str, Any]:
     package = _named(pin)
-    package["version"] = pin.version
+    package["version"] = str(max((file.version for file in files if file.version), default=pin.version))
     package["tool"]["builder"]["yanked"] = any(file.is_yanked for file in files)
     for file in files:
         package["index"] = file.index
@@ -199,14 +244,6 @@ def _package(pin: Pin, files: list[IndexedFile]) -> dict[str, Any]:
         else:
             package["sdist"] = entry
     return package
-
-
-def _direct_package(pin: Pin) -> dict[str, Any]:
-    url = without_credentials(str(pin.requirement.url))
-    entry = {"url": url, "hashes": {name: min(hexes) for name, hexes in pin.hashes.items()}}
-    if url.partition("#")[0].endswith(".whl"):
-        return {**_named(pin), "wheels": [entry]}
-    return {**_named(pin), "archive": entry}
 
 
 def _named(pin: Pin) -> dict[str, Any]:

@@ -47,7 +47,10 @@ def selection_of(lock: Lock, cell: Cell, choice: Choice) -> Selection:
         lock_folder=lock.folder,
         packages=packages,
         build_systems=build_systems(lock, list(locals_)),
-        uv_settings={**index_settings(lock, downloads), **build_settings(lock, downloads)},
+        uv_settings={
+            **index_settings(lock, {package.index for package in downloads}),
+            **build_settings(lock, downloads),
+        },
         cached=tuple(group for group in cached if group),
     )
 
@@ -55,7 +58,7 @@ def selection_of(lock: Lock, cell: Cell, choice: Choice) -> Selection:
 def _remote(sources: Iterable[tuple[Package, Source]]) -> list[SelectedPackage]:
     """What is not in the checkout, sorted by name."""
     selected = (
-        _selected(package, source)
+        selected_package(package, source)
         for package, source in sources
         if not isinstance(source, PackageDirectory) and source.url  # a source without a URL is a local file
     )
@@ -81,7 +84,8 @@ def _uncovered(locks: Mapping[Cell, Lock], faults: Mapping[Cell, Sequence[Fault]
     return LockError("\n".join(texts), hint=hint)
 
 
-def _selected(package: Package, source: RemoteSource) -> SelectedPackage:
+def selected_package(package: Package, source: RemoteSource) -> SelectedPackage:
+    """A package with the source that a cell installs it from."""
     table: dict[str, Any] = {"url": public_url(str(source.url), f"package {package.name}")}
     size: int | None = None
     if isinstance(source, PackageVcs):

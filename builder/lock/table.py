@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
+from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
 from builder.lock.model import LockKind
@@ -24,6 +25,7 @@ def parse_table(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
     entries = table.get("packages")
     if not isinstance(entries, list):
         entries = []
+    entries = [_with_normal_name(entry) for entry in entries]
     sourced = [_with_source(entry) for entry in entries]
     try:
         pylock = Pylock.from_dict({**table, "packages": sourced} if sourced else table)
@@ -44,6 +46,13 @@ def _named(package: Package) -> Package:
     if not package.wheels:
         return package
     return replace(package, wheels=[replace(wheel, name=wheel.filename) for wheel in package.wheels])
+
+
+def _with_normal_name(entry: Any) -> Any:
+    """The entry with the name as PEP 751 wants it; uv takes it in any form."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return entry
+    return {**entry, "name": canonicalize_name(entry["name"])}
 
 
 def _with_source(entry: Any) -> Any:

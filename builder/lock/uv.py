@@ -18,6 +18,8 @@ from builder.errors import CommandError, LockError
 from builder.process import Completed, run
 from builder.redaction import redact
 
+_OWN = re.compile("UV_|VIRTUAL_ENV$")
+_PATIENCE = {"UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT"}
 _REQUIRED = re.compile(r"Required uv version `(?P<specifier>[^`]*)`")
 
 
@@ -49,11 +51,11 @@ def own_version() -> str:
 
 
 def run_uv(arguments: Sequence[str], folder: Path, *, program: Path | None = None, offline: bool = True) -> Completed:
-    """Run uv in a folder, without UV_* variables such as UV_NO_DEV, which would change its answer.
+    """Run uv in a folder. Of UV_* variables, such as UV_NO_DEV, it gets only those that do not change its answer.
 
     Paths in its output are relative to the folder. `program` is another uv than builder's own.
     """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") and name != "VIRTUAL_ENV"}
+    env = {name: value for name, value in os.environ.items() if name in _PATIENCE or not _OWN.match(name)}
     argv = [str(program or find_uv_bin()), *arguments, "--no-python-downloads", *(["--offline"] if offline else [])]
     return run(argv, env=env, cwd=folder)
 

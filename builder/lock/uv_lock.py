@@ -7,20 +7,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Final, Literal
 
-import tomli
 from packaging.utils import canonicalize_name
 
-from builder.errors import LockError, listed
+from builder.errors import LockError
 from builder.lock.model import Lock, LockKind
 from builder.lock.project import declared_name
+from builder.lock.refusal import refusal_hint, workspace_members
 from builder.lock.script import script_of
 from builder.lock.table import parse_table
-from builder.lock.text import entry, read_toml, table_of
+from builder.lock.text import read_toml
 from builder.lock.uv import OtherUv, fetch_uv, run_uv, version_of, workspace_root
 from builder.matrix.schema import Install
 from builder.redaction import redact
+
+# How uvs that are too old for builder refuse an option of `uv export`.
+_TOO_OLD: Final = re.compile("unrecognized subcommand|unexpected argument|invalid value 'pylock.toml'")
 
 
 def read_uv_lock(path: Path, text: str, install: Install, other: OtherUv) -> Lock:
@@ -56,16 +59,6 @@ def _flags_with_cached(install: Install, flags: Sequence[str]) -> list[list[str]
     return [[*flags, *choice_flags(option, (name,))] for name in install.cache_groups]
 
 
-def workspace_members(text: str) -> tuple[str, ...]:
-    """The names of the members in the text of a uv.lock; empty if it is of a single project, or invalid."""
-    head = text.partition("[[package]]")[0]  # the rest takes long to parse
-    try:
-        members = tomli.loads(head).get("manifest", {}).get("members", [])
-    except tomli.TOMLDecodeError:
-        return ()
-    return tuple(name for name in members if isinstance(name, str))
-
-
 def _members(path: Path, text: str, lock: Lock, install: Install) -> Mapping[str, bool]:
     """The members of a workspace, and whether the dependencies of each are installed."""
     members = workspace_members(text)
@@ -98,9 +91,14 @@ def _exported(path: Path, kind: LockKind, text: str, flags: Sequence[str], other
     if exported.returncode and "to compute missing hashes" in _unwrapped(exported.stderr):
         # Some indexes give no hashes; uv downloads such files to compute them.
         exported = run_uv(argv, path.parent, program=program, offline=False)
+    if exported.returncode and version and _TOO_OLD.search(exported.stderr):
+        raise LockError(
+            f"uv {version}, which {path} requires, is too old for builder: it cannot export to a pylock.toml",
+            hint="admit a uv of 0.6.15 or later with required-version",
+        )
     if exported.returncode:
         reason = redact(exported.stderr).strip().removeprefix("error: ") or f"exit code {exported.returncode}"
-        raise LockError(f"uv rejected {path}: {reason}", hint=_uv_hint(path, _unwrapped(reason), text))
+        raise LockError(f"uv rejected {path}: {reason}", hint=refusal_hint(path, _unwrapped(reason), text))
     pylock = parse_table(path, kind, read_toml(path, exported.stdout))
     return Lock(path=path, kind=kind, pylock=pylock, extras=(), groups=(), uv=version)
 
@@ -116,38 +114,14 @@ def _check_is_read(path: Path) -> None:
     if root is None or root.resolve() == path.parent.resolve():
         return
     used = Path(os.path.relpath(root)) / "uv.lock"
+    place = str(used.parent) if used.parent != Path() else "this folder"
     exists = used.is_file()
     raise LockError(
-        f"uv does not use {path}: its folder is a member of the workspace in {used.parent}, whose lock is {used}"
+        f"uv does not use {path}: its folder is a member of the workspace in {place}, whose lock is {used}"
         + ("" if exists else ", which does not exist"),
-        hint=(f"name {used}" if exists else f"run `uv lock` in {used.parent}")
+        hint=(f"name {used}" if exists else f"run `uv lock` in {place}")
         + "; if the folder is a project of its own, list it under exclude in [tool.uv.workspace]",
     )
-
-
-def _uv_hint(path: Path, reason: str, text: str) -> str:
-    if "not defined" in reason or re.search("incompatible with the (declared )?conflicts", reason):
-        return f"fix groups and extras of install, or of the profile, in the matrix; {_defined_names(path)}"
-    if "does not have a member" in reason or "find root package" in reason:
-        members = listed(sorted(workspace_members(text))) or "none"
-        return f"fix install.packages in the matrix, or --package; members: {members}"
-    if re.search(r"^version = ", text, re.MULTILINE) and "schema version" in reason:
-        return "the lock was written by a newer uv than the one installed with builder; upgrade builder"
-    if "Required uv version" in reason:
-        return (
-            "name a version that required-version admits as `uv` in the matrix; it reads the lock and is in the images"
-        )
-    return "run `uv lock --check` in its folder"
-
-
-def _defined_names(path: Path) -> str:
-    """The groups and extras of the project; of a workspace, those of its root."""
-    pyproject = path.parent / "pyproject.toml"
-    table = table_of(pyproject)
-    project: Mapping[str, Any] = entry(pyproject, table, "project", dict, {})
-    groups = entry(pyproject, table, "dependency-groups", dict, {})
-    extras = entry(pyproject, project, "optional-dependencies", dict, {})
-    return f"groups: {listed(sorted(groups)) or 'none'}; extras: {listed(sorted(extras)) or 'none'}"
 
 
 def choice_flags(option: str, names: tuple[str, ...] | Literal["all"]) -> list[str]:

@@ -15,8 +15,12 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from builder.errors import listed
 from builder.matrix.model import Cell
 
-_SYSTEMS: Final = {"macosx": "macOS", "win": "Windows", "manylinux": "Linux", "musllinux": "Linux", "linux": "Linux"}
+_SYSTEMS: Final = {
+    "macosx": "macOS", "win": "Windows", "manylinux": "Linux", "musllinux": "Linux", "linux": "Linux",
+    "ios": "iOS", "android": "Android", "emscripten": "Emscripten", "pyodide": "Pyodide", "wasi": "WASI",
+}  # fmt: skip
 _LIBC_TAG = re.compile(r"(?:many|musl)linux_(?P<major>\d+)_(?P<minor>\d+)_")
+_FREE_THREADED = re.compile(r"cp3\d+t")
 _CPYTHON = re.compile(r"cp3(?P<minor>\d+)")
 
 
@@ -64,7 +68,8 @@ def _fits_libc_version(tag: Tag, cell: Cell) -> bool:
 
 
 def _systems(tags: Iterable[Tag], _: Cell) -> str:
-    return "only " + " and ".join(sorted({_SYSTEMS.get(re.split("[0-9_]", tag.platform)[0], "others") for tag in tags}))
+    words = {re.split("[0-9_]", tag.platform)[0] for tag in tags}
+    return "only " + " and ".join(sorted({_SYSTEMS.get(word, word) for word in words}))
 
 
 def _machines(tags: Iterable[Tag], _: Cell) -> str:
@@ -83,12 +88,14 @@ def _libc_versions(tags: Iterable[Tag], cell: Cell) -> str:
 
 
 def _pythons(tags: Iterable[Tag], cell: Cell) -> str:
+    threaded = {tag.abi for tag in tags if _FREE_THREADED.fullmatch(tag.abi)}
+    if threaded and all(tag.abi in threaded for tag in tags):
+        return f"only {listed(sorted(threaded))}, which is free-threaded"
     minors = sorted({int(match["minor"]) for tag in tags if (match := _CPYTHON.fullmatch(tag.interpreter))})
     if not minors:
         return "only " + listed(sorted({tag.interpreter for tag in tags}))
     first, last = f"cp3{minors[0]}", f"cp3{minors[-1]}"
     text = f"only {first}" if first == last else f"only {first} to {last}"
-    threaded = any(tag.abi.endswith("t") and _CPYTHON.fullmatch(tag.abi[:-1]) for tag in tags)
     return f"{text}, none of them free-threaded" if cell.interpreter.is_free_threaded and not threaded else text
 
 

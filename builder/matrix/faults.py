@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
@@ -18,6 +21,8 @@ from builder.matrix.schema import DEFAULT_PROFILE, Base, Install, MatrixFile
 
 LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
 LONGEST_BASE: Final = 106  # characters, so that <python>-<base>-<key> fits into a tag
+_HOMES: Final[Mapping[str, type[BaseModel]]] = {"[install]": Install, "[bases.NAME]": Base}
+_PLATFORMS: Final = {"amd64": "amd64", "x86_64": "amd64", "arm64": "arm64", "aarch64": "arm64"}
 _ARCHITECTURE: Final = 6  # characters that `platforms` adds to the tags of single images
 
 
@@ -32,19 +37,49 @@ def schema_fault(details: ErrorDetails) -> str:
     """Describe one of pydantic's errors in terms of TOML."""
     path = [str(part) for part in details["loc"] if not str(part).startswith(("tuple[", "literal["))]
     where = ".".join(path)
-    if details["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        return f"{where}: unknown key{near(path[-1], known)}; known keys: {', '.join(sorted(known))}"
-    if details["type"] == "missing":
-        return f"{where}: missing; this key is required"
+    known = {"extra_forbidden": lambda: _unknown(path), "missing": lambda: "missing; this key is required"}
+    if describe := known.get(details["type"]):
+        return f"{where}: {describe()}"
     if details["type"] == "value_error":
         return f"{where}: {details['ctx']['error']}"
-    if path == ["bases"] and isinstance(details["input"], list):
-        return f"bases: {LIST_OF_BASES}"
-    if details["type"] == "string_type" and isinstance(details["input"], (int, float)):
-        return f"{where}: write {_quoted(where, details['input'])}, in quotes; {details['input']!r} is a number"
+    if advice := _shaped(path, details):
+        return f"{where}: {advice}"
     message = details["msg"].replace("an object", "a table")  # pydantic uses the JSON term
     return f"{where}: {message[0].lower()}{message[1:]}, not {details['input']!r}"
+
+
+def _unknown(path: Sequence[str]) -> str:
+    """An unknown key: the table in which it is known, or else the keys that are known where it is."""
+    key, known = path[-1], _known_keys(path[:-1])
+    homes = [home for home, model in _HOMES.items() if len(path) == 1 and key in _keys_of(model)]
+    if homes:
+        return f"unknown key here; it belongs in {' or '.join(homes)}"
+    return f"unknown key{near(key, known)}; known keys: {', '.join(sorted(known))}"
+
+
+def _shaped(path: Sequence[str], details: ErrorDetails) -> str:
+    """What to write instead of a value of another type or shape; '' if that is not known."""
+    value, key, kind = details["input"], path[-1] if path else "", details["type"]
+    is_list = kind in {"tuple_type", "list_type"}
+    advice = ""
+    if list(path[:1]) == ["credentials"]:  # whose value may be a password: it is not repeated
+        advice = 'write { username = "NAME", password = "VARIABLE" }, with the name of a variable that has the password'
+    elif list(path) == ["bases"] and isinstance(value, list):
+        advice = LIST_OF_BASES
+    elif kind == "string_type" and isinstance(value, (int, float)):
+        advice = f"write {_quoted('.'.join(path), value)}, in quotes; {value!r} is a number"
+    elif kind == "string_type" and isinstance(value, dict) and len(path) > 1:
+        advice = f'a name with dots goes in quotes: "{".".join([key, *list(value)[:1]])}" = …'
+    elif {*path[:1]} & {"install", "profiles"} and isinstance(value, str) and (is_list or kind == "literal_error"):
+        advice = f'write a list: {key} = ["{value}"]; or "all"'
+    elif is_list and isinstance(value, str):
+        advice = f"write a list: {key} = [{', '.join(json.dumps(word) for word in value.split())}]"
+    elif is_list and isinstance(value, dict):
+        advice = f"write a list: {key} = [{{ … }}]"
+    elif {*path[:1]} & {"platform", "platforms"}:
+        meant = _PLATFORMS.get(str(value).removeprefix("linux/"))
+        advice = f'write "linux/{meant}"' if meant else ""
+    return advice
 
 
 def _quoted(where: str, number: float) -> str:
@@ -63,9 +98,11 @@ def _known_keys(path: Sequence[str]) -> set[str]:
             model = get_args(model)[1 if get_origin(model) is dict else 0]
         if get_origin(model) in {Union, UnionType}:
             model = get_args(model)[0]
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return {field.alias or name for name, field in model.model_fields.items()}
-    return set()
+    return _keys_of(model) if isinstance(model, type) and issubclass(model, BaseModel) else set()
+
+
+def _keys_of(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def axis_faults(table: Mapping[str, Any]) -> Iterator[str]:
@@ -98,6 +135,9 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
         yield from _install_faults(f"profiles.{name}", profile)
         yield from _profile_name_faults(name, file)
     yield from _platform_faults(file)
+    tools = [canonicalize_name(Requirement(text).name) for text in file.tools]
+    for name in dict.fromkeys(name for name in tools if tools.count(name) > 1):
+        yield f"tools: {name!r} is listed {tools.count(name)} times; list it once"
     for index, exclusion in enumerate(file.exclude):
         if exclusion.is_empty:
             yield f"exclude.{index}: empty; set python, base or profile"
@@ -105,7 +145,8 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f"exclude.{index}: matches no cell; fix it or remove it"
     yield from _python_faults(file)
     kept = [place.name for place in file.places if not file.excludes(place)]
-    for name in dict.fromkeys(name for name in kept if kept.count(name) > 1):
+    unique = [place.name for place in dict.fromkeys(file.places) if not file.excludes(place)]
+    for name in dict.fromkeys(name for name in unique if unique.count(name) > 1):
         yield f"profiles: two cells would be named {name}; rename the profile or the base"
     if file.places and not kept:
         yield "exclude: every cell is excluded; keep at least one"
@@ -124,6 +165,11 @@ def _base_faults(name: str, base: Base, file: MatrixFile) -> Iterator[str]:
         yield f"bases.{name}.image: {base.image!r} is no tag of a known release; did you mean {meant!r}?"
     elif not base.known_libc:
         yield f'bases.{name}.libc: missing, and not known for {base.image!r}; set it, for example libc = "2.36"'
+    pythons = list(
+        dict.fromkeys(place.python for place in file.places if place.base == name and not file.excludes(place))
+    )
+    if "{python}" not in base.image and len(pythons) > 1:
+        yield f"bases.{name}.image: the same for Python {listed(pythons)}; write {{python}} where the version goes"
     longest = _longest_base(file)
     if len(name) > longest:
         yield f"bases.{name}: too long for a tag with Python version and key; use at most {longest} characters"

@@ -16,7 +16,7 @@ from builder.matrix.faults import LIST_OF_BASES, axis_faults, cell_faults, matri
 from builder.matrix.model import Cell, Matrix, Platform
 from builder.matrix.schema import MatrixFile
 from builder.oci.reference import ImageRef, Mirrors
-from builder.parse import MalformedError, load_toml, read_bytes, read_text
+from builder.parse import MalformedError, conflict_line, load_toml, read_bytes, read_text
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
@@ -90,6 +90,11 @@ def _load(text: str, source: str) -> Mapping[str, Any]:
         twice = re.search(r"^bases\s*=", text, re.MULTILINE) and re.search(r"^\[bases\.", text, re.MULTILINE)
         if twice:
             raise MatrixError(f"{source}: bases is both a list and a table", hint=LIST_OF_BASES) from error
+        if match := re.search(r"^\[base\.(?P<name>[^\]]+)\]", text, re.MULTILINE):
+            what = f"{source}: base is the list of names, and cannot be a table too"
+            raise MatrixError(what, hint=f"write [bases.{match['name']}] instead of {match[0]}") from error
+        if number := conflict_line(text):
+            raise MatrixError(f"{source}:{number}: an unresolved merge conflict", hint="choose one side") from error
         raise MatrixError(f"{source} is not TOML: {error}") from error
 
 
@@ -132,10 +137,9 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
         image = ImageRef.from_str(base.image.replace("{python}", place.python))
         cells += [
             Cell(
-                python=place.python, base=place.base, profile=place.profile, image=image, family=family,
-                libc=libc, packages=base.packages, platform=platform, user=base.user or "",
-                build_packages=base.build_packages, python_source=base.python_source,
-                platforms=platforms if len(platforms) > 1 else (),
+                python=place.python, base=place.base, profile=place.profile, image=image, family=family, libc=libc,
+                packages=base.packages, platform=platform, user=base.user or "", python_source=base.python_source,
+                build_packages=base.build_packages, platforms=platforms if len(platforms) > 1 else (),
             )
             for platform in platforms
         ]  # fmt: skip
@@ -156,6 +160,7 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
         aliases=tuple(sorted(file.aliases.items())),
         mirrors=Mirrors.from_mapping(file.mirrors),
         ca=ca,
+        tools=file.tools,
         ssh=file.ssh,
         index_mirrors=IndexMirrors.from_mapping(file.index_mirrors),
         credentials=tuple((host, each.username, each.password) for host, each in sorted(file.credentials.items())),

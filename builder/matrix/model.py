@@ -130,6 +130,7 @@ class Matrix:
     ssh: Ssh | None = None
     index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     ca: bytes = b""  # certificates that the images trust, in PEM
+    tools: tuple[str, ...] = ()  # requirements (PEP 508) of what no lock has
     branch: str = ""
 
     def install_of(self, profile: str) -> Install:

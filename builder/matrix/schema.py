@@ -3,121 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib.metadata import version
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from builder.errors import UsageError
-from builder.index_mirror import IndexMirrors
 from builder.matrix.facts import family_of, libc_of
-from builder.matrix.interpreter import PYTHON_PATTERN, PythonSource
-from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
+from builder.matrix.interpreter import PythonSource
+from builder.matrix.value import (
+    Host,
+    ImageText,
+    IndexMirrorTable,
+    LibcVersion,
+    MirrorTable,
+    PackageName,
+    PythonVersion,
+    RepositoryText,
+    TagText,
+    ToolText,
+    UserName,
+    UvVersion,
+    VariableName,
+)
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PROFILE: Final = "default"  # what [install] chooses, in a matrix with profiles
 SCHEMA_ID: Final = "urn:prebuilt:matrix"  # where nobody has published it
-_UV = r"[0-9]+\.[0-9]+\.[0-9]+"
-_LIBC = r"[0-9]+\.[0-9]+"
-_HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
-_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-_USER = r"[a-z_][a-z0-9_-]{0,31}|0|[1-9][0-9]{0,8}"
-_PACKAGE = r"[A-Za-z0-9][A-Za-z0-9+._:@~<>=-]*"
-
-
-def _matching(pattern: str, description: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is not {description}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _variable(text: str) -> str:
-    if not re.fullmatch(_VARIABLE, text):  # which may be a password: it is not repeated
-        raise ValueError("this is no name of an environment variable; write the name of the one that has the password")
-    return text
-
-
-def _reference(text: str) -> str:
-    try:
-        ImageRef.from_str(text.replace("{python}", "3.13"))
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return text
-
-
-def _repository(text: str) -> str:
-    try:
-        ref = ImageRef.from_str(text)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    if ref.tag or ref.digest:
-        raise ValueError(f"{text!r} has a tag or digest; write only the repository")
-    return text
-
-
-def _mirrors(table: dict[str, str]) -> dict[str, str]:
-    try:
-        Mirrors.from_mapping(table)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return table
-
-
-def _index_mirrors(table: dict[str, str]) -> dict[str, str]:
-    try:
-        IndexMirrors.from_mapping(table)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return table
-
-
-def _pattern(pattern: str) -> dict[str, Any]:
-    return {"pattern": f"^{pattern}$"}
-
-
-PythonVersion = Annotated[
-    str,
-    _matching(PYTHON_PATTERN, 'a Python version; write "3.13", or "3.13.2" to pin the patch; "3.13t", "pypy3.11"'),
-    Field(json_schema_extra=_pattern(PYTHON_PATTERN)),
-]
-UvVersion = Annotated[
-    str,
-    _matching(_UV, 'a uv version; write "0.13.8"'),
-    Field(json_schema_extra=_pattern(_UV)),
-]
-LibcVersion = Annotated[
-    str,
-    _matching(_LIBC, 'a libc version; write "2.36"'),
-    Field(json_schema_extra=_pattern(_LIBC)),
-]
-TagText = Annotated[
-    str,
-    _matching(
-        TAG_PATTERN,
-        "a tag; use at most 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'",
-    ),
-    Field(json_schema_extra=_pattern(TAG_PATTERN)),
-]
-PackageName = Annotated[
-    str,
-    _matching(_PACKAGE, 'a system package; write only its name, such as "git" or "git=1:2.39.5-0"'),
-    Field(json_schema_extra=_pattern(_PACKAGE)),
-]
-Host = Annotated[
-    str,
-    _matching(_HOST, 'a host; write only its name, such as "gitlab.example.com"'),
-    Field(json_schema_extra=_pattern(_HOST)),
-]
-VariableName = Annotated[str, AfterValidator(_variable), Field(json_schema_extra=_pattern(_VARIABLE))]
-UserName = Annotated[
-    str,
-    _matching(_USER, 'a user; write a name, such as "ci", or a uid, such as "1000"'),
-    Field(json_schema_extra=_pattern(f"({_USER})")),
-]
 Family = Literal["debian", "alpine", "rhel", "wolfi"]
 Names = tuple[str, ...] | Literal["all"]
 PlatformName = Literal["linux/amd64", "linux/arm64"]
@@ -202,9 +113,7 @@ class Profile(Install):
 class Base(_Table):
     """A base layer: an image that contains Python, or one for which uv installs it."""
 
-    image: Annotated[str, AfterValidator(_reference)] = Field(
-        description="Image reference; {python} stands for the Python version of the cell"
-    )
+    image: ImageText = Field(description="Image reference; {python} stands for the Python version of the cell")
     family: Family | None = Field(
         None, description="Distribution family: decides the package manager and the libc; by default as the name tells"
     )
@@ -258,7 +167,7 @@ class Ssh(_Table):
 class MatrixFile(_Table):
     """A matrix of Python versions and base layers; `builder` makes an image for each combination."""
 
-    repository: Annotated[str, AfterValidator(_repository)] | None = Field(
+    repository: RepositoryText | None = Field(
         None, description="Where to push the images; by default $CI_REGISTRY_IMAGE/ci or a local name"
     )
     python: tuple[PythonVersion, ...] = Field(description='Python versions, such as ["3.12", "3.13"]')
@@ -268,7 +177,7 @@ class MatrixFile(_Table):
         default_factory=lambda: version("uv"),
         description="uv version in the images; by default the version installed with builder",
     )
-    uv_image: Annotated[str, AfterValidator(_repository)] = Field(
+    uv_image: RepositoryText = Field(
         "ghcr.io/astral-sh/uv", alias="uv-image", description="Image that contains /uv and /uvx, without a tag"
     )
     platform: PlatformName | None = Field(None, description="Platform of the images; by default that of this machine")
@@ -285,7 +194,7 @@ class MatrixFile(_Table):
     cache: Literal["none", "registry"] = Field(
         "none", description="Where to cache the build steps of images with attestations, besides the engine"
     )
-    layers: Annotated[str, AfterValidator(_repository)] | None = Field(
+    layers: RepositoryText | None = Field(
         None, description="Where to store layers that images share; by default the images' repository and /layers"
     )
     max_layers: int = Field(
@@ -298,6 +207,9 @@ class MatrixFile(_Table):
         default_factory=dict, description='More moving tags for cells: {"latest" = "3.13-bookworm-slim"}'
     )
     install: Install = Field(default_factory=lambda: Install())  # noqa: PLW0108 - mypy does not know the alias as a keyword
+    tools: tuple[ToolText, ...] = Field(
+        (), description='Tools that are not in the lock, each in an environment of its own: ["ruff", "pre-commit==4.*"]'
+    )
     profiles: dict[TagText, Profile] = Field(
         default_factory=dict,
         description="More choices of what to install; with them, [install] has images only if it is there",
@@ -311,12 +223,12 @@ class MatrixFile(_Table):
         description='What logs in to hosts of packages: {"gitlab.example.com" = {password = "CI_JOB_TOKEN"}}',
     )
     ssh: Ssh | None = Field(None, description="How builds log in to git servers over SSH")
-    index_mirrors: Annotated[dict[str, str], AfterValidator(_index_mirrors)] = Field(
+    index_mirrors: IndexMirrorTable = Field(
         default_factory=dict,
         alias="index-mirrors",
         description='Where to fetch files from that a lock names: {"https://files.example" = "https://mirror.example"}',
     )
-    mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
+    mirrors: MirrorTable = Field(
         default_factory=dict,
         description='Mirrors to use in place of registries: {"docker.io" = "mirror.example.com"}',
     )

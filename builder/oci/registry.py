@@ -183,19 +183,30 @@ class Registries:
         return parse_or_raise(ImageConfig, self.fetch_blob(ref, digest), fault)
 
     def put_blob(
-        self, ref: ImageRef, digest: Digest, opened: Callable[[], IO[bytes]], *, source: ImageRef | None = None
+        self,
+        ref: ImageRef,
+        digest: Digest,
+        opened: Callable[[], IO[bytes]],
+        *,
+        source: ImageRef | None = None,
+        on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Put a blob into a repository unless it is there; `opened` opens its content again for each attempt.
 
         If `source` is another repository of that registry which has the blob, the registry is asked to mount it.
+        `on_bytes` is told how many bytes were sent so far.
         """
         if self.has_blob(ref, digest):
             return
         mounts = source and source.registry == ref.registry and source.repository != ref.repository
         target = Target(ref=ref, original=ref, source=source.repository if source and mounts else None)
-        check_response(self._transport.retry(target, lambda: self._upload(target, digest, opened)), target, "write")
 
-    def _upload(self, target: Target, digest: Digest, opened: Callable[[], IO[bytes]]) -> requests.Response:
+        def body() -> Upload:
+            return Upload(opened(), self._transport.stopped, on_bytes)
+
+        check_response(self._transport.retry(target, lambda: self._upload(target, digest, body)), target, "write")
+
+    def _upload(self, target: Target, digest: Digest, body: Callable[[], Upload]) -> requests.Response:
         """Mount or upload a blob once (distribution specification, "Mounting a blob", "Pushing a blob monolithically").
 
         A registry that does not mount begins an upload instead.
@@ -210,9 +221,7 @@ class Registries:
         url = self._transport.join_url(session.url, session.headers["Location"], target)
         url += f"{'&' if '?' in url else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
-        return self._transport.send_once(
-            "PUT", target, url, action="push", headers=headers, body=lambda: Upload(opened(), self._transport.stopped)
-        )
+        return self._transport.send_once("PUT", target, url, action="push", headers=headers, body=body)
 
     def fetch_tags(self, ref: ImageRef) -> tuple[str, ...]:
         """Fetch all tags of the reference's repository, sorted; none if there is no such repository."""

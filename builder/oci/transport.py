@@ -30,6 +30,7 @@ _TEMPORARY: Final = {429, 500, 502, 503, 504}
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LONGEST_TEXT: Final = 1000  # characters of an error that are shown
 _LONGEST_PAUSE: Final = 60.0  # seconds, even if Retry-After asks for more
+_PROXY: Final = "correct or unset that variable, or list the registry's host in NO_PROXY"
 _REPORT: Final = "try again later, or report it to whoever runs the registry"
 _ELSEWHERE: Final = "the password of a registry is for that registry only; report it to whoever runs the registry"
 _CHUNK: Final = 1 << 20
@@ -75,11 +76,17 @@ class _ConnectionLostError(Exception):
 
 
 class Upload:
-    """A file that requests uploads: it has a length, and stops when the run is interrupted."""
+    """A file that requests uploads: it has a length, and stops when the run is interrupted.
 
-    def __init__(self, file: IO[bytes], stopped: threading.Event) -> None:
+    `on_bytes` is told how many bytes were read so far.
+    """
+
+    def __init__(
+        self, file: IO[bytes], stopped: threading.Event, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._file = file
         self._stopped = stopped
+        self._on_bytes = on_bytes
         self._size = file.seek(0, 2)
         file.seek(0)
 
@@ -94,7 +101,9 @@ class Upload:
         """Read up to `size` bytes; raise InterruptedRun if the run is stopped."""
         if self._stopped.is_set():
             raise InterruptedRun("interrupted")
-        return self._file.read(size)
+        chunk = self._file.read(size)
+        self._on_bytes(self._file.tell())
+        return chunk
 
     def rewound(self) -> Upload:
         """Return itself, at its beginning again."""
@@ -159,7 +168,7 @@ class Transport:
         except _ConnectionLostError as error:
             raise RegistryError(
                 f"cannot reach the registry {target.ref.registry} for {target}: {error} ({len(_PAUSES) + 1} attempts)",
-                hint=target.advice,
+                hint=_PROXY if str(error).startswith("the proxy of ") else target.advice,
             ) from error
 
     def send(

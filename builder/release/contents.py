@@ -51,7 +51,10 @@ class ShownPackage:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A published image. `packages` are sorted by size, the largest first."""
+    """An image. `packages` are sorted by size, the largest first.
+
+    Sizes are compressed, as in a registry; those of an engine's image are `unpacked`, and its layers have no digest.
+    """
 
     ref: ImageRef
     digest: Digest
@@ -60,10 +63,11 @@ class Contents:
     key: str
     layers: tuple[ShownLayer, ...]
     packages: tuple[ShownPackage, ...]
+    unpacked: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes of all layers, compressed."""
+        """Bytes of all layers."""
         return sum(layer.size for layer in self.layers)
 
 
@@ -102,10 +106,11 @@ def _layers(manifest: Manifest, config: ImageConfig) -> tuple[ShownLayer, ...]:
     history = [entry.created_by for entry in config.history or () if not entry.empty_layer]
     found = manifest.body.layers
     titles = history if len(history) == len(found) else [""] * len(found)
-    return tuple(_layer(title, layer.digest, layer.size) for title, layer in zip(titles, found, strict=True))
+    return tuple(shown_layer(title, layer.digest, layer.size) for title, layer in zip(titles, found, strict=True))
 
 
-def _layer(title: str, digest: str, size: int) -> ShownLayer:
+def shown_layer(title: str, digest: str, size: int) -> ShownLayer:
+    """A layer, by the title that the config's history has of it."""
     match = _OWN.fullmatch(title)
     names = tuple(match["packages"].split(", ")) if match and match["packages"] else ()
     return ShownLayer(kind=match["kind"] if match else "base", digest=digest, size=size, packages=names)
@@ -117,7 +122,7 @@ def packages_of(
     """The packages with their part of their layer; `weights` are the sizes of wheels, by name."""
     sizes: dict[str, int] = {}
     shared: set[str] = set()
-    for layer in layers:
+    for layer in [each for each in layers if each.kind != "tool"]:  # which may have other versions
         total = sum(weights.get(name, 0) for name in layer.packages)
         if len(layer.packages) == 1:
             sizes[layer.packages[0]] = layer.size
@@ -140,8 +145,16 @@ def _fetch_weights(ref: ImageRef, layers: Sequence[ShownLayer], registries: Regi
     try:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
             file = tar.extractfile(SELECTION.lstrip("/"))
-            selection = parse_toml(_Selection, file.read().decode()) if file else _Selection()
-    except (OSError, EOFError, tarfile.TarError, KeyError, ValueError, MalformedError):
+            return weights_of(file.read()) if file else {}
+    except (OSError, EOFError, tarfile.TarError, KeyError):
+        return {}
+
+
+def weights_of(selection_text: bytes) -> dict[str, int]:
+    """The sizes of the artifacts in a selection, by package; none if it cannot be read."""
+    try:
+        selection = parse_toml(_Selection, selection_text.decode())
+    except (ValueError, MalformedError):
         return {}
     files = {
         package.name: [*package.wheels, *([package.sdist] if package.sdist else [])] for package in selection.packages

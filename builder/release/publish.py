@@ -44,6 +44,7 @@ from builder.oci.manifest import Manifest, descriptor, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.release.immutable import put_immutable, with_checks, with_time
+from builder.release.sent import OnSent, Sent
 from builder.verify.record import EngineImage
 from builder.verify.runner import VerifiedImage
 
@@ -85,48 +86,57 @@ class _Blob:
 Content = AssembledImage | Path
 
 
-def push(image: Publishable, content: Content, registries: Registries, compression: Compression) -> PublishedImage:
+def push(
+    image: Publishable, content: Content, registries: Registries, compression: Compression, on_sent: OnSent
+) -> PublishedImage:
     """Upload the image, and its immutable tag last; an immutable tag that exists is never moved.
 
     `content` is the image as it was assembled, or the path of the archive in which the engine saved it. If another
     machine has pushed an image with the same key in the meantime, that image is used. Raises PublishError if the tag
     names an image with another key, and RegistryError if the registry fails.
     """
-    manifest = _put_content(content, image.rendered.immutable_tag, registries, compression)
+    manifest = _put_content(content, image.rendered.immutable_tag, registries, compression, on_sent)
     manifest = with_checks(manifest, image.checks)
     return PublishedImage(image=image, digest=_put_tag(image.rendered, manifest, registries))
 
 
 def push_unverified(
-    rendered: RenderedImage, content: Content, registries: Registries, compression: Compression
+    rendered: RenderedImage, content: Content, registries: Registries, compression: Compression, on_sent: OnSent
 ) -> Digest:
     """Upload an image that is still to be verified, under a tag that says so; return the digest.
 
     It is the digest that the image has under its immutable tag, if it passes. Raises RegistryError.
     """
-    manifest = with_time(_put_content(content, rendered.unverified_tag, registries, compression))
+    manifest = with_time(_put_content(content, rendered.unverified_tag, registries, compression, on_sent))
     registries.put_manifest(rendered.unverified_tag, manifest)
     return manifest.digest
 
 
-def _put_content(content: Content, ref: ImageRef, registries: Registries, compression: Compression) -> Manifest:
+def _put_content(
+    content: Content, ref: ImageRef, registries: Registries, compression: Compression, on_sent: OnSent
+) -> Manifest:
     """Upload all of an image but what its tag names; return that."""
     if isinstance(content, AssembledImage):
-        put_blobs(content, ref, registries)
+        put_blobs(content, ref, registries, on_sent)
         return content.manifest
-    return _push_archive(content, ref, registries, compression)
+    return _push_archive(content, ref, registries, compression, on_sent)
 
 
-def put_blobs(image: AssembledImage, ref: ImageRef, registries: Registries) -> None:
+def put_blobs(image: AssembledImage, ref: ImageRef, registries: Registries, on_sent: OnSent) -> None:
     """Upload or mount the blobs of an image that the repository lacks, several at a time."""
-    digests = list(dict.fromkeys(layer.digest for layer in image.manifest.body.layers))
+    sizes = {layer.digest: layer.size for layer in image.manifest.body.layers}
+    sent = Sent(sizes, on_sent)
 
     def put(text: str) -> None:
         digest = Digest.from_str(text)
         origin = image.blobs.origins.get(text)
-        registries.put_blob(ref, digest, lambda: image.open_blob(digest), source=origin.repository if origin else None)
+        registries.put_blob(
+            ref, digest, lambda: image.open_blob(digest), source=origin.repository if origin else None,
+            on_bytes=sent.counter(text),
+        )  # fmt: skip
+        sent.done(text)
 
-    registries.map(put, digests)
+    registries.map(put, sizes)
     registries.put_blob(ref, digest_of(image.config_bytes), lambda: io.BytesIO(image.config_bytes))
 
 
@@ -191,15 +201,20 @@ def layer_manifest(entry: Mapping[str, Any]) -> Manifest:
     )
 
 
-def _push_archive(path: Path, ref: ImageRef, registries: Registries, compression: Compression) -> Manifest:
+def _push_archive(
+    path: Path, ref: ImageRef, registries: Registries, compression: Compression, on_sent: OnSent
+) -> Manifest:
     """Upload what an archive has; return the manifest or index that gets the tag."""
     with tempfile.TemporaryDirectory(prefix="builder-") as scratch, ImageArchive(path) as archive:
         config = _blob_of(archive.config_bytes, CONFIG_TYPE)
         layers = [
             _layer(archive, layer, compression, Path(scratch, f"layer-{n}")) for n, layer in enumerate(archive.layers)
         ]
-        for blob in [*layers, config]:
-            registries.put_blob(ref, blob.digest, blob.opened)
+        blobs = {str(blob.digest): blob for blob in [*layers, config]}
+        sent = Sent({text: blob.size for text, blob in blobs.items()}, on_sent)
+        for text, blob in blobs.items():
+            registries.put_blob(ref, blob.digest, blob.opened, on_bytes=sent.counter(text))
+            sent.done(text)
         manifest = _manifest(config, layers)
         if archive.attestations:
             manifest = _push_attestations(archive, manifest, layers, ref, registries)

@@ -19,19 +19,24 @@ from builder.release.journal import Move, Promotion
 from builder.release.lease import held
 from builder.release.promote import PlannedImage, promote
 from builder.release.publish import Content, Publishable, PublishedImage, push, push_unverified, put_blobs, put_layers
+from builder.release.sent import OnSent
 from builder.verify.runner import Built, content_of
 
 
-class Publisher(Protocol):
-    """Publishes verified images, and moves the tags that jobs use."""
+def _ignore(_: int, __: int) -> None:
+    """Nobody watches."""
 
-    def upload(self, image: AssembledImage) -> None:
+
+class Publisher(Protocol):
+    """Publishes verified images, and moves the tags that jobs use. `on_sent` is told how much of an image is there."""
+
+    def upload(self, image: AssembledImage, on_sent: OnSent = _ignore) -> None:
         """Upload blobs of an image that is not verified yet, so that `push` takes less time."""
 
-    def push(self, image: Publishable, content: Content) -> PublishedImage | PlannedImage:
+    def push(self, image: Publishable, content: Content, on_sent: OnSent = _ignore) -> PublishedImage | PlannedImage:
         """Upload an image, its immutable tag, and the layers that other images may use."""
 
-    def push_unverified(self, built: Built) -> Digest | None:
+    def push_unverified(self, built: Built, on_sent: OnSent = _ignore) -> Digest | None:
         """Upload an image for a job that verifies it; return its digest, if it has one already."""
 
     def put_index(self, index: RenderedIndex, images: Sequence[Digest]) -> PublishedIndex | PlannedImage:
@@ -49,20 +54,20 @@ class RegistryPublisher:
     compression: Compression
     repositories: LayerRepositories | None = None
 
-    def upload(self, image: AssembledImage) -> None:
+    def upload(self, image: AssembledImage, on_sent: OnSent = _ignore) -> None:
         """See `Publisher.upload`."""
-        put_blobs(image, image.rendered.immutable_tag, self.registries)
+        put_blobs(image, image.rendered.immutable_tag, self.registries, on_sent)
 
-    def push(self, image: Publishable, content: Content) -> PublishedImage:
+    def push(self, image: Publishable, content: Content, on_sent: OnSent = _ignore) -> PublishedImage:
         """See `Publisher.push`."""
-        published = push(image, content, self.registries, self.compression)
+        published = push(image, content, self.registries, self.compression, on_sent)
         if self.repositories and isinstance(content, AssembledImage):
             put_layers(content, self.repositories, self.registries)
         return published
 
-    def push_unverified(self, built: Built) -> Digest:
+    def push_unverified(self, built: Built, on_sent: OnSent = _ignore) -> Digest:
         """See `Publisher.push_unverified`."""
-        return push_unverified(built.rendered, content_of(built), self.registries, self.compression)
+        return push_unverified(built.rendered, content_of(built), self.registries, self.compression, on_sent)
 
     def put_index(self, index: RenderedIndex, images: Sequence[Digest]) -> PublishedIndex:
         """See `Publisher.put_index`."""
@@ -78,14 +83,14 @@ class RegistryPublisher:
 class DryRunPublisher:
     """Publishes nothing; returns what a real run would publish. See `Publisher`."""
 
-    def upload(self, image: AssembledImage) -> None:
+    def upload(self, image: AssembledImage, on_sent: OnSent = _ignore) -> None:
         """See `Publisher.upload`."""
 
-    def push(self, image: Publishable, content: Content) -> PlannedImage:  # noqa: ARG002
+    def push(self, image: Publishable, content: Content, on_sent: OnSent = _ignore) -> PlannedImage:  # noqa: ARG002
         """See `Publisher.push`."""
         return PlannedImage(rendered=image.rendered)
 
-    def push_unverified(self, built: Built) -> None:
+    def push_unverified(self, built: Built, on_sent: OnSent = _ignore) -> None:
         """See `Publisher.push_unverified`."""
 
     def put_index(self, index: RenderedIndex, images: Sequence[Digest]) -> PlannedImage:  # noqa: ARG002

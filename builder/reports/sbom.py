@@ -50,6 +50,9 @@ def cyclonedx_json(rendered: RenderedImage, image: ImageRef | None, lock: str) -
         },
         "components": [
             *(_package(package) for package in selection.packages),
+            # Which may have other versions of the same packages, each in an environment of its own.
+            *({**_package(each), "bom-ref": f"tool:{tool.name}:{each.name}"}
+              for tool in selection.tools for each in tool.packages),
             {
                 "type": "application", "bom-ref": "uv", "name": "uv", "version": str(plan.uv.tag),
                 "purl": package_url("pypi", "uv", str(plan.uv.tag)),

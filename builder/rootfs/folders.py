@@ -22,7 +22,7 @@ from typing import Final, Literal
 from builder.errors import BuilderError, BuildError, EngineError, RegistryError
 from builder.oci.reference import Digest
 from builder.parse import Document, MalformedError, parse_document
-from builder.process import ProcessGroup, run
+from builder.process import ProcessGroup, attached_unless_killed, run
 from builder.rootfs.confine import Confinement
 from builder.rootfs.task import Program, Task
 
@@ -110,21 +110,29 @@ class RootFolders:
         Each line that the program prints goes to `on_line`. Raises RegistryError for a layer that cannot be unpacked,
         ProgramError if the program cannot be started, BuildError if the disk is full, and InterruptedRun.
         """
-        with tempfile.TemporaryDirectory(dir=scratch) as folder, _open_secrets(task.program) as (program, keep):
-            task = replace(task, report=str(Path(folder, "report")), program=program)
-            path = Path(folder, "task")
-            path.write_text(json.dumps(task.to_table()), encoding="utf-8")
-            last = [""]
+        last = [""]
 
-            def read(line: str) -> None:
-                last[0] = line
-                on_line(line)
+        def read(line: str) -> None:
+            last[0] = line
+            on_line(line)
 
+        with _open_secrets(task.program) as (program, keep), _written(task, program, scratch) as (path, report):
             code = self.processes.stream(self.confinement.argv(path), env=os.environ, on_line=read, keep=keep)
-            try:
-                answer = parse_document(_Answer, Path(task.report).read_bytes())
-            except (OSError, MalformedError):
-                raise self._fault("", last[0] or f"it ended with exit code {code}") from None
+            return self._exit_code(report, last[0] or f"it ended with exit code {code}")
+
+    def attach(self, task: Task, scratch: Path) -> int:
+        """Do as `do`, but the program has this process's own input, output and terminal."""
+        program = replace(task.program, attached=True) if task.program else None
+        with _written(task, program, scratch) as (path, report):
+            code = attached_unless_killed(self.confinement.argv(path), env=os.environ)
+            return self._exit_code(report, f"it ended with exit code {code}")
+
+    def _exit_code(self, report: Path, reason: str) -> int:
+        """The program's exit code; `reason` says why there is no report, if there is none."""
+        try:
+            answer = parse_document(_Answer, report.read_bytes())
+        except (OSError, MalformedError):
+            raise self._fault("", reason) from None
         if answer.error:
             raise self._fault(answer.fault, answer.error)
         return answer.exit_code
@@ -176,6 +184,16 @@ class RootFolders:
             hint = "name another folder with BUILDER_CACHE_DIR"
             raise EngineError(f"cannot write to {path}: {error.strerror}", hint=hint) from error
         return path
+
+
+@contextlib.contextmanager
+def _written(task: Task, program: Program | None, scratch: Path) -> Iterator[tuple[Path, Path]]:
+    """Write the task with this program to a file; yield its path, and that of the report."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path, report = Path(folder, "task"), Path(folder, "report")
+        table = replace(task, report=str(report), program=program).to_table()
+        path.write_text(json.dumps(table), encoding="utf-8")
+        yield path, report
 
 
 @contextlib.contextmanager

@@ -6,9 +6,11 @@ It does so in a process of its own, the first one of its process namespace where
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import sys
+import termios
 import time
 import warnings
 from dataclasses import dataclass
@@ -85,6 +87,8 @@ def _mount_processes(root: Path) -> None:
 
 def _open_streams(program: Program) -> tuple[int, int, int]:
     """The program's stdin, stdout and stderr; without an output file both go to this process's stderr."""
+    if program.attached:
+        return 0, 1, 2
     nothing = os.open(os.devnull, os.O_RDONLY)
     if not program.output:
         return nothing, 2, 2
@@ -121,7 +125,12 @@ def _start(program: Program, user: _User, streams: tuple[int, int, int], write: 
         return pid
     what = "start"
     try:
-        os.setsid()
+        terminal = program.attached and os.isatty(0)
+        if terminal or not program.attached:  # else it stays in the group that gets Ctrl-C
+            os.setsid()
+        if terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         with contextlib.suppress(PermissionError):  # in a user namespace with one id, there are no other groups

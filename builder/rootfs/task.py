@@ -13,8 +13,8 @@ class Program:
 
     `bring` are files and folders of this machine to copy in, by path there; `secrets` are files that are kept in memory
     where mounts are allowed. Regular files in the folder `take_from` are moved to the folder `take_to` afterwards.
-    With `output`, stdout and stderr are written to that file, stderr to `output` followed by `.err`. After `seconds`
-    the program is stopped, with exit code 124.
+    With `output`, stdout and stderr are written to that file, stderr to `output` followed by `.err`; `attached`, the
+    program has this process's own, its stdin and its terminal. After `seconds` it is stopped, with exit code 124.
     """
 
     argv: tuple[str, ...]
@@ -28,6 +28,7 @@ class Program:
     take_from: str = ""
     take_to: str = ""
     output: str = ""
+    attached: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,9 +120,9 @@ def _included(folder: Path, pipeline: Pipeline, component: str, said: list[str],
         said.append(f"{MAIN} includes the component; `builder ci adopt` shows how its jobs move to the images")
         return {folder / MAIN: inclusion.file.text, **files}
     lines = [line for cut in inclusion.file.cuts for line in cut.text.splitlines() if line]
-    said.append(
-        "\n".join([f"{MAIN} stays as it is; --force adds to it, or add yourself:", *(f"    {line}" for line in lines)])
-    )
+    adopt = f"builder ci adopt{f' --component {component}' if component else ''} | git apply"
+    stays = f"{MAIN} stays as it is. `{adopt}` adds these lines, and moves its jobs to the images; --force only adds:"
+    said.append("\n".join([stays, *(f"    {line}" for line in lines)]))
     return files
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import tomli
 from packaging.specifiers import SpecifierSet
 
 from builder.errors import LockError
 from builder.gitlab.adopt.adopt import adopt_without_matrix
 from builder.gitlab.adopt.inheritance import read_jobs
+from builder.gitlab.adopt.installed import Installed, installed_extras, installed_groups
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.package import packages_in
 from builder.gitlab.adopt.pipeline import Pipeline
-from builder.gitlab.adopt.program import read_inside
 from builder.gitlab.adopt.proposal import (
     WantedCell,
     WantedCells,
@@ -33,18 +31,6 @@ from builder.matrix.file import built_in_matrix
 from builder.start.clues import Clues, read_dockerfile, read_workflows
 
 _DEFAULT_BASE: Final = "bookworm-slim"
-_GROUP: Final = re.compile(r"--(?P<kind>group|only-group|extra)[= ](?P<name>[\w.-]+)")
-_EVERY: Final = re.compile(r"--all-(?P<kind>group|extra)s\b")
-_IN_BRACKETS: Final = re.compile(r"(?:^|[\s\"'])\.\[(?P<names>[\w.,-]+)\]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Installed:
-    """A list for the matrix, "all", or nothing; why; and the names that the project has besides."""
-
-    names: tuple[str, ...] | str = ()
-    why: str = ""
-    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +44,8 @@ class Survey:
     python_why: str
     base_why: str
     packages_why: str = ""
-    groups: Installed = Installed()
-    extras: Installed = Installed()
+    groups: Installed = Installed()  # noqa: RUF009 - frozen
+    extras: Installed = Installed()  # noqa: RUF009 - frozen
     uv: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -80,7 +66,7 @@ def survey(folder: Path, pipeline: Pipeline | None, lock: Lock | None) -> Survey
     scripts = [line.scalar.value for job in jobs for line in job.lines]
     scripts += [script for clues in workflows for script in clues.scripts]
     if lock and lock.kind == "uv.lock":
-        found = replace(found, groups=_groups(folder, scripts), extras=_extras(folder, scripts))
+        found = replace(found, groups=installed_groups(folder, scripts), extras=installed_extras(folder, scripts))
     return found
 
 
@@ -148,37 +134,3 @@ def _packages(cell: WantedCell, clues: Iterable[Clues]) -> Set[str]:
     family = "alpine" if cell.base == "alpine" else "debian"
     scripts = [script for each in clues for script in each.scripts]
     return {name for script in scripts for name in packages_in(script, family) if not name.startswith("python")}
-
-
-def _groups(folder: Path, scripts: Sequence[str]) -> Installed:
-    table = _project_table(folder)
-    uv = table.get("tool", {}).get("uv", {})
-    by_default = uv.get("default-groups", ["dev"]) if isinstance(uv, dict) else ["dev"]
-    groups = table.get("dependency-groups", {})
-    declared = [name for name in groups if by_default != "all" and name not in by_default]
-    return _choice(declared, scripts, {"group", "only-group"})
-
-
-def _extras(folder: Path, scripts: Sequence[str]) -> Installed:
-    project = _project_table(folder).get("project", {})
-    declared = list(project.get("optional-dependencies", {})) if isinstance(project, dict) else []
-    return _choice(declared, scripts, {"extra"})
-
-
-def _choice(declared: Sequence[str], scripts: Sequence[str], kinds: Set[str]) -> Installed:
-    """Which of the declared names scripts install."""
-    if declared and any(match["kind"] in kinds for script in scripts for match in _EVERY.finditer(script)):
-        return Installed(names="all", why="jobs install all of them")
-    used = {match["name"] for script in scripts for match in _GROUP.finditer(script) if match["kind"] in kinds}
-    if "extra" in kinds:
-        used |= {name for script in scripts for match in _IN_BRACKETS.finditer(script) for name in match[1].split(",")}
-    names = tuple(name for name in declared if name in used)
-    why = "jobs install them" if names else ""
-    return Installed(names=names, why=why, others=tuple(name for name in declared if name not in used))
-
-
-def _project_table(folder: Path) -> dict[str, Any]:
-    try:
-        return tomli.loads(read_inside(folder / "pyproject.toml", folder))
-    except tomli.TOMLDecodeError:
-        return {}

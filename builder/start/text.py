@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from builder.gitlab.adopt.installed import Installed
 from builder.gitlab.adopt.proposal import axes_lines, bases_lines
 from builder.gitlab.component import include_lines
-from builder.start.survey import Installed, Survey
+from builder.start.survey import Survey
 
 _HEAD = """\
 # The images that this project's jobs run on: one for each Python on each base. `builder plan` shows them;

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from builder.contract import BUILDS, FOREIGN_VARIABLES, LABELS, LINK_MODES, PROBES, PROJECT, PYTHON_LABEL, VARIABLES
+from builder.contract import (
+    BUILDS,
+    FOREIGN_VARIABLES,
+    LABELS,
+    LINK_MODES,
+    PROBES,
+    PROJECT,
+    PYTHON_LABEL,
+    TOOLS_LABEL,
+    VARIABLES,
+)
 from builder.engine.protocol import ContainerExit, Engine
 from builder.layer.assemble import AssembledImage
 from builder.lock.model import Lock
@@ -99,6 +109,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),
         folder=str(checkout.workdir) if checkout else ".",
+        tools=dict(pin.split("==", 1) for pin in labels.get(TOOLS_LABEL, "").split() if "==" in pin),
         family=facts.family,
         families=OS_RELEASE,
         user=facts.user,
@@ -122,11 +133,22 @@ def _install(lock: Lock) -> list[str]:
     return ["uv", "pip", "install", "--offline", "--no-deps", *lock.uv_flags, "-r", lock.path.name]
 
 
-def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[Check, ...]:
-    """Run the checks of these names, which are on the volume, in one new container without a network."""
+def run_inside(
+    subject: Subject, names: Collection[str], volume: str, on_check: Callable[[str], None]
+) -> tuple[Check, ...]:
+    """Run the checks of these names, which are on the volume, in one new container without a network.
+
+    `on_check` is told which of them have ended, as far as the container says so.
+    """
     mark = secrets.token_hex(8)  # nothing that a program prints is taken for the results
     results = "/tmp/builder-results.json"  # noqa: S108 - a path in the container
-    script = f"sh {BUILDS}/{SCRIPT} {results}\necho\necho {mark}\ncat {results}"
+    script = f"sh {BUILDS}/{SCRIPT} {results} {mark}\necho\necho {mark}\ncat {results}"
+    ended = {f"{mark} {name}": name for name in names}
+
+    def read(line: str) -> None:
+        if line in ended:
+            on_check(ended[line])
+
     exited = subject.engine.run(
         subject.facts.image,
         script,
@@ -134,6 +156,7 @@ def run_inside(subject: Subject, names: Collection[str], volume: str) -> tuple[C
         target=BUILDS,
         workdir=f"{BUILDS}/{PROJECT}",
         seconds=SECONDS,
+        on_line=read,
     )
     return tuple(_read(subject, [name for name in INSIDE if name in names], exited, mark))
 
@@ -144,7 +167,7 @@ def _read(subject: Subject, names: Collection[str], exited: ContainerExit, mark:
         found = {check.name: check for check in parse_document(Results, text).checks}
     except MalformedError:
         found = {}
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    lines = [line.strip() for line in printed.splitlines() if line.strip() and not line.startswith(mark)]
     tail = " / ".join(lines[-4:]) or f"exit code {exited.exit_code}"
     entry_point = shlex.join(subject.facts.config.entry_point or ())
     reason = f"ENTRYPOINT {entry_point} runs no job: {tail}" if entry_point else f"the image runs no checks: {tail}"

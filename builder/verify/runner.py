@@ -71,8 +71,9 @@ def verify(
     *,
     checkout: Checkout,
     inputs: BuildInputs,
+    on_check: Callable[[str], None] = lambda _: None,
 ) -> VerifiedImage:
-    """Run every check on a built image; raise FailedVerification if one fails."""
+    """Run every check on a built image; raise FailedVerification if one fails. `on_check` is told which have ended."""
     image = str(built.rendered.immutable_tag)
     found, config = engine.find_image_id(image), engine.find_image_config(image)
     facts = facts_of(built, image, found, config, checkout)
@@ -80,7 +81,7 @@ def verify(
         foreign = (f"the engine has {found} under the tag, not the image that was assembled",)
         facts = replace(facts, vouched=replace(facts.vouched, faults=foreign))
     subject = Subject(engine=engine, facts=facts, inputs=inputs, content=content_of(built))
-    checks = run_checks(subject)
+    checks = run_checks(subject, on_check=on_check)
     if failed_checks(checks):
         raise FailedVerification(built, checks)
     return VerifiedImage(built=built, checks=checks)
@@ -132,18 +133,22 @@ def failed_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
 def run_checks(
     subject: Subject, *, only: Collection[str] = (), on_check: Callable[[str], None] = lambda _: None
 ) -> tuple[Check, ...]:
-    """Run the checks, all or only the named ones."""
+    """Run the checks, all or only the named ones; `on_check` is told from any thread which have ended."""
     names = [name for name in CHECKS if not only or name in only]
     inside = [name for name in names if name != NO_SECRETS]
-    for name in names:
-        on_check(name)
+
+    def outside() -> Check:
+        found = no_secrets(subject)
+        on_check(found.name)
+        return found
+
     with ThreadPoolExecutor(1) as pool:
-        outside = [pool.submit(no_secrets, subject)] if NO_SECRETS in names else []
-        checks = _run_inside(subject, inside) if inside else ()
-        return (*checks, *(future.result() for future in outside))
+        last = [pool.submit(outside)] if NO_SECRETS in names else []
+        checks = _run_inside(subject, inside, on_check) if inside else ()
+        return (*checks, *(future.result() for future in last))
 
 
-def _run_inside(subject: Subject, names: Collection[str]) -> tuple[Check, ...]:
+def _run_inside(subject: Subject, names: Collection[str], on_check: Callable[[str], None]) -> tuple[Check, ...]:
     """Run checks in a container of the image."""
     script = verify_script(expectation(subject.facts, names))
     files = {SCRIPT: script.encode()}
@@ -151,7 +156,7 @@ def _run_inside(subject: Subject, names: Collection[str]) -> tuple[Check, ...]:
         checkout_tar(subject.facts.checkout, files) as content,
         subject.engine.volume(subject.facts.image, BUILDS, content) as volume,
     ):
-        checks = run_inside(subject, names, volume)
+        checks = run_inside(subject, names, volume, on_check)
     limits = subject.engine.limits  # what the container had that it should not have
     return tuple(
         check.model_copy(update={"evidence": "; ".join([check.evidence, *limits])})

@@ -2,7 +2,8 @@
 
 It is the same one in `builder verify`, which runs it in a container, and in a job of a pipeline, whose image it is.
 `sh verify.sh results.json` runs the checks in the current folder, the checkout, and writes the results there, and as
-JUnit XML to results.xml. It ends with exit code 1 if a check failed.
+JUnit XML to results.xml. It ends with exit code 1 if a check failed. A second argument is printed before the name of
+each check that has ended, at once, for somebody who watches.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _START: Final = """
 import sys
 sys.path[:0] = [sys.argv[1]]
 from builder.verify.probes.main import check_image
-sys.exit(check_image(sys.argv[1] + "/expected.json", sys.argv[2]))
+sys.exit(check_image(sys.argv[1] + "/expected.json", sys.argv[2], sys.argv[3]))
 """
 
 
@@ -40,8 +41,9 @@ class Expectation:
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
     sync`, empty without a uv.lock, and `cached` are those with what is only cached; `sources` are the packages that
     were built from source, by name. `overrides` says that the project has some. `folder` is that of the lock, relative
-    to the checkout; `user` is the one that the matrix names. `family` is that of its distribution, empty if unknown,
-    and `families` are all by ids of os-release(5). A `thorough` check compiles all bytecode again.
+    to the checkout; `tools` are those of the matrix, with versions; `user` is the one that the matrix names. `family`
+    is that of its distribution, empty if unknown, and `families` are all by ids of os-release(5). A `thorough` check
+    compiles all bytecode again.
     """
 
     image: str
@@ -61,6 +63,7 @@ class Expectation:
     sources: Sequence[str]
     overrides: bool
     folder: str
+    tools: Mapping[str, str]
     user: str
     families: Mapping[str, str]
     family: str
@@ -83,7 +86,7 @@ def verify_script(expected: Expectation) -> str:
             'mkdir -p "$here/builder/verify/probes"',
             *(_file(f'"$here/{name}"', text) for name, text in files.items()),
             _file('"$here/expected.json"', table),
-            f'{VENV}/bin/python -I -S -B -c {shlex.quote(_START)} "$here" "$output"',
+            f'{VENV}/bin/python -I -S -B -c {shlex.quote(_START)} "$here" "$output" "${2:-}"',
             "status=$?",
             'rm -rf "$here"',
             'if [ ! -s "$output" ]; then',

@@ -88,16 +88,29 @@ def test_invalid_groups_and_extras(project: Path, install: Mapping[str, Any], wo
     assert "groups: dev, docs, lint; extras: plain, tls" in error
 
 
+def test_group_that_the_lock_does_not_know_yet(project: Path) -> None:
+    """Broken: the error lists the group that it says is not defined."""
+    path = project / "pyproject.toml"
+    path.write_text(PYPROJECT.replace("docs = []", "docs = []\nfresh = []"), encoding="utf-8")
+    error = refusal(project, groups=("fresh",))
+    assert "pyproject.toml defines it, but the lock does not know it: run `uv lock`" in error
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("version = 1\n", "version = 99\n", "the lock was written by a newer uv than the one installed with builder"),
-        ("version = 1\n", "version = [\n", "uv rejected"),
+        ("version = 1\n", "version = [\n", "restore it from version control, or remove it and run `uv lock`"),
+        (
+            "version = 1\n",
+            "<<<<<<< HEAD\nversion = 1\n",
+            "it has conflict markers of git: take one side",
+        ),
         ("version = 1\n", "version = 'one'\n", "uv rejected"),
         ("version = 1\n", "", "uv rejected"),
         ('name = "app"\n', "", "uv rejected"),
     ],
-    ids=["newer", "no-toml", "version-of-another-type", "no-version", "package-without-a-name"],
+    ids=["newer", "no-toml", "merge-conflict", "version-of-another-type", "no-version", "package-without-a-name"],
 )
 def test_lock_that_uv_rejects(project: Path, old: str, new: str, words: str) -> None:
     """Broken: a lock that uv cannot read causes a traceback, or an error without uv's reason."""

@@ -17,8 +17,11 @@ pytestmark = [pytest.mark.integration, runs_pipelines]
 HERE = Path(__file__).parents[2]
 TEXT = (HERE / "docs/gitlab.md").read_text(encoding="utf-8")
 TUTORIAL, ONE_FILE, *OTHERS = (
-    block for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) if not block.startswith(".prebuilt-job")
+    block
+    for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    if not block.startswith((".prebuilt-job", "prebuilt-tests"))
 )
+(TESTS,) = re.findall(r"```yaml\n(prebuilt-tests:.*?)```", TEXT, re.DOTALL)
 INPUTS = re.findall(
     r"^\| `(\w+)`(?:, `(\w+)`)? \|", TEXT.partition("### Inputs")[2].partition("## When")[0], re.MULTILINE
 )
@@ -70,6 +73,12 @@ def test_tutorial(project: Path, builder_project: Path) -> None:
 def test_one_file(project: Path, builder_project: Path) -> None:
     """Broken: the include of a copy, copied literally, is not a valid pipeline."""
     assert {"prebuilt", "test"} <= set(listed(project, ONE_FILE + JOB, builder_project))
+
+
+def test_tests_of_a_child_pipeline(project: Path, builder_project: Path) -> None:
+    """Broken: the job that repeats the tests of a child pipeline, copied literally, is not valid."""
+    text = TUTORIAL.replace("workflow:", "      parallel: true\nworkflow:", 1)
+    assert "prebuilt-tests" in set(listed(project, f"{text}\n{TESTS}", builder_project))
 
 
 @pytest.mark.parametrize(

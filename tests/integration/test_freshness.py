@@ -59,14 +59,25 @@ def test_current_lock(lock: Path) -> None:
             "dev = [{ include-group = 'lint' }]\nlint = ['ruff']",
             "ruff (group dev) is not in the lock, ruff (group lint) is not in the lock",
         ),
+        ("'one'", "'one[tls]'", "one has extras tls, in the lock no"),
+        ("'one'", "'one @ https://files.invalid/one.zip'", "one comes from a URL, in the lock from an index"),
+        (
+            GROUPS,
+            f"{GROUPS}[tool.uv.sources]\none = {{ git = 'https://git.invalid/one' }}\n",
+            "one comes from git, in the",
+        ),
+        ("'one'", "'one; os_name == \"nt\"'", "one has a marker, unlike in the lock"),
+        ('">=3.8"', '">=3.9"', "requires-python is >=3.9, in the lock >=3.8"),
+        (GROUPS, f"{GROUPS}[tool.uv]\nconstraint-dependencies = ['one<2']\n", "constraint-dependencies differs"),
         (GROUPS, "[project.optional-dependencies]\ntls = ['ssl']\n", "ssl (extra tls) is not in the lock"),
     ],
 )
 def test_outdated_lock(lock: Path, old: str, new: str, difference: str) -> None:
     """Broken: an image is baked from a lock that lacks what its project requires, without a word."""
     edit(old, new)
-    reason = f"uv.lock is older than pyproject.toml: {difference}; run `uv lock`"
-    assert outdated_reason(read_lock(lock, Install())) == reason
+    reason = str(outdated_reason(read_lock(lock, Install())))
+    assert reason.startswith(f"uv.lock is older than pyproject.toml: {difference}")
+    assert reason.endswith("; run `uv lock`")
     assert f"warning: {reason}" in read_project(Request()).notes
 
 
@@ -77,6 +88,13 @@ def test_locked(lock: Path) -> None:
     with pytest.raises(LockError, match=r"uv\.lock is older than pyproject\.toml: one is >=2") as raised:
         read_project(Request(locked=True))
     assert "run `uv lock`" in raised.value.hint
+
+
+def test_locked_when_uv_cannot_tell(lock: Path) -> None:
+    """Broken: --locked accepts a lock that nothing has been able to compare with its project."""
+    edit("dev = []", "dev = [{ include-group = 'dev' }]")
+    with pytest.raises(LockError, match=r"uv cannot tell whether uv\.lock is current: .*malformed dependency groups"):
+        read_project(Request(locked=True))
 
 
 def test_locked_reaches_child_pipelines() -> None:

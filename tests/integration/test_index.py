@@ -26,6 +26,7 @@ FILES = (
     "fast-2.0-cp312-cp312-manylinux_2_17_x86_64.whl",
     "fast-2.0-cp312-cp312-win_amd64.whl",
     "fast-2.0.tar.gz",
+    "local-1.0+cpu-py3-none-any.whl",
 )
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -64,7 +65,7 @@ def pinned(name: str, version: str, *files: str) -> str:
 
 
 ONE = pinned("one", "1.0", *FILES[:2])
-FAST = pinned("Fast", "2.0", *FILES[3:])
+FAST = pinned("Fast", "2.0", *FILES[3:6])
 
 
 def read(folder: Path, text: str) -> Lock:
@@ -135,6 +136,37 @@ def test_hash_that_no_file_has(index: Server, tmp_path: Path) -> None:
     assert f"no file matches the pinned hashes at http://{index.host}/simple" in raised.value.what
     assert raised.value.what.endswith(": one==1.0, missing==3.0")
     assert "hunter2" not in str(raised.value)
+
+
+def test_hash_of_another_version(index: Server, tmp_path: Path) -> None:
+    """Broken: a pin with the hash of another version gives an error that only a developer understands."""
+    with pytest.raises(LockError, match=r"no file matches the pinned hashes at .*: one==1\.1rc1"):
+        read(tmp_path, f"-i http://{index.host}/simple\n" + pinned("one", "1.1rc1", FILES[0]))
+
+
+def test_pin_that_no_cell_selects(index: Server, tmp_path: Path) -> None:
+    """Broken: a whole file is refused for a package that only other platforms need, or its cells do not say why."""
+    other = pinned("gone", "1.0", "other").replace("==1.0", "==1.0 ; python_version < '3.12'")
+    lock = read(tmp_path, f"-i http://{index.host}/simple\n{other}{ONE}")
+    assert [each.name for each in select(lock, debian("3.12")).packages] == ["one"]
+    with pytest.raises(LockError, match=r"no file of package 'gone' 1.0 with a pinned hash \(requirements.txt:2\)"):
+        select(lock, debian("3.11"))
+
+
+def test_local_version(index: Server, tmp_path: Path) -> None:
+    """Broken: a pin without a local version does not find the file that has one, as those of PyTorch do."""
+    (local,) = select(
+        read(tmp_path, f"-i http://{index.host}/simple\n" + pinned("local", "1.0", FILES[6])), debian("3.12")
+    ).packages
+    assert (local.version, local.filename) == ("1.0+cpu", FILES[6])
+
+
+def test_binary_option_that_leaves_nothing(index: Server, tmp_path: Path) -> None:
+    """Broken: the error about an sdist that --only-binary forbids says that the lock has no file."""
+    lock = read(tmp_path, f"-i http://{index.host}/simple\n--only-binary fast\n" + pinned("fast", "2.0", FILES[5]))
+    with pytest.raises(LockError, match=r"package 'fast' 2.0 is marked as no-build but has no wheel") as raised:
+        select(lock, debian("3.12"))
+    assert "requirements file" in raised.value.hint
 
 
 class Recorded:

@@ -19,6 +19,7 @@ from tests.integration.registries import Registry, an_open_registry
 from tests.integration.shelf import Project, Shelf
 from tests.integration.test_canaries import Search, canary, encodings
 from tests.integration.test_faults import stand_in
+from tests.integration.test_publish import NO_ENGINE
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +139,7 @@ def test_private_index_and_git(
     place: PrivateServer,
     ssh_server: OverSsh,
     base_with_git: str,
+    open_registry: Registry,
     tmp_path: Path,
     scratch_repository: str,
 ) -> None:
@@ -192,3 +194,13 @@ def test_private_index_and_git(
     again = project.builder("build", "--json", env={"CI_JOB_TOKEN": ROTATED})
     assert again.returncode == 0, again.stderr
     assert [cell["outcome"] for cell in json.loads(again.stdout)["cells"]] == ["up-to-date"]
+
+    matrix = folder / "matrix.toml"
+    matrix.write_text(matrix.read_text().replace(scratch_repository, f"{open_registry.host}/company/ci"))
+    env = {**NO_ENGINE, "CI_JOB_TOKEN": ROTATED, "BUILDER_CACHE_DIR": str(tmp_path / "native")}
+    native = project.builder("build", "--push", "--maker", "native", "--json", env=env)
+    assert native.returncode == 0, native.stderr
+    without_engine = Search(needles=search.needles, markers={"stdout": b'"pushed"', "cache": b"private-lib"})
+    without_engine.look("stdout", native.stdout)
+    without_engine.look_below("cache", tmp_path / "native")
+    without_engine.check()

@@ -18,12 +18,14 @@ from tests.integration.server import Answer, Server, serving
 from tests.integration.server import Request as Asked
 from tests.uv_locks import package, write_project
 
-VERSIONS = ("0.9.5", "0.9.7", "0.10.0")
+VERSIONS = ("0.4.0", "0.9.5", "0.9.7", "0.10.0")
 FAKE = """\
 #!/bin/sh
 case $1 in
     --version) echo "uv {version} (fake)" ;;
-    export) printf 'lock-version = "1.0"\\ncreated-by = "{version}"\\npackages = []\\n' ;;
+    export)
+        case {version} in 0.4.*) echo "error: invalid value 'pylock.toml' for '--format'" >&2; exit 2 ;; esac
+        printf 'lock-version = "1.0"\\ncreated-by = "{version}"\\npackages = []\\n' ;;
 esac
 """
 
@@ -91,6 +93,14 @@ def test_without_a_matrix(index: Server, lock: Path, tmp_path: Path, monkeypatch
     project = read_project(Request())
     assert (project.lock.pylock.created_by, project.matrix.uv.tag) == ("0.9.7", "0.9.7")
     assert "uv 0.9.7, because the lock requires it" in project.notes
+
+
+def test_uv_that_is_too_old_to_export(index: Server, tmp_path: Path) -> None:
+    """Broken: uv's error about an option that users never gave is shown for a project that requires an old uv."""
+    path = write_project(tmp_path, package("one"), more='[tool.uv]\nrequired-version = "<0.5"\n')
+    with pytest.raises(LockError, match=r"uv 0\.4\.0, which .* requires, is too old") as raised:
+        read_lock(path, Install(), tmp_path / "cache")
+    assert "0.6.15 or later" in raised.value.hint
 
 
 def test_uv_that_cannot_be_fetched(index: Server, lock: Path, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ MATRIX = """\
 repository = "{repository}"
 python = ["3.13"]
 base = ["slim"]
+tools = ["pycodestyle==2.*"]
 
 [bases.slim]
 image = "docker.io/library/python:{{python}}-slim-bookworm"
@@ -63,6 +64,7 @@ COMMANDS = {
     "build": "python -m build --installer uv --wheel --outdir /tmp/two . >/dev/null && ls /tmp/two",
     "tox": "tox run -q",
     "nox": "nox -db uv",
+    "uvx": "echo $(cd / && pycodestyle --version; uvx pycodestyle --version; uv tool run pycodestyle --version)",
     "status": "uv sync --frozen --quiet && prebuilt-status --fail",
 }
 SAID = {
@@ -70,10 +72,21 @@ SAID = {
     "build": "shop-1.0-py3-none-any.whl", "tox": "tox /builds/project/.tox/test",
     "nox": "nox /builds/project/.nox/test", "status": "uv.lock: the same packages",
 }  # fmt: skip
+# What breaks the tools of an image, and what the check says of it.
+DAMAGES = {
+    "RUN rm -r /opt/uv/tools/pycodestyle/lib": "pycodestyle",
+    "RUN rm /opt/uv/bin/pycodestyle": "pycodestyle has no program in /opt/uv/bin",
+    "RUN chmod 700 /opt/uv/tools": "as uid 12345: ",
+    "RUN rm /opt/uv/tools/pycodestyle/uv-receipt.toml": "uv tool list says nothing, not pycodestyle v2.",
+    "ENV UV_TOOL_DIR=/tmp/tools": "uv tool list says nothing, not pycodestyle v2.",
+}
 
 
 def test_tools_work_without_a_network(shop: Shop, builder: Builder, tmp_path: Path, scratch_repository: str) -> None:
-    """Broken: pip, build, tox or nox ask an index for what the image has, or change the baked environment."""
+    """Broken: pip, build, tox, nox or a tool of the matrix ask an index for what the image has, or fail.
+
+    Or no check notices a tool that does not work.
+    """
     for name, text in {
         "pyproject.toml": PYPROJECT, "tox.ini": TOX, "noxfile.py": NOX, "shop/__init__.py": "",
         "matrix.toml": MATRIX.format(repository=scratch_repository),
@@ -88,3 +101,14 @@ def test_tools_work_without_a_network(shop: Shop, builder: Builder, tmp_path: Pa
     output = in_job(cell["tags"][1], script, checkout=tmp_path, options=("--network", "none"))
     parts = dict(part.strip().split("\n", 1) for part in output.split("### ")[1:])
     assert [(name, parts[name]) for name, said in SAID.items() if said not in parts[name]] == []
+    (tool,) = cell["tools"]
+    version = tool["packages"][0]["version"]
+    assert (tool["name"], tool["requirement"]) == ("pycodestyle", "pycodestyle==2.*")
+    assert parts["uvx"].split() == [version] * 3
+    for number, (line, said) in enumerate(DAMAGES.items()):
+        image = f"{scratch_repository}:damaged-{number}"
+        (tmp_path / "Dockerfile").write_text(f"FROM {cell['tags'][1]}\n{line}\n")
+        subprocess.run(["docker", "build", "--quiet", "--tag", image, str(tmp_path)], check=True, capture_output=True)
+        done = builder("verify", image, "--check", "tools", "--json", cwd=tmp_path)
+        (check,) = json.loads(done.stdout)["checks"]
+        assert (check["verdict"], said in check["evidence"]) == ("failed", True), (line, check)

@@ -67,6 +67,17 @@ def test_lock_of_a_workspace_member_alone(tmp_path: Path) -> None:
     assert "run `uv lock` in " in raised.value.hint
 
 
+def test_group_of_a_member(tmp_path: Path) -> None:
+    """Broken: the error about a group that a member defines says that there are no groups."""
+    path = write_project(tmp_path, package("one"), package("api", files=(), source='editable = "api"'))
+    (tmp_path / "api").mkdir()
+    project = '[project]\nname = "api"\nversion = "1.0"\n[dependency-groups]\nlint = []\n'
+    (tmp_path / "api" / "pyproject.toml").write_text(project, encoding="utf-8")
+    with pytest.raises(LockError, match="Group `lnt` is not defined") as raised:
+        read_lock(path, Install(groups=("lnt",)))
+    assert raised.value.hint.endswith("groups: none; extras: none; groups of api: lint; extras of api: none")
+
+
 def test_lock_of_a_project_below_another(tmp_path: Path) -> None:
     """Broken: a project that the workspace above it excludes cannot be built."""
     lock = member_of(tmp_path)

@@ -136,7 +136,7 @@ def test_verify_alone_without_a_project(built: Built, builder: Builder, tmp_path
     assert done.returncode == 0, done.stderr
     verdicts = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
     assert [name for name, verdict in verdicts.items() if verdict == "skipped"] == ["project-offline"]
-    assert len(verdicts) == 13
+    assert len(verdicts) == 14
     assert left_behind(built.image("3.11-alpine")) == []
 
 

@@ -40,6 +40,17 @@ def test_unknown_lock_name(tmp_path: Path, name: str) -> None:
     assert "builder reads uv.lock, pylock.toml" in refusal(tmp_path / name, "")
 
 
+@pytest.mark.parametrize("name", ["pylock.dev.toml", "dev-requirements.txt", "requirements/dev.txt", "tool.py.lock"])
+def test_lock_with_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Broken: the error says that there is no lock, and not that --lock takes the one that is there."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LockError, match="no lock file in this folder") as raised:
+        read_project(Request())
+    assert raised.value.hint == f"name one with --lock, such as {name}"
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [
@@ -48,13 +59,17 @@ def test_unknown_lock_name(tmp_path: Path, name: str) -> None:
         ("pdm.lock", "`pdm export --output requirements.txt`"),
         ("environment.yml", "`uv pip compile --generate-hashes requirements.in --output-file requirements.txt`"),
         ("setup.py", "`uv pip compile --generate-hashes setup.py --output-file requirements.txt`"),
+        ("Poetry.lock", "`poetry export"),
+        ("environment-dev.yaml", "`uv pip compile"),
+        ("tool.py", "`uv lock --script tool.py`, and name tool.py.lock"),
+        ("requirements.lock", "`uv lock`"),
         ("pyproject.toml", "`uv lock`"),
     ],
 )
 def test_file_of_another_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str) -> None:
     """Broken: users of another tool are not told how to get a lock, whether they name its file or not."""
     assert f"run {command}" in refusal(tmp_path / name, "")
-    if name != "pyproject.toml":  # builder asks uv about it
+    if name not in {"pyproject.toml", "Poetry.lock", "environment-dev.yaml", "tool.py"}:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(LockError, match="no lock file in this folder") as raised:
             read_project(Request())
@@ -122,7 +137,7 @@ def test_uv_lock_without_its_project(tmp_path: Path) -> None:
         ('lock-version = "1.0"\npackages = []\n', "Missing required value in 'created-by'"),
         (TOP + "packages = 3\n", "'packages'"),
         (TOP + "[[packages]]\nversion = '1'\n", "'packages[0].name'"),
-        (TOP + "[[packages]]\nname = 'One'\n", "packages[0].name"),
+        (TOP + "[[packages]]\nname = 'One!'\n", "packages[0].name"),
         (TOP + "[[packages]]\nname = 'one'\nversion = 'x y'\n", "packages[0].version"),
         (TOP + "[[packages]]\nname = 'one'\nmarker = '; touch /tmp/x'\n", "packages[0].marker"),
         (

@@ -44,7 +44,7 @@ def selected(folder: Path, settings: str, *packages: Any) -> Selection:
         ("pip = { no-build = true }", SOURCE, "package 'src' 1.0 is marked as no-build"),
         ("pip = { only-binary = ['Src'] }", SOURCE, "package 'src' 1.0 is marked as no-build"),
         ("pip = { no-binary = [':all:'] }", pure("one"), "package 'one' 1.0 is marked as no-binary"),
-        ('no-build = true\nno-binary-package = ["both"]', BOTH, "package 'both' 1.0 is marked as no-build"),
+        ('no-build = true\nno-binary-package = ["both"]', BOTH, "is marked as both no-build and no-binary"),
     ],
 )
 def test_what_uv_refuses(tmp_path: Path, settings: str, each: Any, words: str) -> None:

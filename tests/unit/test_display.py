@@ -76,6 +76,29 @@ def test_counts_are_one_step_in_a_log(capsys: pytest.CaptureFixture[str]) -> Non
     ]  # fmt: skip
 
 
+def test_counts_are_seen_where_the_step_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: of a long step, an ellipsis hides how much of it is done; or a log repeats it for each check."""
+    monkeypatch.setenv("COLUMNS", "70")
+    display = Display({"3.12-slim": 65.0}, progress="tty", quiet=False)
+    tag = "registry.example.com/a/long/path/of/groups/ci:3.12-slim-0123456789ab"
+    display.show(ProgressEvent(cell="3.12-slim", stage="push", text=f"{tag} 96/189 MB"))
+    console = Console(width=70, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(display._table())
+    assert re.search(r"registry\.exam\S*…  96/189 MB +0 of ~65 s$", capture.get().rstrip())
+
+
+def test_log_has_a_line_for_each_step_of_a_push(capsys: pytest.CaptureFixture[str]) -> None:
+    """Broken: a CI log has a line for each check and each megabyte."""
+    steps = [("verify", f"checks {done}/13") for done in range(14)]
+    steps += [("push", "a:1"), *(("push", f"a:1 {done}/189 MB") for done in range(0, 190, 7)), ("done", "pushed")]
+    with Display({"a": 0.0}, progress="plain", quiet=False) as display:
+        for stage, text in steps:
+            display.show(ProgressEvent(cell="a", stage=stage, text=text))  # type: ignore[arg-type]
+    lines = [line.split("s  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["a  verify  checks 0/13", "a  push    a:1", "a  done    pushed"]
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_a_line_for_each_cell_at_any_width(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     """Broken: a long step breaks a cell's line in two, so that all lines below jump."""

@@ -12,7 +12,7 @@ import pytest
 import builder
 
 ORDER = (
-    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "tally", "tree", "whole_file"),
+    ("errors", "contract", "folders", "memory", "redaction", "stopwatch", "terminal", "tally", "tree", "whole_file"),
     ("disk", "index_mirror"),
     ("parse", "process", "http", "login"),
     ("pace",),
@@ -30,7 +30,7 @@ ORDER = (
     ("secret",),
     ("means", "request"),
     ("run", "rehearsal", "doctor"),
-    ("publication",),
+    ("publication", "rehearsal_unpacked"),
     ("reports", "pages"),
     ("cli",),
 )

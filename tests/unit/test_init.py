@@ -83,7 +83,7 @@ def test_nothing_that_exists_is_changed(tmp_path: Path, monkeypatch: pytest.Monk
     text = "test:\n  image: python:3.12-alpine\n  script: [pip install -r requirements.txt, pytest]\n"
     ended = init(tmp_path, monkeypatch, {".gitlab-ci.yml": text})
     assert (tmp_path / ".gitlab-ci.yml").read_text(encoding="utf-8") == text
-    assert ".gitlab-ci.yml stays as it is; --force adds to it" in ended.stderr
+    assert ".gitlab-ci.yml stays as it is. `builder ci adopt | git apply` adds these lines" in ended.stderr
     assert "- local: .gitlab/prebuilt.yml" in ended.stderr
     assert (written(tmp_path)["python"], written(tmp_path)["base"]) == (["3.12"], ["alpine"])
     (tmp_path / "matrix.toml").write_text("# mine\n", encoding="utf-8")
@@ -91,6 +91,18 @@ def test_nothing_that_exists_is_changed(tmp_path: Path, monkeypatch: pytest.Monk
     assert (again.exit_code, again.stdout) == (2, "")
     assert "this project has a matrix: matrix.toml\n  `builder plan` shows what it makes; --force" in again.stderr
     assert (tmp_path / "matrix.toml").read_text(encoding="utf-8") == "# mine\n"
+
+
+def test_adopting_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: after `builder init`, jobs move to images that no job of the pipeline builds."""
+    text = "test:\n  image: python:3.12-alpine\n  rules: [{if: $CI_PIPELINE_SOURCE == 'merge_request_event'}]\n"
+    init(tmp_path, monkeypatch, {".gitlab-ci.yml": f"{text}  script: [pip install -r requirements.txt, pytest]\n"})
+    added = [line for line in builder("ci", "adopt").stdout.splitlines() if line.startswith("+")]
+    assert "+  - local: .gitlab/prebuilt.yml" in added
+    assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-alpine$PREBUILT" in added
+    assert not any("matrix.toml" in line for line in added)
+    named = builder("ci", "adopt", "--component", "gitlab.example.com/acme/builder/prebuilt@1.0.0").stdout
+    assert "+  - component: gitlab.example.com/acme/builder/prebuilt@1.0.0" in named.splitlines()
 
 
 def test_force_adds_the_include(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from builder.errors import UsageError
 from builder.index_mirror import IndexMirrors
 from builder.layer.plan import Layer, LayerPlan, ordered, room_above, steps_for
-from builder.lock.model import BuildSystem, SelectedPackage
+from builder.lock.model import BuildSystem, SelectedPackage, Tool
 from builder.oci.reference import Digest, ImageRef
 from tests import locks
 from tests.cells import alpine, debian
@@ -169,21 +169,33 @@ def test_foundation_comes_first() -> None:
     assert [layer.kind for layer in layers_of([]).layers] == ["uv", "stdlib", "environment"]
 
 
+def tool(version: str = "1.0", requirement: str = "lint") -> Tool:
+    """A tool of two packages."""
+    return Tool(requirement=requirement, packages=(chosen("lint", version), chosen("helper")))
+
+
 # What an image consists of, and the kinds of layers that a change makes again.
-EVERYTHING: dict[str, Any] = {"cell": debian(packages=("git",)), "build_systems": (SYSTEM,), "ca": b"pem"}
+EVERYTHING: dict[str, Any] = {
+    "cell": debian(packages=("git",)),
+    "build_systems": (SYSTEM,),
+    "ca": b"pem",
+    "tools": (tool(),),
+}
 MIXED = (built("own"), chosen("fast", tag=MANYLINUX), chosen("small"))
-OF_BASE = ("system", "ca", "stdlib", "environment", "build-systems", "source")
+OF_BASE = ("system", "ca", "stdlib", "environment", "build-systems", "source", "tool")
 CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "base digest": ({"base": debian().image.with_digest(OTHER)}, OF_BASE),
     "system packages": ({"cell": debian(packages=("git", "make"))}, ("system", "ca", "build-systems", "source")),
     "build packages": ({"cell": debian(packages=("git",), build_packages=("gcc",))}, ("source",)),
     "CA": ({"ca": b"other"}, ("ca",)),
     "refresh": ({"refresh_period": "2026-W47"}, ("system", "ca", "build-systems", "source")),
+    "a tool's wheel": ({"tools": (tool("2.0"),)}, ("tool",)),
+    "a tool's requirement": ({"tools": (tool(requirement="lint>=1"),)}, ("tool",)),
     "interpreter": ({"interpreter": "3.12.5"}, ("wheels", "wheels")),
     "uv digest": ({"uv": ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.8").with_digest(OTHER)}, ("uv",)),
     "uv version": (
         {"uv": ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.9").with_digest(UV_DIGEST)},
-        ("environment", "build-systems", "source", "wheels", "wheels"),
+        ("environment", "build-systems", "source", "tool", "wheels", "wheels"),
     ),
     "build system": ({"build_systems": (replace(SYSTEM, requires=("flit_core",)),)}, ("build-systems",)),
     "index settings": ({"uv_settings": {"index": []}}, ()),
@@ -194,7 +206,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "build settings of others": (
         {"uv_settings": {"config-settings-package": {"other": {"debug": True}}}}, ("build-systems",)
     ),
-    "link mode": ({"link_mode": "symlink"}, ()),
+    "link mode": ({"link_mode": "symlink"}, ("tool",)),
     "repository": ({"repository": ImageRef.from_str("other.example/ci")}, ()),
     "branch": ({"branch": "fix-1"}, ()),
 }  # fmt: skip
@@ -293,6 +305,17 @@ def test_mirrors_of_indexes() -> None:
     assert f"{locks.FILES}/url-1.0-py3-none-any.whl" in whole  # which the cache has by its address
     assert whole.count(locks.FILES) == 2  # also in its own file
     assert set(re.findall('index = "(.*)"', whole)) == {locks.INDEX}
+
+
+def test_tool_is_fetched_from_the_mirror() -> None:
+    """Broken: the files of a tool are fetched past the mirror, or the mirror changes its key."""
+    plan = layers_of([], tools=(tool(),))
+    mirrors = IndexMirrors.from_mapping({locks.FILES: "https://m.example/f"})
+    (step,) = [step for step, layers in steps_for(plan, plan.layers, mirrors) if layers[0].kind == "tool"]
+    text = step.files[step.requirements].decode()
+    assert text.count("https://m.example/f/") == 2
+    assert locks.FILES not in text
+    assert mirrors.named("https://m.example/f/lint.whl") == f"{locks.FILES}/lint.whl"
 
 
 def test_where_mirrors_are() -> None:

@@ -16,7 +16,7 @@ from elftools.elf.elffile import ELFFile
 from builder.verify.probes import libraries
 from builder.verify.probes.elf import Elf, Elves, read_elf
 from builder.verify.probes.libraries import Loader, conf_folders, is_of_musl, musl_folders
-from builder.verify.probes.packages import PACKAGES
+from builder.verify.probes.packages import PACKAGES, package_of
 from builder.verify.probes.shell import Failed
 from builder.verify.script import Expectation, verify_script
 from tests.unit.test_probes import EXPECTED, TABLE
@@ -222,3 +222,21 @@ def test_script_has_the_probe() -> None:
     """Broken: in an image, the check ends for want of a module of its own."""
     text = verify_script(Expectation(image="i", id="sha256:1", **TABLE))
     assert Path(libraries.__file__).name in text
+
+
+@pytest.mark.parametrize(
+    ("release", "package"),
+    [
+        ("ID=debian\n", "libpq5"),
+        ("ID=ubuntu\nID_LIKE=debian\n", "libpq5"),
+        ("ID=alpine\n", "libpq"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "libpq"),
+        ("ID=wolfi\n", "so:libpq.so.5"),
+        ("ID=arch\n", ""),
+    ],
+)
+def test_package_of_each_family(tmp_path: Path, release: str, package: str) -> None:
+    """Broken: users are told to add a package that their distribution does not have, or none."""
+    path = tmp_path / "os-release"
+    path.write_text(release, encoding="utf-8")
+    assert package_of("libpq.so.5", str(path)) == package

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from builder.cli.output.look import (
 )
 from builder.contract import CELL_LABEL, KEY_LABEL, PUSHED_ANNOTATION
 from builder.doctor import Diagnosis
+from builder.engine.history import layers_in
+from builder.errors import EngineError
 from builder.image.inputs import ImageInputs
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
 from builder.release.catalogue import fetch_catalogue
-from builder.release.contents import Contents, ShownLayer, packages_of
+from builder.release.contents import Contents, ShownLayer, packages_of, shown_layer
 from builder.release.journal import Move, Promotion
 from tests.plans import REPOSITORY
 
@@ -127,6 +130,23 @@ def test_contents(repository_root: Path) -> None:
     assert "numpy    2.0      10.0 MB  25.0 %" in table
     assert "\nbase    30.0 MB  000000000000\n" in table
     valid(contents_json(contents), "contents", repository_root)
+    here = (shown_layer("builder: wheels: numpy", "", 90_000_000), shown_layer("RUN apt-get install", "", 1_000_000))
+    local = replace(contents, layers=here, packages=packages_of(here, inputs.packages, {}), unpacked=True)
+    assert "3.12-slim  91.0 MB unpacked, 1 package, 2 layers" in contents_table(local)
+    assert [(layer.kind, layer.packages) for layer in here] == [("wheels", ("numpy",)), ("base", ())]
+    valid(contents_json(local), "contents", repository_root)
+
+
+def test_layers_that_an_engine_tells() -> None:
+    """Broken: settings count as layers, builder's own small ones do not, or an odd answer is a traceback."""
+    fault = EngineError("odd")
+    answer = [
+        {"CreatedBy": "builder: notes", "Size": 0}, {"CreatedBy": "LABEL a=b", "Size": 0}, {"CreatedBy": "x", "Size": 7}
+    ]  # fmt: skip
+    assert [(layer.title, layer.size) for layer in layers_in(answer, fault)] == [("x", 7), ("builder: notes", 0)]
+    for odd in (None, {}, [1], [{"Size": "many"}]):
+        with pytest.raises(EngineError, match="odd"):
+            layers_in(odd, fault)
 
 
 def test_diagnoses(repository_root: Path) -> None:

@@ -13,6 +13,7 @@ from builder.cli.output.preflight import preflight_json, preflight_text
 from builder.lock.host import describe_hosts
 from builder.lock.preflight import Finding, Preflight, preflight, preflight_error
 from builder.matrix.model import Cell
+from builder.matrix.schema import Family
 from builder.oci.reference import ImageRef
 from tests import locks
 from tests.cells import alpine, debian
@@ -83,6 +84,11 @@ def test_cell_outside_requires_python(tmp_path: Path) -> None:
     assert [cell.name for cell in checked.good] == ["3.12-bookworm-slim"]
 
 
+def of(family: Family, image: str) -> Cell:
+    """A cell of another family."""
+    return replace(debian(), family=family, image=ImageRef.from_str(f"registry.example/{image}"))
+
+
 @pytest.mark.parametrize(
     ("cell", "each", "missing"),
     [
@@ -98,6 +104,10 @@ def test_cell_outside_requires_python(tmp_path: Path) -> None:
         (debian(), GIT, ("git",)),
         (alpine(packages=("git",)), GIT, ()),
         (replace(debian(), image=ImageRef.from_str("python:3.12-bookworm")), source("uwsgi"), ()),
+        (of("rhel", "ubi9/ubi-minimal"), source("psycopg2"), ("gcc", "glibc-devel", "libpq-devel")),
+        (of("rhel", "ubi9/python-312"), source("psycopg2"), ()),
+        (of("wolfi", "wolfi-base"), source("cryptography"), ("build-base", "openssl-dev", "pkgconf", "rust")),
+        (of("wolfi", "wolfi-base"), source("uwsgi"), ("build-base",)),
     ],
 )
 def test_system_packages(tmp_path: Path, cell: Cell, each: Mapping[str, Any], missing: tuple[str, ...]) -> None:
@@ -110,6 +120,13 @@ def test_why_it_is_built(tmp_path: Path) -> None:
     """Broken: users do not see why a package with wheels is built from source."""
     checked = found(tmp_path, [debian("3.13")], source("fast", "cp311-cp311-manylinux_2_17_x86_64"))
     assert finding(checked, "fast").reason == "its wheels do not fit: only cp311"
+
+
+def test_wheels_that_the_project_does_not_want(tmp_path: Path) -> None:
+    """Broken: a package that must be built, by a setting, is said to have no fitting wheel."""
+    (tmp_path / "pyproject.toml").write_text('[tool.uv]\nno-binary-package = ["Fast"]\n', encoding="utf-8")
+    checked = found(tmp_path, [debian("3.13")], source("fast", "py3-none-any"))
+    assert finding(checked, "fast").reason == "its wheels are not to be used: no-binary"
 
 
 def test_text(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "uv": "0.13.8", "python": "3.13.1", "interpreter": "", "packages": {"one": "1.0", "two": None}, "trees": {},
     "complete": False, "proven": [], "unvouched": [], "sync": [], "cached": [], "sources": [], "overrides": False,
-    "folder": ".", "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False, "checks": list(INSIDE),
+    "folder": ".", "tools": {}, "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False,
+    "checks": list(INSIDE),
 }  # fmt: skip
 EXPECTED = Expected(TABLE)
 

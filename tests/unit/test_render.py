@@ -12,7 +12,9 @@ import pytest
 
 import builder
 from builder.image.render import RenderedImage, render
+from builder.lock.model import Tool
 from builder.oci.reference import Digest
+from tests.layers import chosen
 from tests.locks import FILES, fake_hash, package, pure, sdist
 from tests.plans import plan_of
 
@@ -127,6 +129,7 @@ class Case:
     platform: str = "linux/amd64"
     files: dict[str, str] = field(default_factory=dict)
     listings: dict[str, str] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
 
 
 CASES = {
@@ -160,7 +163,8 @@ CASES = {
         project=PROJECT,
     ),
     "rhel-with-user": Case(
-        matrix=RHEL,
+        matrix=f'ca = "company.pem"\n{RHEL}',
+        files={"company.pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         packages=[
             package("fast", "2.1", "cp312-cp312-manylinux_2_34_x86_64", "cp312-cp312-manylinux_2_35_x86_64"),
             pure("only-cached", "1.0", marker="'dev' in dependency_groups"),
@@ -180,6 +184,14 @@ CASES = {
         packages=[package("fast", "2.1", "cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313t-manylinux_2_17_x86_64")],
         listings={"3.13t": FREE_THREADED},
     ),
+    "with-tools": Case(
+        matrix=ALPINE,
+        packages=[pure("small", "1.0")],
+        tools=(
+            Tool(requirement="ruff", packages=(chosen("ruff", "0.14.5"),)),
+            Tool(requirement="pre-commit[all]==4.*", packages=(chosen("pre-commit", "4.3.0"), chosen("cfgv", "3.5.0"))),
+        ),
+    ),
     "empty-selection": Case(matrix=ALPINE, packages=[]),
 }  # fmt: skip
 
@@ -194,12 +206,11 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
             (tmp_path / path).write_text(text, encoding="utf-8")
         if case.project:
             (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
-        return render(
-            plan_of(
-                tmp_path, case.matrix, *case.packages,
-                base_digest=base_digest, uv_digest=uv_digest, platform=case.platform, listings=case.listings,
-            )
+        plan = plan_of(
+            tmp_path, case.matrix, *case.packages,
+            base_digest=base_digest, uv_digest=uv_digest, platform=case.platform, listings=case.listings,
         )  # fmt: skip
+        return render(replace(plan, selection=replace(plan.selection, tools=case.tools)))
 
     return make
 

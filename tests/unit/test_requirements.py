@@ -40,10 +40,20 @@ def faults(folder: Path, text: str) -> list[str]:
         ("one @ https://files.invalid/one-1.0-py3-none-any.whl", "one has no --hash"),
         (f"one=1.0 {HASH}", "is not a requirement"),
         (f"$(id) {HASH}", "'$(id)' is not a requirement"),
-        ("one==1.0 --hash=md5:abc", "is not a requirement"),
+        ("one==1.0 --hash=md5:abc", "--hash=md5:… is not safe, or unknown; pin with one of sha256, sha384, sha512"),
+        ("one==1.0 --hash=sha256:abcd", "--hash=sha256:abcd… is not 64 hexadecimal digits"),
+        (f"--hash=sha256:{fake_hash('one')}", "--hash without a requirement; a comment or an empty line ends"),
+        (f"one==1.0 --config-settings=a=b {HASH}", "option --config-settings of a requirement is not supported"),
+        (f"https://files.invalid/latest {HASH}", "'https://files.invalid/latest' is not a requirement"),
+        (
+            f"https://jane:hunter2@files.invalid/latest {HASH}",
+            "'https://***@files.invalid/latest' is not a requirement",
+        ),
+        ("one @ git+https://git.invalid/one.git@main", "one is not pinned to a commit; write `git+https://git.invalid"),
+        ("-r https://jane:hunter2@files.invalid/r.txt", "https://files.invalid/r.txt is not a file here; download it"),
         ("-e ./missing", "-e ./missing: no such directory; only local packages can be editable"),
         ("--editable=./missing[extra]", "no such directory"),
-        ("-e git+https://jane:hunter2@git.invalid/one.git", "-e git+https://git.invalid/one.git: no such directory"),
+        ("-e git+https://jane:hunter2@git.invalid/one.git", "only local packages can be editable; write `NAME @ git+"),
         ("-r missing.txt", "cannot read missing.txt: No such file"),
         ("-rmissing.txt", "cannot read missing.txt: No such file"),
         ("--requirement=missing.txt", "cannot read missing.txt: No such file"),
@@ -143,9 +153,54 @@ def test_pins_that_disagree_in_one_cell(tmp_path: Path) -> None:
         select(lock, debian("3.12"))
 
 
+def test_constraints_that_include_others(tmp_path: Path) -> None:
+    """Broken: a version is baked that a constraint forbids, because another file of constraints includes it."""
+    (tmp_path / "more.txt").write_text("-c last.txt\n-c more.txt\n", encoding="utf-8")
+    (tmp_path / "last.txt").write_text("one==1.1\n", encoding="utf-8")
+    (said,) = faults(tmp_path, f"-c more.txt\none==1.0 {HASH}\n")
+    assert "disagrees with the constraint ==1.1 (last.txt:1)" in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    """Broken: a file that was written on Windows is refused, though uv and pip read it."""
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(f"one @ https://files.invalid/one-1.0-py3-none-any.whl {HASH}\r\n".encode(encoding))
+    assert [package.name for package in read_lock(path, Install()).pylock.packages] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "expected"),
+    [
+        (f"https://files.invalid/one-1.0-py3-none-any.whl {HASH}", "wheels", "https://files.invalid/one-1.0-py3-none-any.whl"),
+        (f"https://files.invalid/one-1.0.tar.gz#egg=one {HASH}", "archive", "https://files.invalid/one-1.0.tar.gz"),
+        (f"one @ https://files.invalid/one.zip#sha256={fake_hash('one')}", "archive", "https://files.invalid/one.zip"),
+    ],
+)  # fmt: skip
+def test_url_without_name_or_option(tmp_path: Path, line: str, key: str, expected: str) -> None:
+    """Broken: a URL whose file name gives the project, or whose fragment gives the hash, is refused; uv takes both."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"{line}\n", encoding="utf-8")
+    (one,) = read_lock(path, Install()).pylock.packages
+    file = one.wheels[0] if key == "wheels" and one.wheels else one.archive
+    assert file is not None
+    assert (one.name, file.url, file.hashes) == ("one", expected, {"sha256": fake_hash("one")})
+
+
+def test_git_repository_at_a_commit(tmp_path: Path) -> None:
+    """Broken: a requirement that uv pins to a commit is refused, or its login is in the lock."""
+    path = tmp_path / "requirements.txt"
+    url = f"git+https://jane:hunter2@git.invalid/acme/one.git@{'a1' * 20}#subdirectory=sub"
+    path.write_text(f"one @ {url}\n", encoding="utf-8")
+    (one,) = select(read_lock(path, Install()), debian("3.12")).packages
+    assert one.source == {
+        "type": "git", "url": "https://git.invalid/acme/one.git", "commit-id": "a1" * 20, "subdirectory": "sub",
+    }  # fmt: skip
+
+
 def test_included_file_that_is_not_text(tmp_path: Path) -> None:
     """Broken: -r with a binary file causes a traceback."""
-    (tmp_path / "more.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "more.txt").write_bytes(b"\xff\xfd")
     assert faults(tmp_path, "-r more.txt\n") == ["requirements.txt:1: cannot read more.txt: not UTF-8 text"]
 
 

@@ -39,6 +39,19 @@ def refusal(folder: Path, cell: Cell, *packages: Mapping[str, Any], **more: Any)
     return str(raised.value)
 
 
+def test_name_in_another_form(tmp_path: Path) -> None:
+    """Broken: a lock whose names are not normalized is refused, though uv installs from it."""
+    (one,) = select(locks.read(tmp_path, {**pure("one-two"), "name": "One_Two"}), debian()).packages
+    assert one.name == "one-two"
+
+
+def test_repository_that_uv_cannot_read(tmp_path: Path) -> None:
+    """Broken: a package from Mercurial is planned as if it came from git."""
+    vcs = {"type": "hg", "url": "https://hg.invalid/one", "commit-id": "a" * 40}
+    with pytest.raises(LockError, match="repository of type 'hg'; uv installs from git only"):
+        select(locks.read(tmp_path, {"name": "one", "vcs": vcs}), debian())
+
+
 @pytest.mark.parametrize(
     ("marker", "cell", "is_selected"),
     [
@@ -188,6 +201,8 @@ def test_every_fault_of_a_cell_is_reported(tmp_path: Path) -> None:
         (["cp312-cp312-manylinux_2_39_x86_64"], "they need manylinux_2_39_x86_64 or newer, and the base has 2.36"),
         (["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"], "only cp310 to cp311"),
         (["cp313-abi3-manylinux_2_17_x86_64"], "only cp313"),
+        (["cp312-cp312t-manylinux_2_17_x86_64"], "only cp312t, which is free-threaded"),
+        (["cp312-cp312-ios_13_0_arm64_iphoneos", "cp312-cp312-wasi_0_0_0_wasm32"], "only WASI and iOS"),
         (["py2-none-any"], "only py2"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from builder.image.index import RenderedIndex, indexes_of
 from builder.image.render import RenderedImage
 from builder.layer.build import LayerStatus
-from builder.lock.model import SelectedPackage
+from builder.lock.model import SelectedPackage, Tool
 from builder.publication import Publication
 from builder.redaction import redact
 from builder.release.diff import Difference
@@ -124,7 +124,13 @@ def cell_json(rendered: RenderedImage) -> dict[str, Any]:
         "download_size": plan.selection.download_size,
         "packages": [_package_json(package) for package in plan.selection.packages],
         **({"cached_packages": [_package_json(each) for each in cached]} if cached else {}),
+        **({"tools": [_tool_json(tool) for tool in plan.selection.tools]} if plan.selection.tools else {}),
     }
+
+
+def _tool_json(tool: Tool) -> dict[str, Any]:
+    packages = [_package_json(package) for package in tool.packages]
+    return {"name": tool.name, "requirement": tool.requirement, "packages": packages}
 
 
 def _package_json(package: SelectedPackage) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Display:
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for column in range(4):  # one line a cell, whatever the width: the step gives way
+        for column in range(5):  # one line a cell, whatever the width: the step gives way, not its counts
             table.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if column == 2 else None)
         table.expand = True
         now = time.monotonic() - self._started
@@ -74,7 +74,9 @@ class Display:
             for cell, (stage, text, since) in self._state.items():
                 colour = {"done": "green" if "failed" not in text else "red", "verify": "cyan"}.get(stage, "yellow")
                 seconds = f"{since:.0f} s" if stage == "done" else _estimated(now, self._expected[cell])
-                table.add_row(cell, Text(f"{stage:<6}", style=colour), Text(text), f"{seconds:>16}")
+                step = _without_counts(text)
+                counts = text.removeprefix(step).strip()
+                table.add_row(cell, Text(f"{stage:<6}", style=colour), Text(step), Text(counts), f"{seconds:>16}")
         return table
 
 

@@ -50,7 +50,8 @@ def catalogue_json(repository: ImageRef, listed: Sequence[ListedTag]) -> dict[st
 
 def contents_table(found: Contents) -> str:
     """The image in a few lines, its packages by size, and its layers."""
-    parts = [_size(found.size), counted(len(found.packages), "package"), counted(len(found.layers), "layer")]
+    size = f"{_size(found.size)}{' unpacked' if found.unpacked else ''}"
+    parts = [size, counted(len(found.packages), "package"), counted(len(found.layers), "layer")]
     lines = [
         f"{found.ref.familiar}  {', '.join(parts)}",
         f"  cell    {found.cell}", f"  key     {found.key[:KEY_LENGTH]}", f"  digest  {found.digest}",
@@ -75,12 +76,13 @@ def contents_json(found: Contents) -> dict[str, Any]:
     return {
         "image": found.ref.familiar, "digest": str(found.digest), "cell": found.cell, "key": found.key,
         "base": found.inputs.base, "uv": found.inputs.uv, "size": found.size,
+        "unpacked": found.unpacked,
         "packages": [
             {"name": each.name, "version": each.version, "size": each.size, "shared": each.is_shared}
             for each in found.packages
         ],
         "layers": [
-            {"kind": each.kind, "digest": each.digest, "size": each.size, "packages": list(each.packages)}
+            {"kind": each.kind, "digest": each.digest or None, "size": each.size, "packages": list(each.packages)}
             for each in found.layers
         ],
     }  # fmt: skip

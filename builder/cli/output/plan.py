@@ -81,6 +81,7 @@ def plan_details(
         lines += [
             image.plan.cell.name,
             f"  packages   {len(selection.packages)}: {kinds}",
+            *([f"  tools      {' '.join(tool.pin for tool in selection.tools)}"] if selection.tools else []),
             f"  download   {download}",
             f"  base       {image.plan.base.familiar}",
             *([f"  python     {found.name}, from uv"] if (found := image.plan.cell.uv_python) else []),

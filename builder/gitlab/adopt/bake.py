@@ -10,14 +10,17 @@ from builder.errors import listed
 from builder.gitlab.adopt.cell import Replacement, find_replacement
 from builder.gitlab.adopt.draft import Draft
 from builder.gitlab.adopt.image import Refusal
-from builder.gitlab.adopt.job import Job
+from builder.gitlab.adopt.job import Job, expand
+from builder.gitlab.adopt.lock import ProjectLock
 from builder.gitlab.adopt.manager import faults_of
 from builder.gitlab.adopt.node import Collection, Scalar
 from builder.gitlab.adopt.package import needs_of
 from builder.gitlab.adopt.pipeline import Place
+from builder.gitlab.adopt.script import in_project
 from builder.gitlab.adopt.venv import failing_lines
 from builder.matrix.model import Cell
 
+_FOLDER: Final = re.compile(r"(?:^|[;&(\n])\s*cd\s+([^\s;&|)]+)|\s--(?:directory|project)[= ]([^\s;&|]+)")
 _BAKED_JOB: Final = re.compile(r"\.prebuilt(?:-.*)?")  # the jobs that `builder ci images` writes
 
 
@@ -96,6 +99,9 @@ def _faults(draft: Draft, job: Job, slimmer: Sequence[Cell]) -> Iterator[tuple[P
     """Why a job would fail on a baked image, and where; `slimmer` are the cells that replace a full image."""
     yield from failing_lines(draft, job)
     yield from faults_of(draft, job)
+    if draft.images.lock and (lock := _other_lock(draft.images.lock, job)):
+        reason = f"it works with {lock}, and the images are made from {draft.images.lock.path}"
+        yield draft.pipeline.place(job.slot), f"{reason}; a profile of the matrix can have that lock"
     if job in draft.handed_over:
         yield draft.pipeline.place(job.slot), draft.handed_over[job]
     for cell in slimmer:
@@ -104,3 +110,14 @@ def _faults(draft: Draft, job: Job, slimmer: Sequence[Cell]) -> Iterator[tuple[P
             advice = f'add "{need.package}" to packages of bases.{cell.base} in {draft.images.matrix.source}'
             reason = f"`{need.command}` needs {need.package}, which {cell.name} lacks; {advice}"
             yield draft.pipeline.place(need.line.scalar), reason
+
+
+def _other_lock(baked: ProjectLock, job: Job) -> str:
+    """The lock of another folder that a job works in; '' if it works with the one that is baked."""
+    folders = [match[1] or match[2] for line in job.lines for match in _FOLDER.finditer(line.scalar.value)]
+    paths = {in_project(expand(folder, values), values) for folder in folders for values in job.variable_sets}
+    for lock in baked.others:
+        folder = lock.rpartition("/")[0]
+        if any(f"{path}/".startswith(f"{folder}/") for path in paths):
+            return lock
+    return ""

@@ -10,6 +10,7 @@ from typing import TypeVar
 from builder.gitlab.adopt.file import GitLabFile
 from builder.gitlab.adopt.handover import handed_over
 from builder.gitlab.adopt.job import Job, Line, variables_in
+from builder.gitlab.adopt.lock import ProjectLock
 from builder.gitlab.adopt.node import Collection, Node, Scalar, Slot
 from builder.gitlab.adopt.pipeline import Pipeline, Place
 from builder.gitlab.adopt.remark import Remark, RemarkKind
@@ -49,12 +50,14 @@ class Images:
     """The images that jobs may run on: the cells of a matrix, in a repository.
 
     `newest_python` is what `python:latest` stands for, '' if that is open. `suffix` ends the tags, as `$PREBUILT` does.
+    `lock` is the one that a proposed matrix bakes.
     """
 
     matrix: Matrix
     repository: str
     newest_python: str = ""
     suffix: str = ""
+    lock: ProjectLock | None = None
 
 
 class Draft:
@@ -87,6 +90,7 @@ class Draft:
         self.installing = {job: _installing(job) for job in self.jobs}
         self.baked: set[Job] = set()
         self.with_venv: set[Job] = set()
+        self.kept_venvs: set[str] = set()  # that are for something else than the project
         self.downloading: dict[Job, str] = {}  # jobs whose tox or nox fills its environments by pip
         self.dropped_variables: set[str] = set()  # variables that the removed or replaced text expanded
         self.removal = Removal(pipeline, self.jobs)

@@ -9,7 +9,7 @@ from builder.gitlab.adopt.diff import Cut
 from builder.gitlab.adopt.file import EditedFile, GitLabFile
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.lock import find_project_lock
-from builder.gitlab.adopt.node import Collection, Scalar
+from builder.gitlab.adopt.node import Collection, Scalar, Slot
 from builder.gitlab.adopt.pipeline import Pipeline, Place
 from builder.gitlab.adopt.remark import Remark
 from builder.gitlab.component import include_lines
@@ -35,7 +35,7 @@ def include_component(pipeline: Pipeline, edited: EditedFile, address: str, bake
         if lock.command:
             remarks += [f"builder needs a lock: `{lock.command}`"]
         if lock.others:
-            remarks += [f"{lock.path} is baked; images for {lock.others[0]} need a pipeline of their own"]
+            remarks += [f"{lock.path} is baked; a profile of the matrix can have {lock.others[0]}"]
     cut = _cut(file, include_lines(address, inputs))
     if cut is None:
         remarks += ["include the component by hand; make `include:` a list of which it is one item"]
@@ -55,12 +55,15 @@ def _stage(pipeline: Pipeline, baked: Sequence[Job]) -> str:
 
 
 def _cut(file: GitLabFile, lines: Sequence[str]) -> Cut | None:
-    """Where the item goes: at the end of the list, or in a new list before the first key; None if it is no list."""
-    include = next((slot.value for slot in file.root.slots if slot.name == "include"), None)
-    if include is None:
+    """Where the item goes: at the end of the list, or in a new list before the first key; None if that is not clear."""
+    slot = next((slot for slot in file.root.slots if slot.name == "include"), None)
+    include = slot.value if slot else None
+    if slot is None or include is None:
         start = _start_of_lines(file.text, file.root.start)
         block = ["include:", *_indented(lines, "  "), "", ""]
         return Cut(start=start, end=start, text=file.line_end.join(block))
+    if isinstance(include, Scalar):
+        return _cut_after_one(file, slot, lines)
     if not isinstance(include, Collection) or include.is_mapping or include.is_flow or not include.slots:
         return None
     last = include.slots[-1]
@@ -70,6 +73,17 @@ def _cut(file: GitLabFile, lines: Sequence[str]) -> Cut | None:
         return None
     indent = file.text[begin : last.start].partition("-")[0]
     return Cut(start=end, end=end, text=file.line_end.join([*_indented(lines, indent), ""]))
+
+
+def _cut_after_one(file: GitLabFile, slot: Slot, lines: Sequence[str]) -> Cut | None:
+    """Make a list of the only file that is included; None if it is not on the line of its key, or commented there."""
+    text = file.text[slot.start : slot.end]
+    key, _, value = text.partition(":")
+    end = file.text.find("\n", slot.end) + 1
+    if "\n" in text or not end or file.text[slot.end : end].strip() or not value.startswith(" "):
+        return None
+    block = [f"{key}:", f"  - {value.strip()}", *_indented(lines, "  "), ""]
+    return Cut(start=slot.start, end=end, text=file.line_end.join(block))
 
 
 def _indented(lines: Sequence[str], indent: str) -> list[str]:

@@ -212,13 +212,12 @@ class _Reader:
         self, variables: Mapping[str, Slot], parallel: Slot | None, chain: Sequence[Collection]
     ) -> Iterator[dict[str, str]]:
         defaults = {name: self._value(slot.value) for name, slot in variables.items()}
-        choices: list[dict[str, list[str]]] = [{}]
+        of_rules = [{**workflow, **job} for job, workflow in itertools.product(*self._rules(chain))]
+        choices = of_rules[:MOST_COMBINATIONS]
         for name, slot in variables.items():
             options = self._table(slot.value).get("options")
             if options:
-                choices.append({name: [self._value(option) for option in scalars(options.value)]})
-        rules = self._rules(chain)
-        choices += [{name: [self._value(slot.value)] for name, slot in table.items()} for table in rules]
+                choices.append({**choices[0], name: [self._value(option) for option in scalars(options.value)]})
         for combination in self._matrix(parallel) or [{}]:
             for choice in choices:
                 alternatives = {**choice, **combination}
@@ -236,16 +235,18 @@ class _Reader:
             for item in items
         ]  # fmt: skip
 
-    def _rules(self, chain: Sequence[Collection]) -> Iterator[Mapping[str, Slot]]:
-        """The variables that the rules of a job, or of the whole pipeline, set."""
-        slots = [table["rules"] for table in map(self._table, chain) if "rules" in table][:1]
+    def _rules(self, chain: Sequence[Collection]) -> tuple[list[dict[str, list[str]]], list[dict[str, list[str]]]]:
+        """The variables that the rules of a job, and of the whole pipeline, set: one of each holds when it runs."""
+        own = [table["rules"] for table in map(self._table, chain) if "rules" in table][:1]
         workflows = [self._table(top.value) for top in self._tops.get("workflow", ())]
-        slots += [table["rules"] for table in workflows if "rules" in table][:1]
-        for slot in slots:
-            value = self._resolve(slot.value)
-            for rule in value.slots if isinstance(value, Collection) else ():
-                if "variables" in (table := self._table(rule.value)):
-                    yield self._table(table["variables"].value)
+        return self._rule(own), self._rule([table["rules"] for table in workflows if "rules" in table][:1])
+
+    def _rule(self, slots: Sequence[Slot]) -> list[dict[str, list[str]]]:
+        value = self._resolve(slots[0].value) if slots else None
+        tables = [self._table(rule.value) for rule in value.slots] if isinstance(value, Collection) else []
+        running = [table for table in tables if "when" not in table or self._value(table["when"].value) != "never"]
+        chosen = [self._table(table["variables"].value) if "variables" in table else {} for table in running]
+        return [{name: [self._value(slot.value)] for name, slot in table.items()} for table in chosen] or [{}]
 
     def _value(self, node: Node) -> str:
         """A variable's value as GitLab reads it: an unquoted 3.10 is the number 3.1."""

@@ -19,8 +19,10 @@ from builder.gitlab.adopt.program import Use, read_inside, uses_below, uses_in
 _FAILING: Final[Mapping[str, str]] = {
     r"(?:conda|mamba|micromamba) (?:activate|create|env|install|run|init)\b": "conda makes environments of its own, "
     "and builder bakes one from a lock of Python packages; lock it with uv to move this job",
-    r"hatch (?:run|test|env|shell|fmt|-e|--env)\b": "Hatch makes environments of its own and would not use the baked "
-    "one; lock its dependencies with uv and call the tools themselves to move this job",
+    r"hatch (?!--version\b|version\b)\S": "Hatch makes environments of its own and would not use the baked one; lock "
+    "its dependencies with uv and call the tools themselves to move this job",
+    r"rye (?!--version\b)\S": "Rye makes environments of its own and would not use the baked one; it is no longer "
+    "developed, and uv reads the same pyproject.toml: `uv lock`",
     r"poetry (?:env use|env remove|shell)\b|pdm (?:use|venv)\b|pipenv --(?:python|three|rm)\b": "it selects another "
     "environment than the baked one; remove it",
 }

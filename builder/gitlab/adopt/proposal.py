@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from builder.gitlab.adopt.image import PythonImage, parse_image
+from builder.gitlab.adopt.installed import installed_extras, installed_groups, tools_run
 from builder.gitlab.adopt.job import Job, expand
+from builder.gitlab.adopt.lock import find_project_lock
 from builder.gitlab.adopt.package import installed_packages, needs_of
 from builder.gitlab.adopt.program import read_inside, uses_below
 from builder.matrix.facts import GLIBC, NEWEST_PYTHON, OLDEST_PYTHON
@@ -25,8 +27,10 @@ _DEFAULT: Final = built_in_matrix(f"3.{NEWEST_PYTHON}").cells[0]
 # A job that adds a package source may install from it what the distribution does not have.
 _OTHER_SOURCES: Final = re.compile(r"add-apt-repository|apt-key|sources\.list|nodesource|\|\s*(?:sudo )?(?:ba)?sh\b")
 _PACKAGE: Final = re.compile(r"(?!python)[a-z0-9][a-z0-9+.-]+")  # another Python would only be in the way
+_EVERY_MEMBER: Final = re.compile(r"\buv (?:sync|run)\b.*--all-packages\b")
 _FROM_PROJECT: Final = re.compile(
-    r"pip3? install\b.*\s(?:-r|--requirement|-e|--editable|[\"']?\.)|\buv (?:sync|run|pip|add)\b|\bsetup\.py\b"
+    r"pip3? install\b.*\s(?:-r|--requirement|-e|--editable|[\"']?\.)|\buv (?:sync|run|pip|add)\b"
+    r"|\bsetup\.py (?:develop|install|test)\b"
     r"|requirements|\b(?:poetry|pdm|pipenv|rye|hatch|tox|nox|pytest|pre-commit)\b"
 )
 
@@ -48,21 +52,28 @@ class WantedCells:
     packages: Mapping[str, Set[str]]
 
 
-def propose_matrix(jobs: Iterable[Job], folder: Path | None) -> str:
-    """The text of a matrix with a cell for each Python image of these jobs; '' if builder can bake none of them."""
-    wanted = wanted_cells(jobs, folder)
+def propose_matrix(jobs: Collection[Job], others: Collection[Job], folder: Path | None) -> str:
+    """The text of a matrix with a cell for each Python image of these jobs; '' if builder can bake none of them.
+
+    The others are those that can run on the same cells, which have the system packages that they need.
+    """
+    wanted = wanted_cells(jobs, folder, others)
     head = (
         "# Proposed by `builder ci adopt`: an image for each Python on each base. docs/matrix.md of builder has more."
     )
-    return "\n".join([head, *axes_lines(wanted), *bases_lines(wanted)]) + "\n" if wanted.cells else ""
+    scripts = [line.scalar.value for job in (*jobs, *others) for line in job.lines]
+    tools = [f"tools = {json.dumps(names)}"] if (names := tools_run(scripts)) else []
+    lines = [head, *axes_lines(wanted), *tools, *_install_lines(jobs, folder), *bases_lines(wanted)]
+    return "\n".join(lines) + "\n" if wanted.cells else ""
 
 
-def wanted_cells(jobs: Iterable[Job], folder: Path | None) -> WantedCells:
+def wanted_cells(jobs: Iterable[Job], folder: Path | None, others: Iterable[Job] = ()) -> WantedCells:
     """The cell of each Python image of these jobs that builder can bake.
 
-    The base of a full image is slim, with the packages that the jobs need.
+    The base of a full image is slim, with the packages that the jobs need, and others that can run on the same cells.
     """
     images = {job: list(_images(job)) for job in jobs}
+    more = [(job, image) for job in others for image in _images(job)]
     release = _usual_release(image for found in images.values() for image in found)
     wanted: dict[WantedCell, None] = {}
     packages: defaultdict[str, set[str]] = defaultdict(set)
@@ -72,13 +83,32 @@ def wanted_cells(jobs: Iterable[Job], folder: Path | None) -> WantedCells:
             if is_bakeable(cell):
                 wanted[cell] = None
                 packages[cell.base] |= set(_packages(job, image, folder))
+    for job, image in more:
+        if (cell := cell_for(image, release, project_python(folder))) in wanted:
+            packages[cell.base] |= set(_packages(job, image, folder))
     return WantedCells(cells=tuple(wanted), packages=packages)
 
 
-def has_project(jobs: Iterable[Job], folder: Path | None) -> bool:
-    """Whether a job works on a Python project; otherwise jobs only install tools, for which there is no lock."""
-    lines = (line for job in jobs for line in job.lines)
-    return any(_FROM_PROJECT.search(use.command) for line in lines for use in uses_below(line.scalar.value, folder))
+def works_on_project(job: Job, folder: Path | None) -> bool:
+    """Whether a job works on a Python project; otherwise it only installs tools, which are in no lock."""
+    return any(_FROM_PROJECT.search(use.command) for line in job.lines for use in uses_below(line.scalar.value, folder))
+
+
+def _install_lines(jobs: Iterable[Job], folder: Path | None) -> list[str]:
+    """The lines of a matrix that say what of a uv.lock the jobs install besides the project's own dependencies."""
+    if folder is None or not find_project_lock(folder).path.endswith("uv.lock"):
+        return []
+    scripts = [line.scalar.value for job in jobs for line in job.lines]
+    groups, extras = installed_groups(folder, scripts), installed_extras(folder, scripts)
+    members = "all" if any(_EVERY_MEMBER.search(script) for script in scripts) else ""
+    chosen = {"groups": groups.names, "extras": extras.names, "packages": members}
+    lines = [f"{key} = {json.dumps(names)}" for key, names in chosen.items() if names]
+    return ["", "[install]", *lines] if lines else []
+
+
+def leaves_python_open(job: Job) -> bool:
+    """Whether a job runs on an image such as `python:latest`, whose name has no version."""
+    return any(not image.python for image in _images(job))
 
 
 def project_python(folder: Path | None) -> str:

@@ -51,7 +51,11 @@ def _is_dependency(node: Node, job: Job, draft: Draft) -> bool:
     values = variable_values(job)
     path = in_project(node.value, values)
     paths = {name: in_project(value, values) for name, value in values.items()}
-    if path in {*_DEPENDENCY_PATHS, *draft.venvs, *(paths[name] for name in _CACHE_VARIABLES & paths.keys())}:
+    if path in {
+        *_DEPENDENCY_PATHS,
+        *(draft.venvs - draft.kept_venvs),
+        *(paths[name] for name in _CACHE_VARIABLES & paths.keys()),
+    }:
         return True
     inner = {name for name, other in paths.items() if f"{other}/".startswith(f"{path}/")}
     return bool(inner) and inner <= _CACHE_VARIABLES

@@ -11,6 +11,7 @@ from builder.gitlab.adopt.draft import Command, Draft, variable_values
 from builder.gitlab.adopt.job import Job, Line
 from builder.gitlab.adopt.node import Scalar, Slot
 from builder.gitlab.adopt.pipeline import Place
+from builder.gitlab.adopt.program import uses_below
 from builder.gitlab.adopt.removal import parts_of
 from builder.gitlab.adopt.script import VENV_EFFECTS, EffectKind, in_project, is_uv_installer
 
@@ -102,6 +103,7 @@ def _keep_special_purpose(draft: Draft, venv: str, commands: Sequence[Command]) 
             draft.remark(
                 command.place, command.job, f"left alone, with all lines for {venv}: {reason}", kind="left-alone"
             )
+            draft.kept_venvs.add(venv)
     return {command.job for command in commands if command.job in draft.baked and command.effect.kind == "activate"}
 
 
@@ -134,12 +136,14 @@ def _is_shared(commands: Sequence[Command], baked: Set[Job]) -> bool:
 
 
 def _path_mentions(draft: Draft, venv: str, commands: Sequence[Command]) -> Iterator[tuple[Job, Line]]:
-    """Lines of baked jobs that use a path in an environment other than to start a program."""
+    """Lines of baked jobs that use a path in an environment other than to start a program, or whose scripts do."""
     known = {command.line.scalar for command in commands}
     pattern = re.compile(rf"(?<![\w.-]){re.escape(venv)}/(?:bin|lib|Scripts)\b")
     for job in draft.jobs:
         for line in job.lines if job in draft.baked else ():
-            if line.scalar not in known and pattern.search(in_project(line.scalar.value, variable_values(job))):
+            text = "" if line.scalar in known else line.scalar.value
+            inner = [use.command for use in uses_below(text, draft.pipeline.folder) if use.via]
+            if any(pattern.search(in_project(each, variable_values(job))) for each in (text, *inner)):
                 yield job, line
 
 

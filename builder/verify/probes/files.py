@@ -21,7 +21,7 @@ import time
 import zipfile
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from builder.contract import CACHE, SELECTION, SYSTEM_PYTHON, VENV
+from builder.contract import CACHE, PROGRAMS, SELECTION, SYSTEM_PYTHON, TOOLS, VENV
 from builder.tree import tree_digest, wheel_id
 from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
 
@@ -63,7 +63,7 @@ def files(expected: Expected, job: Shell) -> str:
     if closed:
         raise Failed("closed to other users: %s" % ", ".join(closed[:MOST]))
     cache = Cache(expected)
-    faults = list(stray_files()) + list(cache.faults()) + list(environment_faults(expected, job, cache))
+    faults = list(stray_files(expected)) + list(cache.faults()) + list(environment_faults(expected, job, cache))
     if faults:
         more = " and %d more" % (len(faults) - MOST) if len(faults) > MOST else ""
         raise Failed("; ".join(faults[:MOST]) + more)
@@ -90,10 +90,11 @@ def closed_files() -> Iterator[str]:
                     yield path
 
 
-def stray_files() -> Iterator[str]:
+def stray_files(expected: Expected) -> Iterator[str]:
     """Yield what is next to the environment and the cache, or in no folder that uv makes."""
+    own = (TOOLS, PROGRAMS) if expected.tools else ()
     for name in os.listdir("/opt/uv"):
-        if os.path.join("/opt/uv", name) not in (VENV, CACHE, SELECTION):
+        if os.path.join("/opt/uv", name) not in (VENV, CACHE, SELECTION, *own):
             yield "/opt/uv/%s belongs to nothing" % name
     for name in os.listdir(CACHE):
         if name not in MARKERS and not BUCKETS.fullmatch(name) and not made_just_now(os.path.join(CACHE, name)):

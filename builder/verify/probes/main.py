@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Tuple
 
-from builder.verify.probes import bytecode, files, libraries, promises
+from builder.verify.probes import bytecode, files, libraries, promises, tools
 from builder.verify.probes.report import Result, junit
 from builder.verify.probes.shell import WITHOUT_NETWORK, Expected, Failed, Shell, Skipped
 
@@ -26,6 +26,7 @@ LANES: Tuple[Tuple[Tuple[str, Check], ...], ...] = (
         ("libraries", libraries.libraries),
         ("sync-frozen", promises.sync_frozen),
         ("python-version-file", promises.python_version_file),
+        ("tools", tools.tools),
     ),
 )
 # Checks that come one after another. The last ones write to the environment.
@@ -36,14 +37,14 @@ LATER: Tuple[Tuple[str, Check], ...] = (
 )
 
 
-def check_image(expected: str, output: str) -> int:
+def check_image(expected: str, output: str, mark: str = "") -> int:
     """Check the image that this runs in: `expected` and `output` are paths of JSON files; return the exit code.
 
-    Next to the output, results are written as JUnit XML.
+    Next to the output, results are written as JUnit XML. With a mark, each check is told when it has ended.
     """
     with open(expected, encoding="utf-8") as file:
         table: Dict[str, Any] = json.load(file)
-    results = run_all(Expected(table))
+    results = run_all(Expected(table), mark)
     with open(output, "w", encoding="utf-8") as written:
         json.dump({"image": table["image"], "id": table["id"], "checks": results}, written, indent=2)
     with open(os.path.splitext(output)[0] + ".xml", "wb") as report:
@@ -54,15 +55,17 @@ def check_image(expected: str, output: str) -> int:
     return int(any(each["verdict"] == "failed" for each in results))
 
 
-def run_all(expected: Expected) -> List[Result]:
+def run_all(expected: Expected, mark: str = "") -> List[Result]:
     """Run all checks that are asked for."""
+
+    def run(lane: Tuple[Tuple[str, Check], ...]) -> List[Result]:
+        return [run_check(name, check, expected, job, mark) for name, check in chosen(lane, expected)]
+
     job = Shell(os.getcwd(), expected.folder)
     os.environ.update(WITHOUT_NETWORK, UV_NO_PROGRESS="1")
     with ThreadPoolExecutor(len(LANES)) as pool:
-        lanes = list(pool.map(lambda lane: [run_check(*each, expected, job) for each in chosen(lane, expected)], LANES))
-    return [each for lane in lanes for each in lane] + [
-        run_check(name, check, expected, job) for name, check in chosen(LATER, expected)
-    ]
+        lanes = list(pool.map(run, LANES))
+    return [each for lane in lanes for each in lane] + run(LATER)
 
 
 def chosen(checks: Tuple[Tuple[str, Check], ...], expected: Expected) -> List[Tuple[str, Check]]:
@@ -70,8 +73,8 @@ def chosen(checks: Tuple[Tuple[str, Check], ...], expected: Expected) -> List[Tu
     return [(name, check) for name, check in checks if name in expected.checks]
 
 
-def run_check(name: str, check: Check, expected: Expected, job: Shell) -> Result:
-    """Run a check; whatever goes wrong in it is a verdict."""
+def run_check(name: str, check: Check, expected: Expected, job: Shell, mark: str = "") -> Result:
+    """Run a check; whatever goes wrong in it is a verdict. With a mark, print it with the name at the end."""
     started = time.monotonic()
     try:
         verdict, evidence = "passed", check(expected, job)
@@ -81,4 +84,6 @@ def run_check(name: str, check: Check, expected: Expected, job: Shell) -> Result
         verdict, evidence = "skipped", str(reason)
     except Exception as error:
         verdict, evidence = "failed", "%s: %s" % (type(error).__name__, error)
+    if mark:
+        os.write(1, ("%s %s\n" % (mark, name)).encode())  # in one piece, whatever the other lane prints
     return {"name": name, "verdict": verdict, "evidence": evidence, "seconds": round(time.monotonic() - started, 3)}

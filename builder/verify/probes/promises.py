@@ -11,7 +11,7 @@ import shlex
 import tempfile
 from typing import Any, Dict, List
 
-from builder.contract import CACHE, SELECTION, SYSTEM_PYTHON, VENV
+from builder.contract import CACHE, PATH_FIRST, PROGRAMS, SELECTION, VENV
 from builder.verify.probes.shell import (
     UNKNOWN_USER,
     Expected,
@@ -73,7 +73,7 @@ def variable_faults(expected: Expected) -> List[str]:
         if value not in values:
             faults.append("%s is %s, not %s" % (name, value or "not set", " or ".join(values)))
     path = os.environ.get("PATH", "")
-    first = "%s/bin:%s" % (VENV, os.path.dirname(SYSTEM_PYTHON))
+    first = ":".join(PATH_FIRST + ((PROGRAMS,) if expected.tools else ()))
     if not path.startswith(first + ":"):
         faults.append("PATH does not begin with %s: %s" % (first, path))
     faults += ["%s is set: %s" % (name, os.environ[name]) for name in expected.foreign if os.environ.get(name)]

@@ -50,6 +50,7 @@ class Expected:
         self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
         self.folder: str = table["folder"]
+        self.tools: Dict[str, str] = table["tools"]
         self.user: str = table["user"]
         self.family: str = table["family"]
         self.families: Dict[str, str] = table["families"]

@@ -183,7 +183,7 @@ def test_stage(stages: str, stage: str, wanted: str, tmp_path: Path, monkeypatch
         (
             {"a/uv.lock": "", "b/uv.lock": "", ".venv/uv.lock": ""},
             "a/uv.lock",
-            "a/uv.lock is baked; images for b/uv.lock need a",
+            "a/uv.lock is baked; a profile of the matrix can have b/uv.lock",
         ),
         ({"uv.lock": "", "requirements-dev.txt": "a --hash=sha256:0\n", "pylock.toml": ""}, "", ""),
     ],
