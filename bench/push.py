@@ -85,7 +85,7 @@ def _pushed(made: Subject, served: Registry, compression: Compression) -> Pushed
         inputs = BuildInputs(secrets=made.settings.secrets)
         verified = verify(built, made.engine, checkout=made.checkout, inputs=inputs)
         started = time.monotonic()
-        push(verified, verified.content, registries, compression)
+        push(verified, verified.content, registries, compression, lambda _, __: None)
         seconds = time.monotonic() - started
     finally:
         remove_images(str(repository))

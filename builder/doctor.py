@@ -80,8 +80,8 @@ def _makers() -> Iterator[Diagnosis]:
         )
     else:
         remedy = (
-            "`builder build --push` works without one; `builder build`, `run` and `verify` need one: start Docker, or "
-            "set DOCKER_HOST"
+            "`builder build --push` and `run` work without one; `builder build` and `verify` need one: start Docker, "
+            "or set DOCKER_HOST"
         )
         yield Diagnosis(
             subject="engine", verdict="failed" if confinement else "warning", found="none answers", remedy=remedy

@@ -92,6 +92,8 @@ def choose_means(name: MakerName, buildx: Buildx, here: Here, platform: Platform
     if found and _IS_LINUX and not buildx.builder and _is_foreign(platform) and not buildx.runs(platform):
         reason = f"cross: BuildKit runs no programs for {platform}"
         return Means(maker=here.cross, engine=own if publishes else docker, reason=reason)
+    if not (publishes or buildx.builder):  # whether it answers is seen when it builds
+        return Means(maker=buildkit, engine=docker, reason="buildkit: an image that is not pushed stays in an engine")
     which = f"the buildx builder {buildx.builder}" if buildx.builder else "an engine or buildx builder"
     return Means(maker=buildkit, engine=found or docker, reason=f"buildkit: {which} answers")
 

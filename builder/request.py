@@ -17,13 +17,14 @@ from pathlib import Path, PurePosixPath
 from packaging.utils import canonicalize_name
 
 from builder.contract import LAYERS_NAME
-from builder.errors import UsageError, listed
+from builder.errors import UsageError
 from builder.folders import cache_folder
 from builder.http import use_index_mirrors
 from builder.index_mirror import IndexMirrors
 from builder.layer.find import LayerRepositories
 from builder.lock.discovery import MATRIX_NAME, find_lock, find_matrix, nearest_lock
 from builder.lock.freshness import check_locked, outdated_reason
+from builder.lock.local import notes_on
 from builder.lock.model import Lock
 from builder.lock.project import project_name, uv_settings_of
 from builder.lock.python import choose_python
@@ -118,7 +119,7 @@ def read_project(request: Request) -> Project:
         return _read_project_without_matrix(request)
     matrix = resolve_pythons(_narrowed(matrix, request), cache_folder())
     locks = _read_locks(matrix, request)
-    notes = (*_warnings(locks.values(), request), *_member_notes(locks))
+    notes = (*_warnings(locks.values(), request), *notes_on(locks))
     return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)
 
 
@@ -128,7 +129,7 @@ def _read_project_without_matrix(request: Request) -> Project:
     python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
     matrix = _narrowed(built_in_matrix(python.version, uv=lock.uv), request)
     locks = {"": lock}
-    notes = (*_warnings(locks.values(), request), *_member_notes(locks))
+    notes = (*_warnings(locks.values(), request), *notes_on(locks))
     notes += (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
     notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
     return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)
@@ -168,19 +169,6 @@ def _warnings(locks: Iterable[Lock], request: Request) -> tuple[str, ...]:
             check_locked(lock)
         return ()
     return tuple(f"warning: {outdated}" for lock in files if (outdated := outdated_reason(lock)))
-
-
-def _member_notes(locks: Mapping[str, Lock]) -> tuple[str, ...]:
-    """Which members of a workspace are in the images, and which are not."""
-    notes = []
-    for profile, lock in locks.items():
-        chosen = [name for name, is_chosen in lock.members.items() if is_chosen]
-        others = [name for name, is_chosen in lock.members.items() if not is_chosen]
-        if others:
-            images = f"the images of profile {profile}" if profile else "the images"
-            text = f"workspace members in {images}: {listed(chosen) or 'none'}; not: {listed(others)}"
-            notes.append(f"{text} (install.packages in the matrix, or --package, decides)")
-    return tuple(notes)
 
 
 def _read_locks(matrix: Matrix, request: Request) -> dict[str, Lock]:

@@ -122,7 +122,7 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
     Raises InterruptedRun on Ctrl-C, after it has stopped every process.
     """
     if context.later is None or context.settings.attested:  # else layers are made and sent, and nothing runs
-        context.engine.check()
+        _check_engine(context)
     if context.settings.attested:
         context.engine.check_attestations()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -142,6 +142,16 @@ def make_cells(rendered: Iterable[RenderedImage], context: RunContext, *, jobs: 
                 ) from None
             raise
     return tuple(future.result() for future in futures)
+
+
+def _check_engine(context: RunContext) -> None:
+    try:
+        context.engine.check()
+    except EngineError as error:
+        if context.publisher:
+            raise
+        hint = f"{error.hint}; with a registry, `builder build --push` needs none on Linux"
+        raise EngineError(error.what, hint=hint) from error
 
 
 def _make_cell(rendered: RenderedImage, context: RunContext) -> CellResult:

@@ -23,7 +23,7 @@ from typing import IO, Final
 from builder.engine.buildx import BuildRequest, Buildx
 from builder.engine.docker import DockerEngine
 from builder.engine.progress import ProgressReader, StepOutput, Vertex
-from builder.engine.protocol import ContainerExit, Engine
+from builder.engine.protocol import ContainerExit, Engine, ignore_line
 from builder.errors import CommandError, EngineError
 from builder.matrix.model import Platform
 from builder.oci.archive import ImageArchive
@@ -144,7 +144,17 @@ class BuildxEngine:
                 _unpack(saved, Path(scratch, "image"))
             yield scratch
 
-    def run(self, image: str, script: str, *, volume: str, target: str, workdir: str, seconds: float) -> ContainerExit:
+    def run(
+        self,
+        image: str,
+        script: str,
+        *,
+        volume: str,
+        target: str,
+        workdir: str,
+        seconds: float,
+        on_line: Callable[[str], None] = ignore_line,
+    ) -> ContainerExit:
         """See `Engine.run`."""
         with self._find(image).turn, tempfile.TemporaryDirectory(dir=volume) as scratch:
             started = time.monotonic()
@@ -158,7 +168,7 @@ class BuildxEngine:
             options = ["--platform", self._find(image).platform, "--build-context", f"image={context}"]
             # A step with a cached result would not run.
             options += ["--no-cache", "--output", "type=cacheonly", "--file", str(dockerfile), f"{volume}/context"]
-            step = _Step()
+            step = _Step(on_line=on_line)
             returncode = self.buildx.run(options, on_line=step.read)
         if returncode and time.monotonic() - started > seconds:
             return ContainerExit(exit_code=124, output=f"not done within {seconds:.0f} seconds")
@@ -190,6 +200,8 @@ def _dockerfile(argv: list[str], *, target: str) -> str:
 class _Step:
     """The output and the errors of a step."""
 
+    on_line: Callable[[str], None]
+    rest: bytes = b""  # of stdout, without a line break yet
     progress: ProgressReader = field(default_factory=ProgressReader)
     printed: dict[bool, list[bytes]] = field(default_factory=lambda: {False: [], True: []})
     errors: list[str] = field(default_factory=list)
@@ -199,10 +211,16 @@ class _Step:
         for event in self.progress.read(line):
             if isinstance(event, StepOutput):
                 self.printed[event.is_stdout].append(event.data)
+                self._tell(event.data if event.is_stdout else b"")
             elif isinstance(event, Vertex):
                 self.errors += [event.error] if event.error else []
             elif isinstance(event, str):
                 self.messages.append(event)
+
+    def _tell(self, piece: bytes) -> None:
+        *lines, self.rest = (self.rest + piece).split(b"\n")
+        for line in lines:
+            self.on_line(line.decode(errors="replace"))
 
     def result(self, returncode: int) -> ContainerExit:
         """The exit of the script; raise EngineError if not the script but the build failed."""

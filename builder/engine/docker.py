@@ -166,7 +166,7 @@ class DockerEngine:
         """Look up the layers of an image in the store, the lowest first; raise EngineError if it is not there."""
         self._inspect(image)
         with self._engine_errors():
-            answer = self._client.api.history(image)
+            answer = self._client.api.history(image)  # type: ignore[no-untyped-call]
         return layers_in(answer, _malformed())
 
     def _inspect(self, image: str) -> _Image:

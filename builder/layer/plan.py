@@ -312,7 +312,9 @@ def steps_for(
         if layer.kind == "source"
     ]
     built += [
-        (cached_step(image, [*map(located, layer.packages)]), (layer,)) for layer in layers if layer.kind == "cached"
+        (cached_step(image, [*map(located, layer.packages)], mirrors.locate), (layer,))
+        for layer in layers
+        if layer.kind == "cached"
     ]
     tools = {tool.name: _at_mirrors(mirrors, tool) for tool in image.selection.tools}
     built += [(tool_step(image, tools[layer.packages[0].name]), (layer,)) for layer in layers if layer.kind == "tool"]

@@ -66,6 +66,15 @@ def user_step(plan: ImagePlan) -> Step:
     return Step(title=f"create the user {plan.cell.user}", script=_STRICT + render_template("steps/user.sh.j2", plan))
 
 
+def _build_settings(
+    plan: ImagePlan, packages: Sequence[SelectedPackage], folder: str, locate: Callable[[str], str]
+) -> Mapping[str, bytes]:
+    """The files in a folder with uv's settings for building the packages: what builds need comes from the mirrors."""
+    found = lasting(narrowed(plan.selection.uv_settings, {package.name for package in packages}))
+    found = {**found, "index": [{**index, "url": locate(index["url"])} for index in found["index"]]}
+    return {f"{folder}/{name}": content for name, content in uv_settings_files(found).items()}
+
+
 def stdlib_step(plan: ImagePlan) -> Step:
     """Compile the standard library."""
     script = _STRICT + render_template("steps/stdlib.sh.j2", plan)
@@ -113,10 +122,7 @@ def source_step(
 ) -> Step:
     """Build packages and install them: one, or several that share a layer; `locate` finds an index's mirror."""
     folder = f"source-{packages[0].name}"
-    narrow = narrowed(plan.selection.uv_settings, {package.name for package in packages})
-    found = lasting(narrow)
-    found = {**found, "index": [{**index, "url": locate(index["url"])} for index in found["index"]]}
-    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(found).items()}
+    settings = _build_settings(plan, packages, folder, locate)
     return Step(
         title=f"build {', '.join(package.name for package in packages)} from source",
         setup=_new_environment(plan),
@@ -127,12 +133,13 @@ def source_step(
     )
 
 
-def cached_step(plan: ImagePlan, packages: Sequence[SelectedPackage]) -> Step:
-    """Fill the cache with the packages of a group that the environment does not have."""
+def cached_step(
+    plan: ImagePlan, packages: Sequence[SelectedPackage], locate: Callable[[str], str] = lambda url: url
+) -> Step:
+    """Fill the cache with the packages of a group that the environment does not have; see `source_step`."""
     folder = f"cached-{packages[0].name}-{len(packages)}"
-    built = {package.name for package in packages if not package.is_wheel}
-    narrow = narrowed(plan.selection.uv_settings, built) if built else {}
-    settings = {f"{folder}/{name}": content for name, content in uv_settings_files(narrow).items()}
+    built = [package for package in packages if not package.is_wheel]
+    settings = _build_settings(plan, built, folder, locate) if built else {}
     script = render_template("steps/cached.sh.j2", plan, requirements='"$REQUIREMENTS"')
     return Step(
         title=f"cache {counted(len(packages), 'package')}",

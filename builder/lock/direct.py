@@ -43,7 +43,9 @@ def name_in(url: str) -> str:
     """The project whose wheel or sdist a URL names; empty if the file name does not tell."""
     filename = unquote(urlsplit(url).path).rpartition("/")[2]
     try:
-        return str((parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename)(filename)[0])
+        if filename.endswith(".whl"):
+            return parse_wheel_filename(filename)[0]
+        return parse_sdist_filename(filename)[0]
     except (InvalidWheelFilename, InvalidSdistFilename):
         return ""
 

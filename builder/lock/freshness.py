@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,8 +120,8 @@ def _differences(lock: Lock, table: Mapping[str, Any]) -> Iterator[str]:
     ignored = uv_settings(lock)[1].get("no-sources") is True
     for pyproject, metadata in _members(lock, table):
         member = table_of(pyproject)
-        sources = {} if ignored else {**shared, **_sources_in(member)}
-        yield from _member_differences(member, sources, _locked(metadata))
+        own = {} if ignored else _sources_in(member)
+        yield from _member_differences(member, own, shared.keys() - own.keys(), _locked(metadata))
 
 
 def _members(lock: Lock, table: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -161,7 +162,10 @@ def _where(scope: str) -> str:
     return f" ({scope})" if scope else ""
 
 
-def _member_differences(table: Mapping[str, Any], sources: Mapping[str, Any], locked: _Required) -> Iterator[str]:
+def _member_differences(
+    table: Mapping[str, Any], sources: Mapping[str, Any], inherited: AbstractSet[str], locked: _Required
+) -> Iterator[str]:
+    """The differences of a member; uv's versions differ in whether locks have the sources `inherited` from the root."""
     try:
         declared = _declared(table, sources)
     except (InvalidRequirement, TypeError, AttributeError, KeyError):
@@ -175,8 +179,12 @@ def _member_differences(table: Mapping[str, Any], sources: Mapping[str, Any], lo
             yield f"{name}{where} is not in the lock"
         elif (scope, name) not in declared:
             yield f"{name}{where} is no longer required"
-        elif difference := declared[scope, name].difference(locked[scope, name]):
-            yield f"{name}{where} {difference}"
+        else:
+            now, then = declared[scope, name], locked[scope, name]
+            if name in inherited and not now.sources:
+                now = replace(now, sources=then.sources)
+            if difference := now.difference(then):
+                yield f"{name}{where} {difference}"
 
 
 def _sources_in(table: Mapping[str, Any]) -> Mapping[str, Any]:

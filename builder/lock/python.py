@@ -60,11 +60,12 @@ def choose_python(lock: Lock, cell_of: Callable[[str], Cell]) -> PythonChoice:
         rejected.append(candidate)
     best = min(rejected, key=lambda each: (len(each.faults), len(each.without_wheel)))
     if best.faults:
+        is_by_setting = best.faults[0].is_by_setting
+        change = "change those settings in [tool.uv], or the options in the file, " if is_by_setting else ""
         raise LockError(
             f"{lock.path} cannot be installed on {cell_of(best.version).base} with any Python that it admits; "
             f"nearest is {best.version}:" + "\n  ".join(["", *(fault.reason for fault in best.faults)]),
-            hint=("change those settings in [tool.uv], " if best.faults[0].is_by_setting else "")
-            + "lock again for this environment, or name another base in a matrix.toml",
+            hint=f"{change}lock again for this environment, or name another base in a matrix.toml",
         )
     return PythonChoice(version=best.version, reason=_reason(rejected[: rejected.index(best)]))
 

@@ -17,7 +17,6 @@ from builder.lock.text import entry, table_of
 _MEMBER: Final = re.compile(
     r'^name = "([^"]+)"\n(?:version = .*\n)?source = \{ (?:editable|virtual) = "([^"]+)" \}', re.MULTILINE
 )
-_CONFLICT: Final = re.compile("^(?:<{7}|>{7}) ", re.MULTILINE)
 # By uv's words; the first that is found counts.
 _HINTS: Final[Mapping[str, str]] = {
     "unsupported schema version": "the lock was written by a newer uv than the one installed with builder; "
@@ -37,8 +36,6 @@ def refusal_hint(path: Path, reason: str, text: str) -> str:
     if "does not have a member" in reason or "find root package" in reason:
         members = listed(sorted(workspace_members(text))) or "none"
         return f"fix install.packages in the matrix, or --package; members: {members}"
-    if _CONFLICT.search(text):
-        return "it has conflict markers of git: take one side, and run `uv lock`"
     return next((hint for words, hint in _HINTS.items() if words in reason), "run `uv lock` in its folder")
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,7 @@ class _File:
     pins: list[Pin] = field(default_factory=list)
     constraints: list[tuple[Requirement, str]] = field(default_factory=list)
     indexes: list[str] = field(default_factory=list)
+    local: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     only_binary: set[str] = field(default_factory=set)
     no_binary: set[str] = field(default_factory=set)
@@ -71,9 +72,12 @@ def to_pylock(path: Path, text: str, cache: AnswerCache) -> dict[str, Any]:
         for pin in indexed
     ]
     packages = [{**_named(pin), **source_table(str(pin.requirement.url), pin.hashes)} for pin in direct]
-    packages += [_package(*each) for each in zip(indexed, fetch_files(projects, content.indexes, cache), strict=True)]
-    policy = {"only-binary": sorted(content.only_binary), "no-binary": sorted(content.no_binary)}
-    return {"lock-version": "1.0", "created-by": "builder", "packages": packages, "tool": {"builder": policy}}
+    found = fetch_files(projects, content.indexes, cache)
+    packages += [_package(pin, files) for pin, files in zip(indexed, found, strict=True)]
+    options = {
+        "only-binary": sorted(content.only_binary), "no-binary": sorted(content.no_binary), "local": content.local,
+    }  # fmt: skip
+    return {"lock-version": "1.0", "created-by": "builder", "packages": packages, "tool": {"builder": options}}
 
 
 def _read(path: Path, text: str, into: _File) -> None:
@@ -125,12 +129,7 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
     if name in {"-r", "--requirement", "-c", "--constraint"}:
         _read_included(value, where, path, into, is_constraint=name in {"-c", "--constraint"})
     elif name in {"-e", "--editable"}:
-        target = path.parent / value.partition("[")[0]
-        if "://" in value:
-            url = without_credentials(value)
-            into.faults.append(f"{where}: -e {url}: only local packages can be editable; write `NAME @ {url}`")
-        elif not target.is_dir():
-            into.faults.append(f"{where}: -e {value}: no such directory; only local packages can be editable")
+        _check_editable(value, where, path.parent, into)
     elif name in {"-i", "--index-url"}:
         keep_url_secret(value)
         into.indexes.insert(0, value)
@@ -140,11 +139,22 @@ def _read_option(line: str, where: str, path: Path, into: _File) -> None:
     elif name in {"--only-binary", "--no-binary"}:
         names = into.only_binary if name == "--only-binary" else into.no_binary
         chosen = [name if name == ":all:" else canonicalize_name(name) for name in value.split(",")]
-        names.clear() if ":none:" in chosen else names.update(chosen)
+        if ":none:" in chosen:
+            names.clear()
+        else:
+            names.update(chosen)
     elif name == "--hash":
         into.faults.append(f"{where}: --hash without a requirement; a comment or an empty line ends the line before it")
     elif name not in _HARMLESS:
         into.faults.append(f"{where}: option {name} is not supported in a lock; remove it")
+
+
+def _check_editable(value: str, where: str, folder: Path, into: _File) -> None:
+    if "://" in value:
+        url = without_credentials(value)
+        into.faults.append(f"{where}: -e {url}: only local packages can be editable; write `NAME @ {url}`")
+    elif not (folder / value.partition("[")[0]).is_dir():
+        into.faults.append(f"{where}: -e {value}: no such directory; only local packages can be editable")
 
 
 def _read_included(name: str, where: str, path: Path, into: _File, *, is_constraint: bool) -> None:
@@ -179,6 +189,7 @@ def _read_constraints(path: Path, text: str, into: _File) -> None:
 def _read_requirement(line: str, where: str, into: _File) -> None:
     text = _HASH.sub("", line).strip()
     if text.startswith((".", "/", "file:")):
+        into.local += [text] if text.rstrip("/") not in {".", "file:."} else []
         return  # jobs install local packages themselves
     if option := _OPTION.search(text):
         into.faults.append(
@@ -193,6 +204,7 @@ def _read_requirement(line: str, where: str, into: _File) -> None:
         into.faults.append(f"{where}: {redact(text)!r} is not a requirement: {str(error).splitlines()[0]}")
         return
     if (requirement.url or "").startswith("file:"):
+        into.local.append(text)
         return
     hashes = _hashes(line) or hashes_in(requirement.url or "")
     if fault := _unpinned(requirement, hashes) or next(_wrong_hashes(hashes), None):
@@ -230,7 +242,7 @@ def _wrong_hashes(hashes: Hashes) -> Iterator[str]:
                 yield f"--hash={name}:{value[:12]}… is not {digits} hexadecimal digits"
 
 
-def _package(pin: Pin, files: list[IndexedFile]) -> dict[str, Any]:
+def _package(pin: Pin, files: Sequence[IndexedFile]) -> dict[str, Any]:
     package = _named(pin)
     package["version"] = str(max((file.version for file in files if file.version), default=pin.version))
     package["tool"]["builder"]["yanked"] = any(file.is_yanked for file in files)

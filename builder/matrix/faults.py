@@ -37,9 +37,10 @@ def schema_fault(details: ErrorDetails) -> str:
     """Describe one of pydantic's errors in terms of TOML."""
     path = [str(part) for part in details["loc"] if not str(part).startswith(("tuple[", "literal["))]
     where = ".".join(path)
-    known = {"extra_forbidden": lambda: _unknown(path), "missing": lambda: "missing; this key is required"}
-    if describe := known.get(details["type"]):
-        return f"{where}: {describe()}"
+    if details["type"] == "extra_forbidden":
+        return f"{where}: {_unknown(path)}"
+    if details["type"] == "missing":
+        return f"{where}: missing; this key is required"
     if details["type"] == "value_error":
         return f"{where}: {details['ctx']['error']}"
     if advice := _shaped(path, details):

@@ -22,6 +22,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----EN
 
 PROJECT_FILE: Final = "pyproject.toml"  # may contain the matrix, as its table [tool.builder]
 TABLE: Final = "[tool.builder]"
+BUILT_IN_NAME: Final = "the built-in matrix"
 BUILT_IN = """\
 python = ["{python}"]
 base = ["bookworm-slim"]
@@ -35,7 +36,7 @@ family = "debian"
 def built_in_matrix(python: str, *, uv: str | None = None) -> Matrix:
     """The matrix of a project without a matrix.toml: one cell, the given Python on bookworm-slim, the given uv."""
     text = BUILT_IN.format(python=python)
-    return parse_matrix(f'uv = "{uv}"\n{text}' if uv else text, source="the built-in matrix")
+    return parse_matrix(f'uv = "{uv}"\n{text}' if uv else text, source=BUILT_IN_NAME)
 
 
 def read_matrix(path: Path) -> Matrix:

@@ -103,6 +103,7 @@ def _decisions(found: Survey, lock: ProjectLock) -> list[str]:
         names = choice.names if isinstance(choice.names, str) else ", ".join(choice.names)
         lines += [f"{kind} {names}: {choice.why}"] if names else []
         lines += [f"{kind} left out, because no job installs them: {', '.join(choice.others)}"] if choice.others else []
+    lines += [f"tools {', '.join(found.tools)}: jobs run them by uvx"] if found.tools else []
     return [*lines, *([f"uv {found.uv}: the lock requires it"] if found.uv else [])]
 
 

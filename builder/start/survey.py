@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from builder.errors import LockError
 from builder.gitlab.adopt.adopt import adopt_without_matrix
 from builder.gitlab.adopt.inheritance import read_jobs
-from builder.gitlab.adopt.installed import Installed, installed_extras, installed_groups
+from builder.gitlab.adopt.installed import Installed, installed_extras, installed_groups, tools_run
 from builder.gitlab.adopt.job import Job
 from builder.gitlab.adopt.package import packages_in
 from builder.gitlab.adopt.pipeline import Pipeline
@@ -24,6 +24,7 @@ from builder.gitlab.adopt.proposal import (
     project_python,
     required_python,
     wanted_cells,
+    works_on_project,
 )
 from builder.lock.model import Lock
 from builder.lock.python import PythonChoice, choose_python
@@ -47,6 +48,7 @@ class Survey:
     groups: Installed = Installed()  # noqa: RUF009 - frozen
     extras: Installed = Installed()  # noqa: RUF009 - frozen
     uv: str | None = None
+    tools: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -54,7 +56,8 @@ def survey(folder: Path, pipeline: Pipeline | None, lock: Lock | None) -> Survey
     """Survey a project: its pipeline in GitLab, else its workflows on GitHub and its Dockerfile, else its lock."""
     jobs = _baked_jobs(pipeline) if pipeline else ()
     workflows, dockerfile = read_workflows(folder), read_dockerfile(folder)
-    in_gitlab = wanted_cells(jobs, folder)
+    workers = [job for job in jobs if works_on_project(job, folder)]
+    in_gitlab = wanted_cells(workers, folder, [job for job in jobs if job not in workers])
     if pipeline and in_gitlab.cells:
         name = Path(pipeline.files[0].source).name
         found = Survey(
@@ -67,7 +70,7 @@ def survey(folder: Path, pipeline: Pipeline | None, lock: Lock | None) -> Survey
     scripts += [script for clues in workflows for script in clues.scripts]
     if lock and lock.kind == "uv.lock":
         found = replace(found, groups=installed_groups(folder, scripts), extras=installed_extras(folder, scripts))
-    return found
+    return replace(found, tools=tools_run(scripts))
 
 
 def _baked_jobs(pipeline: Pipeline) -> tuple[Job, ...]:

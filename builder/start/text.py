@@ -25,6 +25,8 @@ def matrix_text(found: Survey) -> str:
     lines = [_HEAD, f"# {_sentence(found.python_why)}", pythons, f"# {_sentence(found.base_why)}", *others]
     if found.uv:
         lines += ["# The lock requires it.", f'uv = "{found.uv}"']
+    if found.tools:
+        lines += ["# Jobs run them by uvx.", f"tools = {json.dumps(found.tools)}"]
     lines += _install_lines(found)
     bases = bases_lines(found.wanted)
     if at := next((number for number, line in enumerate(bases) if line.startswith("packages =")), 0):

@@ -104,7 +104,7 @@ def test_group_that_the_lock_does_not_know_yet(project: Path) -> None:
         (
             "version = 1\n",
             "<<<<<<< HEAD\nversion = 1\n",
-            "it has conflict markers of git: take one side",
+            "an unresolved merge conflict",
         ),
         ("version = 1\n", "version = 'one'\n", "uv rejected"),
         ("version = 1\n", "", "uv rejected"),

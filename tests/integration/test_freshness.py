@@ -118,6 +118,11 @@ def test_member_of_a_workspace(lock: Path) -> None:
     )
     assert "four is not in the lock" in str(outdated_reason(read_lock(lock, Install())))
 
+    # A source that the root has for all members, which not all versions of uv note for each one.
+    edit("[tool.uv.workspace]", '[tool.uv.sources]\nfour = { git = "https://git.invalid/four" }\n[tool.uv.workspace]')
+    lock.write_text(f'{lock.read_text(encoding="utf-8")}requires-dist = [{{ name = "four" }}]\n', encoding="utf-8")
+    assert "four" not in str(outdated_reason(read_lock(lock, Install())))
+
 
 def test_script(tmp_path: Path) -> None:
     """Broken: the lock of a script is never compared with the script."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from uv import find_uv_bin
 
 from tests.integration.conftest import Builder, docker, images_of, in_job
@@ -34,6 +35,7 @@ new = ["idna==3.10"]
 docs = ["six==1.16.0"]
 """
 MATRIX = """\
+ca = "company.pem"
 python = ["3.13"]
 base = ["slim", "alpine"]
 exclude = [
@@ -69,6 +71,7 @@ def images(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Any:
     write(folder, "profiled", "", GROUPS)
     write(folder / "services" / "api", "api", '"iniconfig==2.0.0"', "")
     (folder / "matrix.toml").write_text(MATRIX, encoding="utf-8")
+    (folder / "company.pem").write_bytes(trustme.CA(organization_name="Acme").cert_pem.bytes())
     done = builder("build", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     yield folder, {cell["profile"]: cell for cell in json.loads(done.stdout)["cells"]}
@@ -110,6 +113,16 @@ def test_group_that_is_only_cached(images: Images) -> None:
         "python -c 'import six, idna; print(six.__version__)'"
     )
     assert in_job(cells["old"]["tags"][1], script, checkout=folder, options=OFFLINE) == "1.16.0"
+
+
+def test_jobs_trust_the_company(images: Images) -> None:
+    """Broken: on Debian or on Alpine, jobs do not trust the CA that the matrix names, or no other any more."""
+    _, cells = images
+    code = "import ssl; print(*('Acme' in str(each) for each in ssl.create_default_context().get_ca_certs()))"
+    for profile in ("old", "api"):
+        trusted = in_job(cells[profile]["tags"][1], f'python -c "{code}"', options=OFFLINE).split()
+        assert trusted.count("True") == 1
+        assert len(trusted) > 100
 
 
 def test_status_of_each_profile(images: Images) -> None:

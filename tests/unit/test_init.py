@@ -139,6 +139,16 @@ def test_dockerfile_names_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert matrix["bases"]["trixie-slim"]["packages"] == ["make"]
 
 
+def test_jobs_beside_those_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a job that only publishes gets a cell, or a tool that a job runs by uvx is not in the images."""
+    text = "test:\n  image: python:3.12-slim\n  script: [uv sync, uvx ruff check]\n"
+    text += "publish:\n  image: python:latest\n  script: [pip install twine, twine upload dist/*]\n"
+    ended = init(tmp_path, monkeypatch, {".gitlab-ci.yml": text})
+    matrix = written(tmp_path)
+    assert (matrix["python"], matrix["tools"]) == (["3.12"], ["ruff"])
+    assert "tools ruff: jobs run them by uvx" in ended.stderr
+
+
 def test_groups_that_jobs_install(tmp_path: Path) -> None:
     """Broken: images lack the groups and extras that jobs install, or have all of them."""
     (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")

@@ -307,6 +307,17 @@ def test_mirrors_of_indexes() -> None:
     assert set(re.findall('index = "(.*)"', whole)) == {locks.INDEX}
 
 
+def test_builds_that_are_only_cached_ask_the_mirrors() -> None:
+    """Broken: what the build of a package of `cache-groups` needs is fetched past the mirror."""
+    settings = {"index": [{"url": locks.INDEX, "default": True}]}
+    plan = layers_of([chosen("small")], cached=((built("own"),),), uv_settings=settings)
+    mirrors = IndexMirrors.from_mapping({locks.INDEX: "https://m.example/s"})
+    steps = [step for step, _ in steps_for(plan, plan.layers, mirrors) if step.title == "cache 1 package"]
+    (written,) = [content.decode() for step in steps for name, content in step.files.items() if "uv.toml" in name]
+    assert 'url = "https://m.example/s"' in written
+    assert locks.INDEX not in written
+
+
 def test_tool_is_fetched_from_the_mirror() -> None:
     """Broken: the files of a tool are fetched past the mirror, or the mirror changes its key."""
     plan = layers_of([], tools=(tool(),))

@@ -144,7 +144,8 @@ def test_layers_that_an_engine_tells() -> None:
         {"CreatedBy": "builder: notes", "Size": 0}, {"CreatedBy": "LABEL a=b", "Size": 0}, {"CreatedBy": "x", "Size": 7}
     ]  # fmt: skip
     assert [(layer.title, layer.size) for layer in layers_in(answer, fault)] == [("x", 7), ("builder: notes", 0)]
-    for odd in (None, {}, [1], [{"Size": "many"}]):
+    odd_answers: list[Any] = [None, {}, [1], [{"Size": "many"}]]
+    for odd in odd_answers:
         with pytest.raises(EngineError, match="odd"):
             layers_in(odd, fault)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from builder.errors import LockError
+from builder.lock.local import left_to_jobs
 from builder.lock.read import read_lock
 from builder.lock.select import select
 from builder.matrix.schema import Install
+from tests import locks
 from tests.cells import debian
-from tests.locks import fake_hash
+from tests.locks import FILES, fake_hash
 
 HASH = f"--hash=sha256:{fake_hash('one')}"
 
@@ -219,6 +221,17 @@ def test_file_without_pinned_packages(tmp_path: Path, text: str) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text(text, encoding="utf-8")
     assert read_lock(path, Install()).pylock.packages == []
+
+
+def test_what_is_left_to_jobs(tmp_path: Path) -> None:
+    """Broken: images lack packages whose files are in the checkout, without a word."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(f".\n./lib\none @ file:///srv/one.whl\ntwo @ {FILES}/two.zip {HASH}\n", encoding="utf-8")
+    assert left_to_jobs(read_lock(path, Install())) == ("./lib", "one @ file:///srv/one.whl")
+    hashes = {"sha256": fake_hash("three")}
+    wheels = [{"name": "three-1.0-py3-none-any.whl", "path": "w/three.whl", "hashes": hashes}]
+    local = [{"name": name, "directory": {"path": folder}} for name, folder in (("lib", "lib"), ("app", "."))]
+    assert left_to_jobs(locks.read(tmp_path, *local, {"name": "three", "wheels": wheels})) == ("lib", "w/three.whl")
 
 
 def test_url_with_a_hash_needs_no_index(tmp_path: Path) -> None:

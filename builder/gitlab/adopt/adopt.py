@@ -83,7 +83,9 @@ def adopt_without_matrix(pipeline: Pipeline, component: str) -> Adoption:
     jobs = {job.name: job for job in read_jobs(pipeline) if not job.is_trigger and not job.is_partial}
     # A job that only installs tools by name, such as one that publishes, gains nothing from a cell of its own.
     workers = [job for job in jobs.values() if works_on_project(job, pipeline.folder)]
-    if not workers:
+    # A file of hidden jobs alone is for other projects, which would need images of that name too.
+    is_for_others = not pipeline.is_part and all(job.name.startswith(".") for job in workers)
+    if is_for_others:
         return _unchanged(pipeline, ())
     text, adoption = _adopt_proposed(pipeline, workers, jobs.values())
     workers = [job for job in workers if job.name in adoption.baked]

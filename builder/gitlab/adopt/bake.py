@@ -20,7 +20,13 @@ from builder.gitlab.adopt.script import in_project
 from builder.gitlab.adopt.venv import failing_lines
 from builder.matrix.model import Cell
 
-_FOLDER: Final = re.compile(r"(?:^|[;&(\n])\s*cd\s+([^\s;&|)]+)|\s--(?:directory|project)[= ]([^\s;&|]+)")
+# Where a job installs from: the folder that it enters before, or one that an option names, or a file of requirements.
+_ENTERS: Final = re.compile(r"(?:^|[;&(\n])\s*cd\s+([^\s;&|)]+)")
+_NAMES: Final = re.compile(r"\s(?:--directory|--project|-r|--requirement)[= ]\s*([^\s;&|]+)")
+_INSTALLS: Final = re.compile(
+    r"\buv (?:sync|run|pip)\b|\bpip3? install\b.*\s(?:-r|--requirement|-e|\.)"
+    r"|\b(?:poetry|pdm|pipenv) (?:install|sync|run)\b"
+)
 _BAKED_JOB: Final = re.compile(r"\.prebuilt(?:-.*)?")  # the jobs that `builder ci images` writes
 
 
@@ -114,10 +120,15 @@ def _faults(draft: Draft, job: Job, slimmer: Sequence[Cell]) -> Iterator[tuple[P
 
 def _other_lock(baked: ProjectLock, job: Job) -> str:
     """The lock of another folder that a job works in; '' if it works with the one that is baked."""
-    folders = [match[1] or match[2] for line in job.lines for match in _FOLDER.finditer(line.scalar.value)]
-    paths = {in_project(expand(folder, values), values) for folder in folders for values in job.variable_sets}
+    text = "\n".join(line.scalar.value for line in job.lines)
+    installs = _INSTALLS.search(text)
+    entered = [match[1] for match in _ENTERS.finditer(text, 0, installs.start() if installs else len(text))]
+    named = [*entered, *(match[1] for match in _NAMES.finditer(text))]
+    paths = {in_project(expand(path, values), values) for path in named for values in job.variable_sets}
+    if baked.path in paths:
+        return ""
     for lock in baked.others:
         folder = lock.rpartition("/")[0]
-        if any(f"{path}/".startswith(f"{folder}/") for path in paths):
+        if lock in paths or (folder and any(f"{path}/".startswith(f"{folder}/") for path in paths)):
             return lock
     return ""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from builder.errors import listed
 from builder.gitlab.adopt.image import NO_PYTHON, OFFICIAL_TAG, UV_TAG, PythonImage, Refusal, parse_image
 from builder.gitlab.adopt.job import expand, variables_in
+from builder.matrix.facts import NEWEST_PYTHON, OLDEST_PYTHON
+from builder.matrix.file import BUILT_IN_NAME
 from builder.matrix.model import Cell, Matrix
 from builder.matrix.schema import DEFAULT_PROFILE, Coordinates
 
@@ -73,6 +75,9 @@ def _find_cell(tag: PythonImage, matrix: Matrix, template: str, newest: str) -> 
     of_python = [cell for cell in cells if cell.python == python] or [
         cell for cell in cells if cell.python == minor or cell.python.startswith(f"{python}.")
     ]
+    if matrix.source == BUILT_IN_NAME:  # because nothing could be proposed
+        known = f"Python 3.{OLDEST_PYTHON} to 3.{NEWEST_PYTHON}, on Debian bullseye and later, or on Alpine"
+        return Refusal(reason=f"{template}: builder knows {known}; for other bases, write a matrix")
     if not of_python:
         return Refusal(
             reason=f'{template}: no cell of {matrix.source} has Python {minor}; add "{minor}" to its python list'

@@ -15,9 +15,13 @@ from builder.gitlab.adopt.program import read_inside
 
 _GROUP: Final = re.compile(r"--(?P<kind>group|only-group|extra)[= ](?P<name>[\w.-]+)")
 _EVERY: Final = re.compile(r"--all-(?P<kind>group|extra)s\b")
+_NAMED_TOOL: Final = r"[\"']?(?P<{}>[A-Za-z][\w.-]*(?:(?:@|==)[\w.]+)?)[\"']?(?=[\s;&|)]|$)"
 _TOOL: Final = re.compile(
-    r"(?:\buvx|\buv tool (?:run|install))\s+(?:(?:-q|--quiet|--offline|--isolated|--no-progress|--refresh)\s+)*"
-    r"(?:--from[= ](?P<source>[A-Za-z][\w.-]*(?:@[\w.]+)?)\s+)?(?P<name>[A-Za-z][\w.-]*(?:@[\w.]+)?)(?=[\s;&|)]|$)"
+    r"(?:\buvx|\buv tool (?:run|install))\s+(?:(?:-q|--quiet|--offline|--isolated|--no-progress|--refresh)\s+)*(?:"
+    + _NAMED_TOOL.format("name")
+    + "|--from[= ]"
+    + _NAMED_TOOL.format("source")
+    + ")"
 )
 _IN_BRACKETS: Final = re.compile(r"(?:^|[\s\"'])\.\[(?P<names>[\w.,-]+)\]")
 
@@ -71,7 +75,7 @@ def tools_run(scripts: Sequence[str]) -> tuple[str, ...]:
     """The tools that scripts run by `uvx` or `uv tool`, as requirements for the matrix, such as ruff==0.14.5."""
     found: dict[str, str] = {}
     for match in (match for script in scripts for match in _TOOL.finditer(script)):
-        name, _, version = (match["source"] or match["name"]).partition("@")
+        name, _, version = (match["source"] or match["name"]).replace("==", "@").partition("@")
         key = str(canonicalize_name(name))
         exact = f"{name}=={version}" if version[:1].isdigit() else name
         # Jobs that disagree about the version get the newest, and whatever else they name is fetched.

@@ -40,6 +40,7 @@ def test_job_that_only_publishes(image: str, moved: str, tmp_path: Path, monkeyp
         (("uvx ruff check", "uvx ruff format --check"), ["ruff"]),
         (("uvx ruff@0.14.5 check", "uv tool run mypy@latest ."), ["ruff==0.14.5", "mypy"]),
         (("uvx ruff@0.14.5 check", "uvx ruff check && uvx -q --from httpie http GET /"), ["ruff", "httpie"]),
+        (("uv tool install 'mypy==1.13'", "uvx --from 'httpie' http GET /"), ["mypy==1.13", "httpie"]),
         (("uvx --with x pytest", "uvx git+https://h.example/x", "uvx $TOOL", "echo uvxyz ruff"), None),
     ],
 )
@@ -59,6 +60,15 @@ def test_packages_of_all_jobs_on_a_cell(tmp_path: Path, monkeypatch: pytest.Monk
     diff = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout
     assert 'packages = ["make"]' in diff
     assert "-  - source venv/bin/activate\n" in changed_lines(diff)[MAIN]
+
+
+def test_hidden_jobs_for_other_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a file that other projects include sends their jobs to images that these projects do not have."""
+    text = TEST.replace("test:", ".test:")
+    assert run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="").stdout == ""
+    assert run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: f"{text}a: {{extends: .test}}\n"}, matrix="").stdout
+    files = {**UV, "ci/x.yml": text, MAIN: "include: [ci/x.yml]\na: {extends: .test}\n"}
+    assert run_adopt_files(tmp_path, monkeypatch, files, matrix="").stdout
 
 
 def test_script_that_enters_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +94,15 @@ def test_jobs_that_use_nothing_of_an_image(script: str, tmp_path: Path, monkeypa
     ended = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="")
     assert ended.stdout == ""
     assert "becomes" not in ended.stderr
+
+
+@pytest.mark.parametrize("image", ["python:3.5-slim", "python:3.11-slim-buster"])
+def test_image_that_nobody_can_bake(image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: the reason speaks of a matrix that the project does not have."""
+    text = TEST.replace("python:3.12-slim", image)
+    ended = run_adopt_files(tmp_path, monkeypatch, {**UV, MAIN: text}, matrix="")
+    assert ended.stdout == ""
+    assert f"{image}: builder knows Python 3.8 to 3.14, on Debian bullseye and later, or on Alpine" in ended.stderr
 
 
 def test_what_jobs_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +147,19 @@ def test_jobs_of_other_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("api", "web"):
         text += f"{name}:\n  extends: .uv\n  variables: {{DIR: {name}}}\n  script: [pytest]\n"
     text += "tool:\n  extends: .uv\n  before_script: []\n  script: ['uv run --directory web pytest', pytest]\n"
+    text += "docs:\n  image: python:3.12-slim\n  script: [pip install -r docs/requirements.txt, mkdocs build]\n"
+    text += (
+        "both:\n  image: python:3.12-slim\n  script: [pip install -r api/uv.lock -r docs/requirements.txt, pytest]\n"
+    )
+    text += "then:\n  image: python:3.12-slim\n  script: [uv sync --project api, 'cd docs && mkdocs build']\n"
     text += "lint:\n  extends: .uv\n  variables: {DIR: ./api/src}\n  script: [pytest]\n"
     files = {"api/uv.lock": "version = 1\n", "web/uv.lock": "version = 1\n", MAIN: text}
+    files["docs/requirements.txt"] = "mkdocs==1 --hash=sha256:0\n"
     ended = run_adopt_files(tmp_path, monkeypatch, files, matrix="")
     changed = changed_lines(ended.stdout)[MAIN]
     assert "+  image: $CI_REGISTRY_IMAGE/ci:3.12-slim\n" in changed
     assert changed.count("+  image: python:3.12-slim\n") == 2
+    assert "docs: left alone, and so is its image python:3.12-slim: it works with docs/requirements.txt" in ended.stderr
     assert ended.stderr.count("it works with web/uv.lock, and the images are made from api/uv.lock") == 2
     after = {**files, MAIN: applied(text, ended.stdout.partition("--- /dev/null")[0])}
     again = run_adopt_files(tmp_path, monkeypatch, after, matrix=added_file(ended.stdout, "matrix.toml"))
