@@ -62,8 +62,12 @@ def weighed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = N
 
 def _tree(pid: int) -> Iterator[int]:
     yield pid
-    for children in Path("/proc", str(pid), "task").glob("*/children"):
-        for child in _read(children).split():
+    try:
+        threads = [*Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:  # the process has ended
+        return
+    for thread in threads:
+        for child in _read(thread / "children").split():
             yield from _tree(int(child))
 
 

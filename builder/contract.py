@@ -8,6 +8,7 @@ from typing import Final
 VENV: Final = "/opt/uv/venv"
 CACHE: Final = "/opt/uv/cache"
 SELECTION: Final = "/opt/uv/pylock.toml"
+UVX: Final = "/usr/local/bin/uvx"
 STATUS: Final = "/usr/local/bin/prebuilt-status"
 SYSTEM_PYTHON: Final = "/usr/local/lib/prebuilt/bin/python"  # what `uv pip install --system` finds
 UV_PYTHONS: Final = "/usr/local/lib/prebuilt/python"  # where uv installs the Python of a base that has none
@@ -35,8 +36,11 @@ CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
 CA_VARIABLES: Final = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 # Variables that would make Python or uv use other files than those of the image, or do work that is done.
 FOREIGN_VARIABLES: Final = (
+    "LD_AUDIT",
     "LD_PRELOAD",
     "PIP_PREFIX",
+    "PIP_PYTHON",
+    "PIP_ROOT",
     "PIP_TARGET",
     "PIP_USER",
     "PYTHONHOME",

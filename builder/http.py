@@ -7,6 +7,7 @@ never to another origin. Ctrl-C ends every request at once, even if a server acc
 from __future__ import annotations
 
 import io
+import netrc
 import os
 import re
 import threading
@@ -14,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import IO, Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, LocationValueError
 from urllib3.util.retry import Retry
 
 import builder
@@ -29,6 +31,10 @@ from builder.index_mirror import IndexMirrors
 TIMEOUT: Final = (10.0, 60.0)  # seconds to connect, and seconds between two bytes
 PAGE_BYTES: Final = 256 << 20  # the largest page of a package index
 PAGE_SECONDS: Final = 300.0  # for such a page, with all attempts
+ANSWER_BYTES: Final = 4 << 20  # the largest manifest, config, list or error; 4 MiB is what registries accept themselves
+ANSWER_SECONDS: Final = 120.0  # for such an answer of a registry
+TEMPORARY: Final = (429, 500, 502, 503, 504)  # status codes after which a request is repeated
+_LONGEST_REASON: Final = 100  # characters of a status line
 _DISPUTED: Final = re.compile(r"[\x00-\x20\\\x7f]")
 _PIECE: Final = 1 << 16
 _PORTS: Final = {"http": 80, "https": 443}
@@ -38,7 +44,7 @@ _POLL_PERIOD: Final = 0.2  # seconds between two checks for an interruption
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _RETRIES = Retry(
-    total=4, other=0, backoff_factor=0.5, backoff_max=20, status_forcelist=(429, 500, 502, 503, 504),
+    total=4, other=0, backoff_factor=0.5, backoff_max=20, status_forcelist=TEMPORARY,
     allowed_methods=("GET", "HEAD"), respect_retry_after_header=True, raise_on_status=False,
 )  # fmt: skip
 _CONNECTION = re.compile(r"^(<.*?>|HTTPS?Connection\(.*?\)|HTTPS?ConnectionPool\(.*?\)): ")
@@ -99,38 +105,63 @@ class Session(requests.Session):
         limit: int = PAGE_BYTES,
         seconds: float = PAGE_SECONDS,
         sink: IO[bytes] | None = None,
+        stays: bool = False,
         **kwargs: Any,
     ) -> requests.Response:
         """Send a request and follow redirects; `body` makes the body anew for each.
 
         The answer has at most `limit` bytes and takes at most so many seconds. With a `sink`, the body of a success
-        replaces what is in that file. Raises requests.RequestException: RefusedError if repeating the request is
-        pointless.
+        replaces what is in that file. A request that `stays` is not redirected to another origin: its body is secret.
+        Raises requests.RequestException: RefusedError if repeating the request is pointless.
         """
         # Otherwise requests prefers REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE to the session's own bundle.
         kwargs = {"timeout": TIMEOUT, "verify": self.verify, **kwargs, "stream": True, "allow_redirects": False}
         deadline = _Deadline(seconds)
-        send = super().request
 
         def follow() -> requests.Response:
-            address, headers = _index_mirrors.locate(url), dict(kwargs.pop("headers", None) or {})
-            query = kwargs.pop("params", None)
+            address, query = _index_mirrors.locate(url), kwargs.pop("params", None)
+            headers = dict(kwargs.pop("headers", None) or {})
             for _ in range(_MOST_REDIRECTS):
-                response = send(method, address, params=query, data=body(), headers=headers, **kwargs)
+                response = self._send(method, address, params=query, data=body(), headers=headers, **kwargs)
                 _read(response, limit, deadline, sink)
                 target = _redirect_target(response, method)
                 if target is None:
                     return response
-                if Origin.of(target) != Origin.of(str(response.url)):
+                if (there := Origin.of(target)) != Origin.of(str(response.url)):
+                    if stays:
+                        raise RefusedError(f"a redirect of a secret to {there}")
                     headers.pop("Authorization", None)
+                    kwargs.update({} if _is_in_netrc(there.host) else {"auth": keep_authorization})
                 address, query = target, None
             raise RefusedError(f"more than {_MOST_REDIRECTS} redirects")
 
         return _call_until_stopped(self.stopped, follow, deadline)
 
+    def _send(self, method: str, address: str, **kwargs: Any) -> requests.Response:
+        try:
+            return super().request(method, address, **kwargs)
+        except (LocationValueError, UnicodeError) as error:  # a host name that no resolver takes
+            raise requests.exceptions.InvalidURL(str(error)) from error
+
     def resolve_redirects(self, *_: object, **__: object) -> Iterator[Any]:
         """Yield nothing: requests would read the redirect's body, whatever its size, and then follow it."""
         return iter(())
+
+
+def _is_in_netrc(host: str) -> bool:
+    """Whether the netrc file, from which requests takes logins, has one for this very host.
+
+    The one for all others is not for whom a server names in a redirect.
+    """
+    try:
+        return host in netrc.netrc(os.environ.get("NETRC")).hosts
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return False
+
+
+def keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep requests from replacing the Authorization header by a netrc entry, or from adding one."""
+    return request
 
 
 class _Deadline:
@@ -268,6 +299,7 @@ def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -
     """
     opened = Session()
     opened.stopped = stopped
+    opened.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # as engines: no server tells of one to another
     opened.headers["User-Agent"] = f"builder/{builder.__version__}"
     bundle = os.environ.get("SSL_CERT_FILE")
     if bundle:
@@ -279,6 +311,11 @@ def open_session(retries: Retry | int = _RETRIES, *, stopped: threading.Event) -
     for scheme in ("https://", "http://"):
         opened.mount(scheme, HTTPAdapter(max_retries=retries, pool_maxsize=16))
     return opened
+
+
+def status_of(response: requests.Response) -> str:
+    """Return the status code and its reason, as far as that is short."""
+    return f"{response.status_code} {(response.reason or '')[:_LONGEST_REASON]}".strip()
 
 
 def failure_reason(error: requests.RequestException) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import tomli
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from builder.errors import BuilderError
 
@@ -23,6 +24,20 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, populate_by_name=True)
 
 
+def one_line(text: str) -> str:
+    """The text with a space for any white space, so that it cannot pretend to be several lines where it is shown."""
+    return " ".join(text.split())
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("a time that UTC does not have") from None
+
+
+OneLine = Annotated[str, AfterValidator(one_line)]
+UtcTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 _Document = TypeVar("_Document", bound=BaseModel)
 _Value = TypeVar("_Value")
 

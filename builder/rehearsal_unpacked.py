@@ -41,7 +41,7 @@ def rehearse_unpacked(job: Rehearsal, here: Here) -> int:
         raise EngineError(what, hint=_NO_ENGINE)
     folders = ImageFolders(registries=here.registries, store=here.store, roots=roots)
     with (
-        folders.unpacked(image) as root,
+        folders.unpacked(image) as tree,
         roots.scratch() as scratch,
         checkout_tar(job.checkout) as content,
         tempfile.NamedTemporaryFile(prefix="builder-") as volume,
@@ -51,7 +51,7 @@ def rehearse_unpacked(job: Rehearsal, here: Here) -> int:
         target = scratch / "root"
         target.mkdir()
         layers = ((volume.name, BUILDS),)
-        task = Task(target=str(target), source=str(root), layers=layers, program=_program(job, image), report="")
+        task = Task(target=str(target), trees=[str(tree)], layers=layers, program=_program(job, image), report="")
         try:
             return roots.attach(task, scratch)
         except ProgramError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -119,7 +119,7 @@ def read_project(request: Request) -> Project:
         return _read_project_without_matrix(request)
     matrix = resolve_pythons(_narrowed(matrix, request), cache_folder())
     locks = _read_locks(matrix, request)
-    notes = (*_warnings(locks.values(), request), *notes_on(locks))
+    notes = (*_warnings(locks.values(), request), *_other_uv(matrix, locks.values()), *notes_on(locks))
     return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)
 
 
@@ -127,11 +127,12 @@ def _read_project_without_matrix(request: Request) -> Project:
     path = request.lock or find_lock()
     lock = _read_lock(path, None, "", request)
     python = choose_python(lock, lambda version: _on_platform(built_in_matrix(version), request).cells[0])
-    matrix = _narrowed(built_in_matrix(python.version, uv=lock.uv), request)
+    uv = lock.uv or lock.installed_uv
+    matrix = _narrowed(built_in_matrix(python.version, uv=uv), request)
     locks = {"": lock}
     notes = (*_warnings(locks.values(), request), *notes_on(locks))
     notes += (f"Python {python.version}, because there is no {MATRIX_NAME}: {python.reason}",)
-    notes += (f"uv {lock.uv}, because the lock requires it",) if lock.uv else ()
+    notes += (f"uv {uv}, because the lock {'requires' if lock.uv else 'installs'} it",) if uv else ()
     return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)
 
 
@@ -169,6 +170,16 @@ def _warnings(locks: Iterable[Lock], request: Request) -> tuple[str, ...]:
             check_locked(lock)
         return ()
     return tuple(f"warning: {outdated}" for lock in files if (outdated := outdated_reason(lock)))
+
+
+def _other_uv(matrix: Matrix, locks: Iterable[Lock]) -> Iterator[str]:
+    """A warning for each lock that installs another uv than the images': the cache is in the form of the images' uv."""
+    for lock in {lock.path: lock for lock in locks}.values():
+        if lock.installed_uv not in (None, matrix.uv.tag):
+            yield (
+                f"warning: {lock.path} installs uv {lock.installed_uv}, which jobs then run, and the images' cache "
+                f'is that of uv {matrix.uv.tag}; write uv = "{lock.installed_uv}" in {matrix.source}'
+            )
 
 
 def _read_locks(matrix: Matrix, request: Request) -> dict[str, Lock]:

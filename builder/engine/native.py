@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Final
@@ -25,23 +23,16 @@ from builder.oci.reference import Digest, ImageRef
 from builder.parse import parse_or_raise
 from builder.process import ProcessGroup
 from builder.rootfs.folders import RootFolders
+from builder.rootfs.stack import MisfitError
 from builder.rootfs.task import Program, Task
 
 _TIMED_OUT: Final = 124
 _BUILDKIT_ONLY: Final = "name a BuildKit with --builder, or start a Docker engine"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Unpacked:
-    """The root file system of an image, and its config."""
-
-    root: Path
-    config: ImageConfig
-
-
 @dataclass(kw_only=True)
 class NativeEngine:
-    """See `Engine`. Images are kept until the run ends, and unpacked when they are to be run.
+    """See `Engine`. Images are kept until the run ends; layers are unpacked when an image is to be run, and stay.
 
     `open_roots` raises EngineError if no program of an image can be run here.
     """
@@ -50,19 +41,10 @@ class NativeEngine:
     processes: ProcessGroup
     platform: Platform
     _images: dict[str, Content] = field(default_factory=dict)
-    _unpacked: dict[Digest, _Unpacked] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def _roots(self) -> RootFolders:
         return self.open_roots()
-
-    @cached_property
-    def _folders(self) -> contextlib.ExitStack:
-        """The folders of images; they are removed with this engine, or when the program ends."""
-        stack = contextlib.ExitStack()
-        weakref.finalize(self, stack.close)
-        return stack
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -88,11 +70,9 @@ class NativeEngine:
         """See `Engine.load`."""
         self._images[str(tag)] = content
 
-    def _unpack(self, image: str) -> _Unpacked:
-        """Unpack an image. The base's layers, which have no key, are unpacked once for all images."""
-        if self.platform != Platform.of_this_machine():
-            raise EngineError(f"this machine cannot run images for {self.platform}", hint=_BUILDKIT_ONLY)
-        content = self._find(image)
+    @contextlib.contextmanager
+    def _trees(self, content: Content, *, merged: bool = False) -> Iterator[tuple[Path, ...]]:
+        """Yield the trees of an image; with `merged`, one of all its layers. The base's layers have no key."""
         body = content.manifest.body
         layers = [Digest.from_str(layer.digest) for layer in body.layers]
         first = next((n for n, layer in enumerate(body.layers) if LAYER_KEY in (layer.annotations or {})), len(layers))
@@ -101,17 +81,12 @@ class NativeEngine:
             with content.open_blob(digest) as blob:
                 return Path(blob.name)
 
-        above = tuple((str(fetch(layer)), "") for layer in layers[first:])
-        folder = self._enter()
-        with self._roots.kept(layers[:first], fetch) as base:
-            task = Task(target=str(folder / "image"), source=str(base), layers=above, keep=True, report="")
-            Path(task.target).mkdir()
-            self._roots.do(task, folder, on_line=lambda _: None)
-        return _Unpacked(root=Path(task.target, "root"), config=_config(content, image))
-
-    def _enter(self) -> Path:
-        with self._lock:
-            return self._folders.enter_context(self._roots.scratch())
+        if merged:
+            with self._roots.kept(layers, fetch) as tree:
+                yield (tree,)
+        else:
+            with self._roots.stacked(layers[:first], layers[first:], fetch) as trees:
+                yield trees
 
     def tag(self, image: str, name: str) -> None:
         """See `Engine.tag`."""
@@ -142,8 +117,6 @@ class NativeEngine:
     @contextlib.contextmanager
     def volume(self, image: str, target: str, content: IO[bytes]) -> Iterator[str]:
         """See `Engine.volume`. A tar, which each run unpacks: it gets the volume unchanged."""
-        if (digest := self._find(image).manifest.digest) not in self._unpacked:
-            self._unpacked[digest] = self._unpack(image)
         with tempfile.NamedTemporaryFile(prefix="builder-") as file:
             shutil.copyfileobj(content, file, 1 << 20)
             file.flush()
@@ -161,28 +134,36 @@ class NativeEngine:
         on_line: Callable[[str], None] = ignore_line,
     ) -> ContainerExit:
         """See `Engine.run`."""
-        found = self._unpacked[self._find(image).manifest.digest]
-        section = found.config.config
+        if self.platform != Platform.of_this_machine():
+            raise EngineError(f"this machine cannot run images for {self.platform}", hint=_BUILDKIT_ONLY)
+        content = self._find(image)
+        config = _config(content, image)
+        section = config.config or ConfigSection()
+        program = Program(
+            argv=(*(section.entry_point or ()), "sh", "-c", script), environment=config.environment, workdir=workdir,
+            user=section.user or "", network=False, seconds=seconds,
+        )  # fmt: skip
+        try:
+            with self._trees(content) as trees:
+                return self._run(program, trees, (volume, target), on_line)
+        except MisfitError:
+            with self._trees(content, merged=True) as trees:
+                return self._run(program, trees, (volume, target), on_line)
+
+    def _run(
+        self, program: Program, trees: Sequence[Path], volume: tuple[str, str], on_line: Callable[[str], None]
+    ) -> ContainerExit:
         with self._roots.scratch() as scratch:
-            output = scratch / "output"
-            program = Program(
-                argv=(*((section and section.entry_point) or ()), "sh", "-c", script),
-                environment=found.config.environment,
-                workdir=workdir,
-                user=(section and section.user) or "",
-                network=False,
-                seconds=seconds,
-                output=str(output),
-            )
+            root, output = scratch / "root", scratch / "output"
+            root.mkdir()
             task = Task(
-                target=str(scratch / "root"), source=str(found.root), layers=((volume, target),), program=program,
-                report="",
+                target=str(root), trees=[*map(str, trees)], layers=[volume],
+                program=replace(program, output=str(output)), report="",
             )  # fmt: skip
-            Path(task.target).mkdir()
             with followed_file(output, on_line):
-                code = self._roots.do(task, scratch, on_line=lambda _: None)
+                code = self._roots.do(task, scratch)
             if code == _TIMED_OUT:
-                return ContainerExit(exit_code=code, output=f"not done within {seconds:.0f} seconds")
+                return ContainerExit(exit_code=code, output=f"not done within {program.seconds or 0:.0f} seconds")
             printed = output.with_name("output.err").read_bytes() + output.read_bytes()
         return ContainerExit(exit_code=code, output=printed.decode(errors="replace"))
 

@@ -68,11 +68,15 @@ class ImageInputs:
 
     @classmethod
     def from_label(cls, text: str) -> ImageInputs | None:
-        """Parse the label; None if this version of builder does not understand it."""
+        """Parse the label; None if this version of builder does not understand it, or did not write it so."""
         try:
-            return parse_value(cls, text)
+            found = parse_value(cls, text)
         except MalformedError:
             return None
+        tables = (found.packages, found.settings)
+        texts = [found.cell, found.python, found.base, found.uv, found.template]
+        texts += [text for table in tables for pair in table.items() for text in pair]
+        return found if all(map(str.isprintable, texts)) else None  # others could pretend to be several lines
 
     def to_label(self) -> str:
         """The label's text: JSON, a few kilobytes for several hundred packages."""

@@ -77,7 +77,8 @@ class CrossMaker:
         progress.begin("unpack base and uv")
         base = fetch_image(request.base, request.platform, self.registries, self.store)
         uv = fetch_image(request.uv, Platform.of_this_machine(), self.registries, self.store)
-        with self._images.unpacked(base) as base_root, self._images.unpacked(uv) as uv_root, _scratch() as scratch:
+        with self._images.unpacked(base) as tree, self._images.unpacked(uv) as uv_tree, _scratch() as scratch:
+            base_root, uv_root = tree / "root", uv_tree / "root"
             python = _python_of_uv(request.uv_python) if request.uv_python else _find_python(base, base_root)
             root = scratch / "r"
             _copy_library(self._unpack_python(request, scratch) if request.uv_python else base_root, python, root)
@@ -98,9 +99,8 @@ class CrossMaker:
         """Unpack the layer with the Python from uv; return the folder that stands for the image's root."""
         target = scratch / "python"
         target.mkdir()
-        layers = tuple((str(path.absolute()), "") for path in request.python_layers)
-        task = Task(target=str(target), layers=layers, keep=True, owners=False, report="")
-        self._images.roots.do(task, scratch, on_line=lambda _: None)
+        layers = [str(path.absolute()) for path in request.python_layers]
+        self._images.roots.do(Task(kind="unpack", unpack={str(target): layers}, owners=False, report=""), scratch)
         return target / "root"
 
 
@@ -185,7 +185,8 @@ def _own_python(uv: Path, python: _Python) -> str:
             raise EngineError(
                 f"no CPython {minor} on this machine, which bytecode for this image needs, and uv cannot fetch it: "
                 f"{reason.strip()}",
-                hint=f"put a python{minor} on PATH, or set UV_PYTHON_INSTALL_MIRROR to where uv can fetch it",
+                hint=f"put a python{minor} on PATH, or have `uv python install {minor}` work: UV_PYTHON_DOWNLOADS must "
+                "allow it, UV_PYTHON_INSTALL_MIRROR can name a mirror; an image for jobs can have it done before",
             )
     return found.stdout.strip()
 

@@ -6,7 +6,6 @@ import base64
 import csv
 import hashlib
 import io
-import os
 import posixpath
 import re
 import tarfile
@@ -17,7 +16,7 @@ from typing import IO, Final
 
 from builder.errors import BuildError
 from builder.layer.artifact import Artifacts
-from builder.layer.leak import LeakSearch
+from builder.layer.leak import LeakSearch, entry_text
 from builder.layer.plan import Layer
 from builder.layer.secrets import find_mark, record_hash_of, recorded_hashes
 from builder.tree import tree_digest, wheel_id
@@ -71,8 +70,10 @@ class LayerInspector:
         return _trees(found)
 
     def _inspect_entry(self, layer: Layer, entry: tarfile.TarInfo, tar: tarfile.TarFile, found: _Findings) -> None:
-        if secret := find_mark(self.marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
-            raise self._fault(layer, f"{secret} is in the name or link /{entry.name}", hint="the layer was discarded")
+        if secret := find_mark(self.marks, entry_text(entry)):
+            raise self._fault(
+                layer, f"{secret} is in the name, link or attributes of /{entry.name}", hint="the layer was discarded"
+            )
         needed = _FOLDER_MODE if entry.isdir() else _FILE_MODE
         if entry.name.startswith(_UV) and not entry.issym() and entry.mode & needed != needed:
             raise self._fault(layer, f"/{entry.name} is closed to other users (mode {entry.mode:o})")

@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import json
 import lzma
+import os
 import tarfile
 import tempfile
 import zipfile
@@ -121,6 +122,12 @@ class LeakSearch:
                 self._budget[0] -= len(piece)
                 inner.feed(piece)
         return inner.finish()
+
+
+def entry_text(entry: tarfile.TarInfo) -> bytes:
+    """What an entry of a tar says besides its content: name, link, owners, and attributes in extended headers."""
+    texts = (entry.name, entry.linkname, entry.uname, entry.gname)
+    return os.fsencode("\0".join([*texts, *(text for pair in entry.pax_headers.items() for text in pair)]))
 
 
 def _kind_of(start: bytes) -> _Unpack | None:

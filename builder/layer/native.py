@@ -40,7 +40,7 @@ class ImageFolders:
 
     @contextmanager
     def unpacked(self, image: BaseImage) -> Iterator[Path]:
-        """Yield the root file system of an image, which nothing may change."""
+        """Yield the tree of an image, which nothing may change: its files are in `root` there."""
         origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
         blobs = Blobs(store=self.store, registries=self.registries, origins=origins)
 
@@ -48,8 +48,8 @@ class ImageFolders:
             blobs.open(digest).close()
             return self.store.path(digest)
 
-        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as root:
-            yield root
+        with self.roots.kept([Digest.from_str(layer.digest) for layer in image.layers], fetch) as tree:
+            yield tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,20 +93,19 @@ class NativeMaker:
             fetch_image(ref, request.platform, self.registries, self.store) for ref in (request.base, request.uv)
         )
         images = ImageFolders(registries=self.registries, store=self.store, roots=self.roots)
-        with images.unpacked(base) as base_root, images.unpacked(uv) as uv_root, self.roots.scratch() as scratch:
+        with images.unpacked(base) as tree, images.unpacked(uv) as uv_tree, self.roots.scratch() as scratch:
             program = Program(
                 # -B: what the program itself imports must not leave bytecode in the base's library.
                 argv=("python3", "-B", f"{RECIPE_FOLDER}/{RECIPE_NAME}", RECIPE_FOLDER, _OUTPUT),
                 environment=_environment(base, request),
-                bring=_brought(request, uv, uv_root),
+                bring=_brought(request, uv, uv_tree / "root"),
                 secrets={f"{SECRETS}/{name}": str(path.absolute()) for name, path in request.secrets.items()},
                 take_from=_OUTPUT,
                 take_to=str(output),
             )
             task = Task(
-                target=str(scratch / "root"), source=str(base_root), program=program, report="",
-                layers=tuple((str(path.absolute()), "") for path in request.python_layers),
-                owners=self.roots.confinement.abilities.ids,
+                target=str(scratch / "root"), trees=[str(tree)], program=program, report="",
+                layers=[(str(path.absolute()), "") for path in request.python_layers],
             )  # fmt: skip
             Path(task.target).mkdir()
             progress.begin(f"{RECIPE_NAME} in {request.base.familiar}")

@@ -9,7 +9,9 @@ import csv
 import hashlib
 import netrc
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,9 @@ from builder.redaction import Login, secret_forms, url_logins
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
 _SHORTEST_ALIGNED: Final = 6  # bytes; what base64 makes of fewer, in the middle of others, would match by chance
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")  # RFC 4648, section 5
+_WORD: Final = 8  # bytes, as of memoryview's "Q"
+_STRIDE: Final = 40  # bytes; a multiple of a word, and not longer than a certificate's mark less a word
+_WORTHWHILE: Final = 4096  # bytes
 _SHORTEST_BODY: Final = 40  # characters; shorter PEM blocks are public parameters
 
 
@@ -85,10 +90,31 @@ def _shortest(marks: Mapping[bytes, str]) -> dict[bytes, str]:
 
 def find_mark(marks: Mapping[bytes, str], content: bytes) -> str:
     """Return the description of the first mark in the content; an empty string if there is none."""
-    for mark, secret in marks.items():  # a generator would cost as much again as the search
+    for mark in _possible(tuple(marks), content):  # a generator would cost as much again as the search
         if mark in content:
-            return secret
+            return marks[mark]
     return ""
+
+
+def _possible(marks: tuple[bytes, ...], content: bytes) -> tuple[bytes, ...]:
+    """The marks that may be in the content: a bundle of certificates makes a hundred, and hardly a file has one.
+
+    A long mark anywhere has one of the content's words in it that are a stride apart, so those alone are looked at.
+    """
+    if len(content) < _WORTHWHILE:
+        return marks
+    words, short = _words(marks)
+    found = memoryview(content)[: len(content) // _WORD * _WORD].cast("Q")[:: _STRIDE // _WORD]
+    return short if words.isdisjoint(found) else marks
+
+
+@lru_cache(maxsize=4)
+def _words(marks: tuple[bytes, ...]) -> tuple[frozenset[int], tuple[bytes, ...]]:
+    """The words that long marks may show at a stride, and the other marks."""
+    long = [mark for mark in marks if len(mark) >= _STRIDE + _WORD - 1]
+    starts = range(_STRIDE)
+    words = (int.from_bytes(mark[start : start + _WORD], sys.byteorder) for mark in long for start in starts)
+    return frozenset(words), tuple(mark for mark in marks if mark not in long)
 
 
 def record_hash(content: bytes) -> str:

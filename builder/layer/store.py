@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,8 @@ from builder.parse import Document, MalformedError, parse_document
 from builder.whole_file import write_whole
 
 _DAYS: Final = 30  # that a blob stays after its last use
+_HASH: Final = re.compile("[0-9a-f]{64}")
+_OURS: Final = re.compile(r"\.new-|\.?[0-9a-f]{64}")
 _DIGITS: Final = 11  # of a time in seconds since 1970, or of a size
 _CHUNK: Final = 1 << 20
 
@@ -173,31 +176,39 @@ class LayerStore:
     def tree_of(self, artifact: str) -> str | None:
         """The digest of the files of the wheel with this SHA-256; None if it was not noted."""
         try:
-            text = _read_used(self.folder / "trees" / artifact).decode("ascii")
+            text = _read_used(self._note("trees", artifact)).decode("ascii")
         except (OSError, ValueError):
             return None
         return text if is_digest(text) else None
 
     def add_tree(self, artifact: str, tree: str) -> None:
         """Note the digest of a wheel's files."""
-        with contextlib.suppress(OSError):
-            write_whole(self.folder / "trees" / artifact, tree)
+        with contextlib.suppress(OSError, ValueError):
+            write_whole(self._note("trees", artifact), tree)
 
     def _number(self, kind: str, name: str) -> int | None:
         try:
-            text = _read_used(self.folder / kind / name).decode("ascii")
+            text = _read_used(self._note(kind, name)).decode("ascii")
         except (OSError, ValueError):
             return None
         return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
     def _add_number(self, kind: str, name: str, number: int) -> None:
-        with contextlib.suppress(OSError):
-            write_whole(self.folder / kind / name, str(number))
+        with contextlib.suppress(OSError, ValueError):
+            write_whole(self._note(kind, name), str(number))
+
+    def _note(self, kind: str, name: str) -> Path:
+        """Where something is noted under a hash; raise ValueError for what is none, and could lead elsewhere."""
+        if not _HASH.fullmatch(name):
+            raise ValueError(f"{name!r} is not a hash")
+        return self.folder / kind / name
 
     def sweep(self) -> None:
         """Remove what was not used for a month, and what killed runs left."""
         oldest = time.time() - _DAYS * 86400
         for path in self.folder.glob("*/*"):
+            if not _OURS.match(path.name):  # the user named a folder that was there before
+                continue
             with contextlib.suppress(OSError):
                 age = path.stat().st_mtime
                 if age < oldest or (path.name.startswith(".") and age < time.time() - 86400):

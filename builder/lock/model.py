@@ -133,3 +133,11 @@ class Lock:
     def project(self) -> Path:
         """The folder of the project, which contains the lock."""
         return self.path.parent
+
+    @property
+    def installed_uv(self) -> str | None:
+        """The version of uv that it installs: jobs run that one, because the environment comes first on PATH."""
+        versions = {
+            str(package.version) for package in self.pylock.packages if package.name == "uv" and package.version
+        }
+        return versions.pop() if len(versions) == 1 else None

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from builder.errors import LockError
 from builder.lock.model import LockKind
 
+_HASH: Final = re.compile("[0-9a-fA-F]+")
 _OLD_SUFFIXES: Final = (".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lzma", ".tar.lz", ".tgz", ".tbz", ".txz", ".tlz")
 
 
@@ -38,7 +39,17 @@ def parse_table(path: Path, kind: LockKind, table: Mapping[str, Any]) -> Pylock:
         package if given is entry else _as_given(package, entry)
         for package, given, entry in zip(pylock.packages, sourced, entries, strict=False)
     ]
+    for package in packages:
+        _check_hashes(path, package)
     return replace(pylock, packages=list(map(_named, packages)))
+
+
+def _check_hashes(path: Path, package: Package) -> None:
+    """Raise LockError for a hash that is none: what files are kept under on this machine are their hashes."""
+    for file in (*(package.wheels or ()), package.sdist, package.archive):
+        for value in file.hashes.values() if file else ():
+            if not _HASH.fullmatch(value):
+                raise LockError(f"{path}: package {package.name!r} has the hash {value!r}, which is not hexadecimal")
 
 
 def _named(package: Package) -> Package:

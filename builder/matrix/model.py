@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from builder.contract import KEY_LENGTH, UNVERIFIED
 from builder.errors import UsageError, listed
 from builder.index_mirror import IndexMirrors
 from builder.matrix.interpreter import Interpreter, PythonSource, UvPython
@@ -215,7 +216,7 @@ def _coordinates(selector: str) -> dict[str, str]:
 def branch_slug(name: str) -> str:
     """The suffix of a branch's tags, made like CI_COMMIT_REF_SLUG; raise UsageError if the name gives no usable one."""
     slug = re.sub("[^a-z0-9]", "-", name.lower())[:63].strip("-")
-    if not slug or re.fullmatch("[0-9a-f]{12}", slug):
+    if not slug or re.fullmatch(rf"[0-9a-f]{{{KEY_LENGTH}}}(-{UNVERIFIED})?", slug):  # as immutable tags end
         raise _wrong_branch(name, "its tags could be mistaken for others")
     return slug
 

@@ -19,6 +19,8 @@ from builder.parse import Document, MalformedError, parse_document, parse_or_rai
 from builder.process import run
 from builder.redaction import keep_secret, keep_url_secret
 
+# As a user name, it says that the secret is an identity token (docker-credential-helpers), to be exchanged for others.
+IDENTITY_USER: Final = "<token>"
 HELPER_SECONDS: Final = 60.0  # somebody may have to unlock a store
 _HELPER_BYTES: Final = 1 << 20
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -29,9 +31,10 @@ _JOB_LOGINS: Final = (
 
 
 class _Login(Document):
-    """A login in Docker's config file: `user:password` in base64, empty if a credential helper has it."""
+    """A login in Docker's config file: `user:password` in base64, or a token; empty if a credential helper has it."""
 
     auth: str = ""
+    identity_token: str = Field("", alias="identitytoken")
 
 
 class _DockerConfig(Document):
@@ -52,6 +55,8 @@ class _HelperAnswer(Document):
 
 def credentials_for(registry: str) -> tuple[str, str] | None:
     """Return the user name and password for a registry; None if there is no login. Messages mask the password.
+
+    With IDENTITY_USER as user name, the password is an identity token.
 
     Logins of `docker login` take precedence. In a GitLab job, the job's own variables provide logins for the project's
     registry and for the dependency proxy. Raises RegistryError if a login cannot be read.
@@ -77,6 +82,8 @@ def _find_login(registry: str) -> tuple[str, str] | None:
             return login.username, login.secret
     for name in (key, f"https://{registry}", f"https://{registry}/v2/"):
         entry = config.auths.get(name)
+        if entry and entry.identity_token:
+            return IDENTITY_USER, entry.identity_token
         if entry and entry.auth:
             return _decoded(entry.auth, registry)
     return _job_logins().get(registry)

@@ -18,10 +18,11 @@ from pydantic import StringConstraints
 from builder import http
 from builder.contract import MANIFEST_TYPES
 from builder.errors import InterruptedRun, RegistryError
+from builder.http import ANSWER_BYTES
 from builder.oci.manifest import ImageConfig, Manifest, digest_of
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef, Mirrors, is_digest
 from builder.oci.target import Target
-from builder.oci.transport import ANSWER_BYTES, Transport, Upload, check_response, media_type_of
+from builder.oci.transport import Transport, Upload, check_response, media_type_of
 from builder.parse import Document, parse_or_raise
 
 _MOST_PAGES: Final = 1000  # of tags, with a thousand or less on each

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,18 +14,16 @@ import requests
 from builder import http
 from builder.contract import MANIFEST_TYPES
 from builder.errors import InterruptedRun, RegistryError
-from builder.http import Origin, RefusedError
-from builder.oci.challenge import Challenge, parse_token
-from builder.oci.credentials import credentials_for
+from builder.http import ANSWER_BYTES, ANSWER_SECONDS, TEMPORARY, Origin, RefusedError, keep_authorization
+from builder.oci.challenge import Challenge, TokenServerBusyError, fetch_authorization
 from builder.oci.reference import DOCKER_HUB
 from builder.oci.target import Target
-from builder.parse import Document, MalformedError, parse_document
+from builder.parse import Document, MalformedError, one_line, parse_document
 
 retries = logging.getLogger("builder.retries")  # shown while somebody waits, see builder.cli.verbosity
 Action = Literal["pull", "push", "delete"]
 
 _HUB_HOST: Final = "registry-1.docker.io"
-_TEMPORARY: Final = {429, 500, 502, 503, 504}
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LONGEST_TEXT: Final = 1000  # characters of an error that are shown
 _LONGEST_PAUSE: Final = 60.0  # seconds, even if Retry-After asks for more
@@ -34,8 +31,6 @@ _PROXY: Final = "correct or unset that variable, or list the registry's host in 
 _REPORT: Final = "try again later, or report it to whoever runs the registry"
 _ELSEWHERE: Final = "the password of a registry is for that registry only; report it to whoever runs the registry"
 _CHUNK: Final = 1 << 20
-ANSWER_BYTES: Final = 4 << 20  # the largest manifest, config, list or error; 4 MiB is what registries accept themselves
-ANSWER_SECONDS: Final = 120.0  # for such an answer
 _SLOWEST: Final = 50_000  # bytes per second of a blob
 
 
@@ -152,9 +147,9 @@ class Transport:
             retry_after: float | None = None
             try:
                 response = attempt()
-                if response.status_code not in _TEMPORARY:
+                if response.status_code not in TEMPORARY:
                     return response
-                retry_after, reason = _retry_after(response), f"{response.status_code} {response.reason}"
+                retry_after, reason = _retry_after(response), http.status_of(response)
             except _ConnectionLostError as error:
                 reason = str(error)
             seconds = min(retry_after or pause, _LONGEST_PAUSE)
@@ -252,7 +247,7 @@ class Transport:
         size = max(len(content or b""), request.limit - ANSWER_BYTES)
         try:
             response = self._session.request(
-                request.method, url, headers=headers, auth=_keep_authorization,
+                request.method, url, headers=headers, auth=keep_authorization,
                 body=content.rewound if isinstance(content, Upload) else lambda: content,
                 limit=request.limit, seconds=ANSWER_SECONDS + size / _SLOWEST, sink=request.sink,
             )  # fmt: skip
@@ -271,34 +266,16 @@ class Transport:
         return Origin.of(f"{'http' if plain else 'https'}://{host}")
 
     def _authorize(self, response: requests.Response, access: _Access) -> str:
-        """Return the Authorization header that the registry's challenge demands; fetch a token if it demands one."""
-        registry, repository, actions, source = access
+        """Return the Authorization header that the registry's challenge demands."""
         header = response.headers.get("WWW-Authenticate", "")
-        challenge = Challenge.parse(header, self._origin(registry), registry=registry)
-        credentials = credentials_for(registry)
-        login = f"docker login {registry}"
-        basic = f"Basic {base64.b64encode(':'.join(credentials).encode()).decode()}" if credentials else None
-        if challenge.realm is None:
-            if basic is None:
-                raise RegistryError(f"{registry} requires a password", hint=login)
-            return basic
-        scopes = [f"repository:{repository}:{actions}", *([f"repository:{source}:pull"] if source else [])]
-        query = {"service": challenge.service, "scope": scopes}
-        answer = self._session.request(
-            "GET", challenge.realm, params=query, headers={"Authorization": basic} if basic else {},
-            auth=_keep_authorization, limit=ANSWER_BYTES, seconds=ANSWER_SECONDS,
-        )  # fmt: skip
-        if not answer.ok:
-            raise RegistryError(
-                f"{registry} refused a token for {repository}: {answer.status_code} {answer.reason}", hint=login
-            )
-        fault = RegistryError(f"{registry} did not send a token for {repository}", hint=login)
-        return f"Bearer {parse_token(answer, fault)}"
-
-
-def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from replacing the Authorization header by a netrc entry."""
-    return request
+        challenge = Challenge.parse(header, self._origin(access.registry), registry=access.registry)
+        scopes = [f"repository:{access.repository}:{access.actions}"]
+        if access.source:
+            scopes.append(f"repository:{access.source}:pull")
+        try:
+            return fetch_authorization(self._session, challenge, registry=access.registry, scopes=scopes)
+        except TokenServerBusyError as error:
+            raise _ConnectionLostError(str(error)) from error
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -314,9 +291,9 @@ def check_response(response: requests.Response, target: Target, verb: str) -> No
             f"{registry} answered with a web page for {target}",
             hint="check the address and the network: a login page or a proxy may have answered",
         )
-    if response.ok and not 300 <= response.status_code < 400:
+    if 200 <= response.status_code < 300:
         return
-    answer = f"{response.status_code} {response.reason}{_registry_errors(response)}"
+    answer = f"{http.status_of(response)}{_registry_errors(response)}"
     if response.status_code == requests.codes.not_found:
         raise RegistryError(f"no such image: {target}", hint="check its name and tag in the matrix")
     if response.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
@@ -333,7 +310,7 @@ def _registry_errors(response: requests.Response) -> str:
     except MalformedError:
         return ""
     texts = [f"{error.message or error.code} {error.detail or ''}".strip() for error in errors]
-    text = "; ".join(texts)
+    text = one_line("; ".join(texts))
     return f" ({text if len(text) <= _LONGEST_TEXT else f'{text[:_LONGEST_TEXT]}…'})" if texts else ""
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from builder.contract import CELL_LABEL, JOURNAL_TAG, KEY_LABEL, UNVERIFIED
 from builder.oci.manifest import ImageConfig, Manifest
-from builder.oci.reference import Digest, ImageRef
+from builder.oci.reference import Digest, ImageRef, is_tag
 from builder.oci.registry import Registries
 from builder.release.immutable import pushed_at
 from builder.release.journal import Promotion, fetch_journal
 from builder.release.prune import IMMUTABLE
 from builder.release.state import labelled
 
+_KEY: Final = re.compile("[0-9a-f]{64}")
 TagStatus = Literal["promoted", "foreign", "in-use", "previous", "unused", "unverified"]
 
 
@@ -84,7 +86,7 @@ def _fetch_image(ref: ImageRef, registries: Registries) -> _Image | None:
 
 
 def _is_ours(config: ImageConfig) -> bool:
-    return {CELL_LABEL, KEY_LABEL} <= config.labels.keys()
+    return is_tag(config.labels.get(CELL_LABEL, "")) and bool(_KEY.fullmatch(config.labels.get(KEY_LABEL, "")))
 
 
 def _listed(

@@ -14,12 +14,12 @@ from pydantic import Field
 
 from builder.contract import CELL_LABEL, KEY_LABEL, SELECTION
 from builder.errors import UsageError
+from builder.http import ANSWER_BYTES
 from builder.image.inputs import ImageInputs
 from builder.oci.manifest import ImageConfig, Manifest
 from builder.oci.reference import Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.oci.transport import ANSWER_BYTES
-from builder.parse import Document, MalformedError, parse_toml
+from builder.parse import Document, MalformedError, one_line, parse_toml
 from builder.release.state import fetch_image_config, fetch_image_inputs, fetch_image_manifest
 
 _OWN: Final = re.compile(r"builder: (?P<kind>[\w-]+)(?:: (?P<packages>.+))?")  # as `builder.layer.assemble` titles them
@@ -96,7 +96,7 @@ def fetch_contents(ref: ImageRef, registries: Registries) -> Contents:
     layers = _layers(manifest, config)
     return Contents(
         ref=ref, digest=manifest.digest, inputs=inputs, layers=layers,
-        cell=config.labels.get(CELL_LABEL, inputs.cell), key=config.labels.get(KEY_LABEL, ""),
+        cell=one_line(config.labels.get(CELL_LABEL, inputs.cell)), key=one_line(config.labels.get(KEY_LABEL, "")),
         packages=packages_of(layers, inputs.packages, _fetch_weights(ref, layers, registries)),
     )  # fmt: skip
 

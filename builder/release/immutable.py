@@ -51,9 +51,9 @@ def pushed_at(manifest: Manifest) -> datetime | None:
     """When the image was pushed under its immutable tag, by the clock of the machine that did; None if unknown."""
     try:
         time = datetime.fromisoformat((manifest.body.annotations or {}).get(PUSHED_ANNOTATION, ""))
-    except ValueError:
+        return time.astimezone(timezone.utc) if time.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo else None
 
 
 def with_time(manifest: Manifest) -> Manifest:

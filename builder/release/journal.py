@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
 from builder.contract import JOURNAL_LABEL, JOURNAL_TAG
 from builder.errors import PublishError
 from builder.oci.manifest import DigestText
 from builder.oci.reference import TAG_PATTERN, Digest, ImageRef
 from builder.oci.registry import Registries
-from builder.parse import Document, MalformedError, parse_value
+from builder.parse import Document, MalformedError, OneLine, UtcTime, parse_value
 from builder.release.note import fetch_note, put_note
 
 GENERATIONS: Final = 20  # promotions that the journal keeps
@@ -74,10 +74,10 @@ class _MoveEntry(Document):
 class _PromotionEntry(Document):
     """A promotion in the journal."""
 
-    at: AwareDatetime
+    at: UtcTime
     complete: bool
     moves: tuple[_MoveEntry, ...]
-    by: Annotated[str, StringConstraints(max_length=1000)] = ""
+    by: Annotated[OneLine, StringConstraints(max_length=1000)] = ""
 
 
 def fetch_journal(journal_tag: ImageRef, registries: Registries) -> list[Promotion]:

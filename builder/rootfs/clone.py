@@ -14,27 +14,30 @@ _NO_COPY: Final = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, er
 
 
 def clone_tree(source: Path, target: Path) -> None:
-    """Copy what is in a folder into another one, which exists and is empty."""
-    _Clone().copy_folder(os.fspath(source), os.fspath(target))
+    """Copy what is in a folder into another one, which exists, over what is there; no link there is followed."""
+    _Clone(is_over=any(target.iterdir())).copy_folder(os.fspath(source), os.fspath(target))
 
 
 class _Clone:
     """One copy; `_linked` are the copies of files that have several links, by inode."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_over: bool) -> None:
         self._linked: dict[int, str] = {}
+        self._is_over = is_over
 
     def copy_folder(self, source: str, target: str) -> None:
         """Copy one folder into one that exists."""
         with os.scandir(source) as entries:
             for entry in entries:
                 self._copy(entry, f"{target}/{entry.name}")
-        _copy_status(os.stat(source), source, target)
+        copy_status(os.stat(source), source, target)
 
     def _copy(self, entry: os.DirEntry[str], target: str) -> None:
         status = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if not (self._is_over and _make_room(target, is_folder=is_folder)) and is_folder:
             os.mkdir(target, 0o700)
+        if is_folder:
             self.copy_folder(entry.path, target)
             return
         if status.st_nlink > 1:
@@ -48,7 +51,22 @@ class _Clone:
             copy_file(entry.path, target, status.st_size)
         else:
             return
-        _copy_status(status, entry.path, target)
+        copy_status(status, entry.path, target)
+
+
+def _make_room(target: str, *, is_folder: bool) -> bool:
+    """Remove what is at a path, unless it is a folder and one is to be there; whether it is."""
+    try:
+        was_folder = stat.S_ISDIR(os.lstat(target).st_mode)
+    except FileNotFoundError:
+        return False
+    if was_folder and is_folder:
+        return True
+    if was_folder:
+        shutil.rmtree(target)
+    else:
+        os.unlink(target)
+    return False
 
 
 def copy_file(source: str, target: str, size: int) -> None:
@@ -75,7 +93,8 @@ def _copy_content(read: int, write: int, size: int) -> None:
             shutil.copyfileobj(source, target, _CHUNK)
 
 
-def _copy_status(status: os.stat_result, source: str, target: str) -> None:
+def copy_status(status: os.stat_result, source: str, target: str) -> None:
+    """Give a copy the owner, the mode, the attributes and the times of the file, folder or link that it is of."""
     is_link = stat.S_ISLNK(status.st_mode)
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)

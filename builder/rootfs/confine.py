@@ -84,7 +84,8 @@ def _argv(prefix: Sequence[str], task: Path) -> tuple[str, ...]:
     own = str(Path(builder.__file__).parents[1])
     here = {"", os.curdir, str(Path.cwd())} - {own}
     paths = [path for path in sys.path if path not in here]
-    return (*prefix, sys.executable, "-I", "-c", _START, str(task), *dict.fromkeys([*paths, own]))
+    # Names in a layer are UTF-8, whatever the locale.
+    return (*prefix, sys.executable, "-I", "-X", "utf8", "-c", _START, str(task), *dict.fromkeys([*paths, own]))
 
 
 @lru_cache(maxsize=1)

@@ -12,12 +12,13 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from builder.rootfs import kernel
-from builder.rootfs.clone import clone_tree, copy_file
+from builder.rootfs.clone import copy_file
+from builder.rootfs.stack import MisfitError, copy_stack, mount_stack, unpack_tree
 from builder.rootfs.supervisor import NotStartedError, end_children, run_program
 from builder.rootfs.task import Program, Task
 from builder.rootfs.tree import Parts, RootTree, WrongPathError, path_parts, remove
@@ -37,6 +38,8 @@ def do_task(path: str) -> None:
         answer = _do(task)
     except UnpackError as error:
         answer = {"error": str(error), "fault": "layer"}
+    except MisfitError as error:
+        answer = {"error": str(error), "fault": "misfit"}
     except (NotStartedError, WrongPathError) as error:
         answer = {"error": str(error), "fault": "program"}
     except OSError as error:
@@ -58,7 +61,20 @@ def _do(task: Task) -> dict[str, Any]:
     if task.kind == "remove":
         _remove(Path(task.target))
         return {}
-    return {"exit_code": _make(task)}
+    if task.kind == "unpack":
+        for tree, layers in task.unpack.items():
+            _unpack(Path(tree), layers, task)
+        return {}
+    assert task.program is not None  # noqa: S101 - it is to be run
+    return {"exit_code": _make(task, task.program)}
+
+
+def _unpack(tree: Path, layers: Sequence[str], task: Task) -> None:
+    try:
+        unpack_tree(tree, [*map(Path, layers)], alone=task.alone, owners=task.owners)
+    except BaseException:
+        _remove(tree)  # the disk may be full, and the answer takes room
+        raise
 
 
 def _probe(folder: Path) -> dict[str, Any]:
@@ -87,37 +103,26 @@ def _is_allowed(attempt: Callable[[], None]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _make(task: Task) -> int:
-    """Make the root file system `root` in the target; return the program's exit code, or 0."""
-    target = Path(task.target)
+def _make(task: Task, program: Program) -> int:
+    """Make the root file system `root` in the target, and run the program; return its exit code."""
+    target, trees = Path(task.target), [*map(Path, task.trees)]
     root = target / "root"
-    is_mounted = is_done = False
+    is_mounted = False
     try:
-        isolated = task.program is not None and _isolate(task.program)
+        isolated = _isolate(program)
         root.mkdir(0o755)
-        if task.source:
-            is_mounted = isolated and _mount_copy(Path(task.source), target)
-            if not is_mounted:
-                clone_tree(Path(task.source), root)
+        is_mounted = isolated and mount_stack(trees, target)
+        if not is_mounted:
+            copy_stack(trees, root)
         if isolated and not is_mounted:
             kernel.bind(root, root)  # so that all that is mounted in it can be unmounted at once
             is_mounted = True
         for layer, at in task.layers:
-            _unpack(Path(layer), root, at, owners=task.owners)
-        code = _run(root, task.program, isolated=isolated) if task.program else 0
-        is_done = True
+            with Path(layer).open("rb") as blob:
+                unpack_blob(blob, root, at)
+        return _run(root, program, isolated=isolated)
     finally:
-        if not (is_done and task.keep):
-            _clean(target, is_mounted=is_mounted)
-    return code
-
-
-def _unpack(layer: Path, root: Path, at: str, *, owners: bool) -> None:
-    try:
-        with layer.open("rb") as blob:
-            unpack_blob(blob, root, at, owners=owners)
-    except UnpackError as error:
-        raise UnpackError(f"layer {layer.name[:12]}: {error}") from error
+        _clean(target, is_mounted=is_mounted)
 
 
 def _isolate(program: Program) -> bool:
@@ -130,20 +135,6 @@ def _isolate(program: Program) -> bool:
     if not program.network:
         with contextlib.suppress(OSError):
             kernel.bring_up_loopback()
-    return True
-
-
-def _mount_copy(source: Path, target: Path) -> bool:
-    """Mount a copy that takes no time; False if the file system cannot."""
-    upper, work = target / "upper", target / "work"
-    upper.mkdir()
-    work.mkdir()
-    status = source.stat()
-    upper.chmod(stat.S_IMODE(status.st_mode))
-    try:
-        kernel.mount_overlay(source, upper, work, target / "root")
-    except OSError:
-        return False
     return True
 
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,16 +53,17 @@ def keep_mounts_private() -> None:
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE, "")
 
 
-def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> None:
-    """Mount `upper` over `lower`, which does not change, at `target`; raise OSError if the file system cannot."""
-    paths = [str(lower), str(upper), str(work)]
-    if any(character in path for path in paths for character in ",:\\"):
-        raise OSError(0, "a path has characters that separate options of a mount")
-    options = ",".join(f"{name}={path}" for name, path in zip(("lowerdir", "upperdir", "workdir"), paths, strict=True))
+def mount_overlay(lowers: Sequence[str], upper: str, work: str, target: str) -> None:
+    """Mount `upper` over `lowers`, the lowest first, which do not change; raise OSError if the file system cannot.
+
+    The paths are relative to the current folder, and short: all of them fit into 4,096 characters.
+    """
+    layers = ":".join(reversed(lowers))
+    options = f"lowerdir={layers},upperdir={upper},workdir={work}"
     try:
-        _mount("overlay", str(target), "overlay", 0, options)
+        _mount("overlay", target, "overlay", 0, options)
     except OSError:
-        _mount("overlay", str(target), "overlay", 0, f"{options},userxattr")  # in a user namespace
+        _mount("overlay", target, "overlay", 0, f"{options},userxattr")  # in a user namespace
 
 
 def mount_memory(target: Path, mode: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -33,20 +33,23 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Make a root file system in the folder `target`, of a copy of `source` and of layers, the lowest first.
+    """Run the program in a root file system made of `trees`, the lowest first, and of layers, in the folder `target`.
 
-    A layer is a file, and the path that it is unpacked at. Without `owners`, all files belong to this user.
+    A layer is a file, and the path that it is unpacked at. The folder is removed afterwards.
 
-    Then run the program in it. Without `keep`, remove the folder. `report` is the file for the answer.
+    Or `unpack` the files of layers, by new folder, each of which becomes a tree: see `builder.rootfs.stack`. With
+    `alone`, they may go over any others; without `owners`, all files belong to this user. `report` is the file for the
+    answer.
     """
 
-    target: str
     report: str
-    kind: Literal["make", "remove", "probe"] = "make"
-    source: str = ""
-    layers: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    kind: Literal["run", "unpack", "remove", "probe"] = "run"
+    trees: Sequence[str] = ()
+    layers: Sequence[tuple[str, str]] = ()
     program: Program | None = None
-    keep: bool = False
+    unpack: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    alone: bool = False
     owners: bool = True
 
     def to_table(self) -> dict[str, Any]:

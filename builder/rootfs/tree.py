@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Collection, Sequence
+import stat
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS: Final = 40  # in one path, as in Linux
+_MOST_OPEN: Final = 64
 _DEEPEST: Final = 200  # folders in each other
 _NEW_FOLDER: Final = 0o755
 
@@ -38,7 +40,7 @@ class RootTree:
 
     def __init__(self, path: Path) -> None:
         self._top = os.open(path, _FOLDER)
-        self._last: tuple[Parts, int] | None = None  # entries of a tar mostly are in the folder of the one before
+        self._opened: dict[Parts, int] = {}  # the last ones: entries of a tar mostly are in the folder of one before
 
     def __enter__(self) -> RootTree:
         return self
@@ -49,22 +51,23 @@ class RootTree:
 
     def forget(self) -> None:
         """Open folders anew from now on: something was mounted, or removed by others."""
-        if self._last:
-            os.close(self._last[1])
-            self._last = None
+        _close(self._opened.values())
+        self._opened.clear()
 
     def folder(self, parts: Parts, *, create: bool) -> int | None:
-        """A descriptor of a folder, valid until the next call; None if it is missing and not created.
+        """A descriptor of a folder, valid until the next call but one; None if it is missing and not created.
 
         Raises WrongPathError if a part of the path is a file, or its links go in circles.
         """
-        if self._last is None or self._last[0] != parts:
+        found = self._opened.pop(parts, None)
+        if found is None:
             found = self._walk(parts, create=create)
-            self.forget()
-            if found is None:
-                return None
-            self._last = (parts, found)
-        return self._last[1]
+        if found is None:
+            return None
+        if len(self._opened) >= _MOST_OPEN:
+            os.close(self._opened.pop(next(iter(self._opened))))
+        self._opened[parts] = found  # the last
+        return found
 
     def _walk(self, parts: Parts, *, create: bool) -> int | None:
         opened, todo, links = [os.dup(self._top)], list(reversed(parts)), 0
@@ -92,6 +95,14 @@ class RootTree:
         finally:
             _close(opened)
 
+    def has_folder(self, parts: Parts) -> bool:
+        """Whether a path is a folder, if each folder that it is in is one and no link."""
+        path = "/".join(parts) or "."
+        try:
+            return stat.S_ISDIR(os.stat(path, dir_fd=self._top, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
+
     def remove(self, parts: Parts) -> None:
         """Remove a file, a link, or a folder with all that is in it; nothing happens if it is missing."""
         parent = self.folder(parts[:-1], create=False)
@@ -107,7 +118,7 @@ class RootTree:
         self.forget()
 
 
-def _close(descriptors: Sequence[int]) -> None:
+def _close(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
 

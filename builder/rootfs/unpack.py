@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,7 +23,22 @@ _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _RESERVED: Final = ".wh..wh."  # of other programs than engines
 _CHUNK: Final = 1 << 20
+_BUFFER: Final = 1 << 16  # tarfile copies what is left of it for each header
 _XATTR: Final = "SCHILY.xattr."
+_XATTRS: Final = ("user.", "security.capability")
+_OVERLAYS: Final = "user.overlay."  # would change what is seen where layers are mounted over each other
+_BLOCK: Final = 4096
+_MOST: Final = 64 << 30  # bytes of one layer; more is a bomb
+_LONGEST_NAME: Final = 1 << 20  # bytes of a header with names and attributes
+_NAMES: Final = {
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+}  # fmt: skip
+# With what tarfile raises for some headers.
+_MALFORMED: Final[tuple[type[Exception], ...]] = (*DAMAGED, ValueError, LookupError, ArithmeticError, RecursionError)
+# typeshed lacks them.
+_WRONG_HEADER: Final = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+_FAULTY_PATH: Final = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EMLINK}
+_SHOWN: Final = 200  # characters of a name in an error
 _UNSUPPORTED: Final = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL}
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -31,7 +47,19 @@ class UnpackError(Exception):
     """A layer that cannot be unpacked; `str()` says why."""
 
 
-def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = True) -> None:
+@dataclass(frozen=True, kw_only=True)
+class UnpackedLayer:
+    """What was unpacked: about the bytes that it takes, and the folders that it has files in without an entry for them.
+
+    It `stands_alone` if it means the same over any others: it removes nothing, and no path leads through a link of it.
+    """
+
+    size: int
+    implied: frozenset[Parts]
+    stands_alone: bool
+
+
+def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = True) -> UnpackedLayer:
     """Unpack a layer over what is in the folder: a tar, compressed or not, from a file that can seek.
 
     `at` is a path in the root file system that its paths are below. All files belong to this user without `owners`, who
@@ -43,53 +71,97 @@ def unpack_blob(blob: IO[bytes], folder: Path, at: str = "", *, owners: bool = T
     blob.seek(0)
     with RootTree(folder) as tree, unpacked(blob, compression) as plain:
         try:
-            with tarfile.open(fileobj=plain, mode="r|", bufsize=_CHUNK) as tar:
-                _Unpacking(tree, tar, path_parts(at), owners=owners).run()
-        except DAMAGED as error:
+            with tarfile.open(fileobj=plain, mode="r|", bufsize=_BUFFER, tarinfo=_Entry) as tar:
+                return _Unpacking(tree, tar, path_parts(at), owners=owners).run()
+        except _MALFORMED as error:
             raise UnpackError(f"it is not a valid tar: {error}") from error
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry whose header is valid: tarfile takes a damaged one for the end, and reads names of any size at once."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Entry:
+        """Parse a header; raise ReadError."""
+        try:
+            entry = super().frombuf(buf, encoding, errors)
+        except _WRONG_HEADER as error:
+            raise tarfile.ReadError(str(error)) from error
+        if entry.type in _NAMES and entry.size > _LONGEST_NAME:
+            raise tarfile.ReadError(f"a header of {entry.size} bytes")
+        return entry
+
+
 class _Unpacking:
-    """One layer that is being unpacked; `_written` are its paths so far, with the folders that they are in."""
+    """One layer that is being unpacked; `_written` are its paths so far, with the folders that they are in.
+
+    `_entered` are those folders, and `_folders` those that have entries, with their times.
+    """
 
     def __init__(self, tree: RootTree, tar: tarfile.TarFile, at: Parts, *, owners: bool) -> None:
         self._tree = tree
         self._tar = tar
         self._at = at
         self._written: set[Parts] = set()
+        self._entered: set[Parts] = {()}
         self._folders: dict[Parts, float] = {}
+        self._size = 0
+        self._removes = False
+        self._replaced = False
         self._owns_all = owners and os.geteuid() == 0 and maps_all_ids()
         self._least_mode = 0 if owners else 0o700  # this user has to read and remove all of it, without being root
 
-    def run(self) -> None:
+    def run(self) -> UnpackedLayer:
+        """Unpack all of it."""
         while entry := self._tar.next():
             try:
                 self._unpack(entry)
             except (WrongPathError, ValueError, OverflowError) as error:
-                raise UnpackError(f"entry {entry.name!r}: {error}") from error
+                raise UnpackError(f"entry {_shown(entry.name)}: {error}") from error
+            except OSError as error:
+                if error.errno not in _FAULTY_PATH:
+                    raise
+                raise UnpackError(f"entry {_shown(entry.name)}: {error.strerror}") from error
             self._tar.members = []  # type: ignore[attr-defined]  # a layer may have a million entries
         for parts, time in reversed(self._folders.items()):
             with contextlib.suppress(WrongPathError):
                 folder = self._tree.folder(parts, create=False)
                 if folder is not None:
                     os.utime(folder, (time, time))
+        return UnpackedLayer(
+            size=self._size, implied=frozenset(self._entered - self._folders.keys()),
+            stands_alone=not self._removes and all(map(self._tree.has_folder, self._entered)),
+        )  # fmt: skip
 
     def _unpack(self, entry: tarfile.TarInfo) -> None:
         parts = (*self._at, *path_parts(entry.name))
         name = parts[-1] if parts else ""
         if name.startswith(_WHITEOUT):
+            self._removes = True
             self._remove_lower(parts[:-1], name)
             return
         kind = self._writer(entry)
         if kind is None or (not parts and not entry.isdir()):
             return
+        self._size += _BLOCK + entry.size
+        if self._size > _MOST:
+            raise WrongPathError(f"the layer has more than {_MOST >> 30} GiB")
         if parts:
             folder = self._tree.folder(parts[:-1], create=True)
             assert folder is not None  # noqa: S101 - it was created
             kind(entry, folder, name)
-            self._written |= {parts[:length] for length in range(1, len(parts) + 1)}
+            self._note(parts)
+            if self._replaced:
+                self._tree.forget()  # what was opened may have been below it
+                self._replaced = False
         if entry.isdir():
             self._set_folder(parts, entry)
+
+    def _note(self, parts: Parts) -> None:
+        self._written.add(parts)
+        while (parts := parts[:-1]) not in self._entered:
+            self._entered.add(parts)
+            self._written.add(parts)
 
     def _writer(self, entry: tarfile.TarInfo) -> Callable[[tarfile.TarInfo, int, str], None] | None:
         if entry.isdir():
@@ -119,12 +191,14 @@ class _Unpacking:
         except FileExistsError:
             if not _is_folder(name, folder):
                 remove(name, folder)
+                self._replaced = True
                 os.mkdir(name, 0o700, dir_fd=folder)
 
     def _set_folder(self, parts: Parts, entry: tarfile.TarInfo) -> None:
         opened = self._tree.folder(parts, create=False)
         assert opened is not None  # noqa: S101 - it was created
         self._set_attributes(opened, entry)
+        os.utime(opened, (entry.mtime, entry.mtime))  # as at the end; a time that is none is told of this entry
         self._folders[parts] = entry.mtime
 
     def _make_link(self, entry: tarfile.TarInfo, folder: int, name: str) -> None:
@@ -161,8 +235,7 @@ class _Unpacking:
             self._set_attributes(file.fileno(), entry)
             os.utime(file.fileno(), (entry.mtime, entry.mtime))
 
-    @staticmethod
-    def _replace(name: str, folder: int) -> None:
+    def _replace(self, name: str, folder: int) -> None:
         """Make room for a file or a link."""
         try:
             os.unlink(name, dir_fd=folder)
@@ -170,6 +243,7 @@ class _Unpacking:
             return
         except (IsADirectoryError, PermissionError):
             remove(name, folder)
+        self._replaced = True
 
     def _set_attributes(self, opened: int, entry: tarfile.TarInfo) -> None:
         if self._owns_all:
@@ -177,12 +251,16 @@ class _Unpacking:
         os.fchmod(opened, entry.mode & 0o7777 | self._least_mode)  # after the owner, a change of which clears bits
         for name, value in entry.pax_headers.items():
             attribute = name.removeprefix(_XATTR)
-            if attribute != name and attribute.startswith(("user.", "security.capability")):
+            if attribute != name and attribute.startswith(_XATTRS) and not attribute.startswith(_OVERLAYS):
                 try:
                     os.setxattr(opened, attribute, value.encode("utf-8", "surrogateescape"))
                 except OSError as error:
                     if error.errno not in _UNSUPPORTED:
                         raise
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
 
 
 def _is_folder(name: str, folder: int) -> bool:

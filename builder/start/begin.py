@@ -104,7 +104,7 @@ def _decisions(found: Survey, lock: ProjectLock) -> list[str]:
         lines += [f"{kind} {names}: {choice.why}"] if names else []
         lines += [f"{kind} left out, because no job installs them: {', '.join(choice.others)}"] if choice.others else []
     lines += [f"tools {', '.join(found.tools)}: jobs run them by uvx"] if found.tools else []
-    return [*lines, *([f"uv {found.uv}: the lock requires it"] if found.uv else [])]
+    return [*lines, *([f"uv {found.uv}: the lock requires or installs it"] if found.uv else [])]
 
 
 def _included(folder: Path, pipeline: Pipeline, component: str, said: list[str], *, force: bool) -> dict[Path, str]:

@@ -62,7 +62,7 @@ def survey(folder: Path, pipeline: Pipeline | None, lock: Lock | None) -> Survey
         name = Path(pipeline.files[0].source).name
         found = Survey(
             wanted=in_gitlab, python_why=f"the images of the jobs in {name}", base_why=f"of the same jobs in {name}",
-            packages_why=f"what jobs in {name} install or need", uv=lock.uv if lock else None,
+            packages_why=f"what jobs in {name} install or need", uv=(lock.uv or lock.installed_uv) if lock else None,
         )  # fmt: skip
     else:
         found = _from_clues(folder, workflows, dockerfile, lock)
@@ -98,7 +98,7 @@ def _from_clues(folder: Path, workflows: Sequence[Clues], dockerfile: Clues | No
         python_why=python_why,
         base_why="Debian bookworm, the default" if is_default or imaged is None else f"the image of {imaged.source}",
         packages_why=f"what {' and '.join(sources)} installs" if sources else "",
-        uv=lock.uv if lock else None,
+        uv=(lock.uv or lock.installed_uv) if lock else None,
         notes=notes,
     )
 

@@ -24,7 +24,7 @@ def matrix_text(found: Survey) -> str:
     pythons, *others = axes_lines(found.wanted)
     lines = [_HEAD, f"# {_sentence(found.python_why)}", pythons, f"# {_sentence(found.base_why)}", *others]
     if found.uv:
-        lines += ["# The lock requires it.", f'uv = "{found.uv}"']
+        lines += ["# The lock requires or installs it.", f'uv = "{found.uv}"']
     if found.tools:
         lines += ["# Jobs run them by uvx.", f"tools = {json.dumps(found.tools)}"]
     lines += _install_lines(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,10 +18,14 @@ from builder.contract import (
     PROBES,
     PROJECT,
     PYTHON_LABEL,
+    STATUS,
+    SYSTEM_PYTHON,
     TOOLS_LABEL,
+    UVX,
     VARIABLES,
 )
 from builder.engine.protocol import ContainerExit, Engine
+from builder.image.render import SYSTEM_PYTHON_NAME, template_bytes
 from builder.layer.assemble import AssembledImage
 from builder.lock.model import Lock
 from builder.lock.project import has_overrides
@@ -34,6 +39,7 @@ from builder.verify.vouch import Vouched
 
 SECONDS: Final = 900  # a container that takes longer is stopped
 SCRIPT: Final = f"{PROBES}/verify.sh"
+_LISTS: Final = {"pylock.toml", "requirements.txt"}  # kinds of locks that `uv pip install` reads
 Verdict = Literal["passed", "failed", "skipped"]
 
 
@@ -96,6 +102,11 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         id=facts.id,
         variables=allowed,
         foreign=FOREIGN_VARIABLES,
+        programs={
+            STATUS: None,  # it has the names of lock and cell, and more
+            UVX: None,
+            SYSTEM_PYTHON: hashlib.sha256(template_bytes(SYSTEM_PYTHON_NAME)).hexdigest(),
+        },
         uv=labels.get(f"{LABELS}.uv", ""),
         python=variables.get("PYTHON_VERSION", ""),
         interpreter=labels.get(PYTHON_LABEL, ""),
@@ -105,6 +116,7 @@ def expectation(facts: Facts, names: Collection[str] = INSIDE) -> Expectation:
         proven=sorted(facts.vouched.proven),
         unvouched=facts.vouched.faults,
         sync=_sync(checkout.lock) if checkout else [],
+        listed=_install(checkout.lock) if checkout and checkout.lock.kind in _LISTS else [],
         cached=[_install(lock) for lock in checkout.lock.cached] if checkout else [],
         sources=list(facts.vouched.sources),
         overrides=bool(checkout and has_overrides(checkout.lock)),

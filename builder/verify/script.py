@@ -35,21 +35,23 @@ sys.exit(check_image(sys.argv[1] + "/expected.json", sys.argv[2], sys.argv[3]))
 class Expectation:
     """What the script expects of an image, as it can be told before.
 
+    `programs` are paths of builder's own programs, with the SHA-256 of their contents, or None if any will do.
     `interpreter` is the Python that uv installed, such as `cpython-3.13.2`, empty if it is the base's own.
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
     their files may have, and is `complete` if the cache may have no other wheels. `proven` are the wheels that are not
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
-    sync`, empty without a uv.lock, and `cached` are those with what is only cached; `sources` are the packages that
-    were built from source, by name. `overrides` says that the project has some. `folder` is that of the lock, relative
-    to the checkout; `tools` are those of the matrix, with versions; `user` is the one that the matrix names. `family`
-    is that of its distribution, empty if unknown, and `families` are all by ids of os-release(5). A `thorough` check
-    compiles all bytecode again.
+    sync`, empty without a uv.lock; `listed` installs what a lock of another kind lists, empty without one. `cached` are
+    those with what is only cached; `sources` are the packages that were built from source, by name. `overrides` says
+    that the project has some. `folder` is that of the lock, relative to the checkout; `tools` are those of the matrix,
+    with versions; `user` is the one that the matrix names. `family` is that of its distribution, empty if unknown, and
+    `families` are all by ids of os-release(5). A `thorough` check compiles all bytecode again.
     """
 
     image: str
     id: str
     variables: Mapping[str, Sequence[str]]
     foreign: Sequence[str]
+    programs: Mapping[str, str | None]
     uv: str
     python: str
     interpreter: str
@@ -59,6 +61,7 @@ class Expectation:
     proven: Sequence[str]
     unvouched: Sequence[str]
     sync: Sequence[str]
+    listed: Sequence[str]
     cached: Sequence[Sequence[str]]
     sources: Sequence[str]
     overrides: bool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Final
 from builder.contract import LABELS
 from builder.layer.artifact import Artifacts
 from builder.layer.assemble import AssembledImage
-from builder.layer.leak import find_leak, find_leak_in_json
+from builder.layer.leak import entry_text, find_leak, find_leak_in_json
 from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
 from builder.lock.model import SelectedPackage
 from builder.oci.archive import ArchiveLayer, ImageArchive
@@ -103,8 +102,8 @@ def _search_layers(
         for entry, content in archive.entries(layer):
             raise_if_stopped()
             count += 1
-            if found := find_mark(marks, os.fsencode(f"{entry.name}\0{entry.linkname}")):
-                raise LeakError(f"{found} is in the name or link /{entry.name} of layer {layer.member}")
+            if found := find_mark(marks, entry_text(entry)):
+                raise LeakError(f"{found} is in the name, link or attributes of /{entry.name} of layer {layer.member}")
             if entry.name.endswith(".dist-info/RECORD"):
                 records[f"{layer.member}/{entry.name}"] = recorded_hashes(content)
             if found := find_leak(marks, content):

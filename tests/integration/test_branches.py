@@ -101,6 +101,7 @@ def test_prune_keeps_a_branchs_image_that_others_use(nightly: Nightly, seeds: Se
     ("name", "says"),
     [
         ("0123456789ab", "its tags could be mistaken for others"),
+        ("0123456789ab-unverified", "its tags could be mistaken for others"),
         ("---", "its tags could be mistaken for others"),
         ("two", "its tag 3.13-slim-two is already in the matrix"),
     ],

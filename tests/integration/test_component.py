@@ -13,20 +13,27 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import requests
 
+from builder.layer.store import LayerStore
+from builder.matrix.model import Platform
+from builder.oci.reference import ImageRef
 from builder.verify.checks import CHECKS
 from tests.integration.conftest import docker, images_of
 from tests.integration.faults import Answer, between
 from tests.integration.gitlab import REGISTRY, ContainerExit, run_pipeline, runs_pipelines
-from tests.integration.nightly import Nightly, standing
+from tests.integration.nightly import SLIM, Nightly, standing
 from tests.integration.registries import an_open_registry
 from tests.integration.seeds import Seeds, published_once
+from tests.integration.test_cross import OTHER, machine_code, put_for_both
+from tests.layers import file, tar_of
 from tests.shared import Shared
 
 pytestmark = [pytest.mark.integration, runs_pipelines]
 
 __all__ = ["an_open_registry", "published_once"]
 
+OWN = Platform.of_this_machine().architecture
 HERE = Path(__file__).parents[2]
 CLI = f"{REGISTRY}/acme/builder/cli:test"
 SOCKET = "/var/run/docker.sock"
@@ -35,6 +42,7 @@ UNPRIVILEGED = (
     f'grep -q CapEff:.*a80425fb /proc/self/status && test ! -e {SOCKET} && test -z "$DOCKER_HOST" && '
     "echo without privileges"
 )
+ASSERTING = f"      before_script: ['{UNPRIVILEGED}']\n"
 
 PIPELINE = """\
 include:
@@ -148,7 +156,7 @@ def names(ran: ContainerExit) -> list[str]:
 
 def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     """Broken: a schedule with the component builds no images, or jobs do not run on them."""
-    consumer.write(idna="3.9", inputs=f"      before_script: ['{UNPRIVILEGED}']\n")
+    consumer.write(idna="3.9", inputs=ASSERTING)
     first = consumer.scheduled()
     assert names(first) == ["prebuilt", "test"]
     assert "without privileges" in first["prebuilt"].output
@@ -165,6 +173,7 @@ def test_from_schedule_to_jobs(consumer: Consumer) -> None:
     assert json.loads((reports / "gl-code-quality-report.json").read_text()) == []
     assert "idna" in (reports / "3.13-slim.cdx.json").read_text()
     second = consumer.scheduled()
+    assert "without privileges" in second["prebuilt"].output
     assert "nothing to do: 1 cell is up to date" in second["prebuilt"].output
     assert 'prebuilt_image_new_bytes{cell="3.13-slim"} 0\n' in (reports / "metrics.txt").read_text()
     (suite,) = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314
@@ -203,9 +212,10 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seed
     assert names(unchanged) == ["test"]
     assert unchanged["test"].image.endswith("/ci:3.13-slim")
 
-    consumer.write(idna="3.10")
+    consumer.write(idna="3.10", inputs=ASSERTING)
     changed = consumer.merge_request()
     assert names(changed) == ["prebuilt-merge-request", "test"]
+    assert "without privileges" in changed["prebuilt-merge-request"].output
     assert changed["test"].image.endswith("/ci:3.13-slim-mr-7")
     assert "idna 3.10" in changed["test"].output
     assert consumer.named("3.13-slim") == before
@@ -216,9 +226,42 @@ def test_merge_request_runs_on_images_of_its_own(consumer: Consumer, seeds: Seed
     assert "1 package differs" in fork["test"].output  # the lock has changed since the image was built
 
 
+def test_platform_that_no_runner_has(consumer: Consumer, tmp_path: Path) -> None:
+    """Broken: where nothing runs the image for one of two platforms, tags move, or the report does not say what ran."""
+    store = LayerStore(folder=tmp_path / "store")
+    programs = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("usr/bin/dash", "usr/bin/bash")))
+    uv = tar_of(*(file(name, machine_code(OTHER), 0o755) for name in ("uv", "uvx")))
+    base, own_uv = (
+        ImageRef.from_str(f"{REGISTRY}/{consumer.path}/{name}") for name in ("python:3.13-slim-bookworm", "uv:0.13.8")
+    )
+    slim = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
+    put_for_both(slim, base, store, None, above=programs)
+    put_for_both(ImageRef.from_str("ghcr.io/astral-sh/uv:0.13.8"), own_uv, store, uv)
+    matrix = consumer.project.folder / "matrix.toml"
+    platforms = json.dumps([f"linux/{OWN}", f"linux/{OTHER}"])
+    settings = f'uv-image = "{own_uv.without_tag()}"\nplatforms = {platforms}\n'
+    image = f"{REGISTRY}/{consumer.path}/python:{{python}}-slim-bookworm"
+    matrix.write_text(settings + matrix.read_text().replace(SLIM, image))
+    inputs = f"      parallel: true\n      runners: linux/{OTHER}=other\n{ASSERTING}"
+    consumer.write(idna="3.9", inputs=inputs)
+    ran = consumer.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", CI_RUNNER_TAGS='["docker"]')
+    child = "[prebuilt-parallel] ->"
+    assert {job.name: job.passed for job in ran.jobs} == {
+        "prebuilt-plan": True,
+        f"{child} build 3.13-slim-{OWN}": True, f"{child} build 3.13-slim-{OTHER}": True,
+        f"{child} verify 3.13-slim-{OWN}": True, f"{child} verify 3.13-slim-{OTHER}": False,
+    }, ran.text  # fmt: skip
+    assert f"maker: cross: this machine runs no programs for linux/{OTHER}" in ran.text
+    assert "exec format error" in ran.text.lower()
+    # Both images are there, each under a tag that says that it is unverified; nothing else.
+    listed = requests.get(f"http://{REGISTRY}/v2/{consumer.path}/ci/tags/list", timeout=30).json()["tags"]
+    assert len(listed) == 2
+    assert all(tag.endswith("-unverified") for tag in listed)
+
+
 def test_a_job_for_each_image(consumer: Consumer) -> None:
     """Broken: images are not built in parallel, or tags move before all images are built."""
-    inputs = ["parallel: true", "prune: true", "before_script: [echo getting ready]", "options: --jobs 1"]
+    inputs = ["parallel: true", "prune: true", ASSERTING.strip(), "options: --jobs 1"]
     consumer.write(idna="3.9", inputs="".join(f"      {each}\n" for each in inputs))
     ran = consumer.run(CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main", CI_RUNNER_TAGS='["docker"]')
     assert names(ran) == [
@@ -230,7 +273,7 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     ]
     assert consumer.named("3.13-slim")["3.13-slim"]
     built = ran["[prebuilt-parallel] -> build 3.13-slim"]
-    assert "getting ready" in built.output
+    assert "without privileges" in built.output
     assert any("--lock uv.lock --jobs 1" in line.text for line in built.lines)
     verified = ran["[prebuilt-parallel] -> verify 3.13-slim"]
     digest = consumer.named("3.13-slim")["3.13-slim"]
@@ -239,6 +282,7 @@ def test_a_job_for_each_image(consumer: Consumer) -> None:
     assert "0 tags deleted" in ran["[prebuilt-parallel] -> promote"].output
     again = consumer.scheduled()
     assert names(again) == ["prebuilt-plan", "[prebuilt-parallel] -> nothing to do", "test"]
+    assert "without privileges" in again["prebuilt-plan"].output
 
     # A merge request that bumps one package, while the registry fails to move tags; and once more when it does not.
     consumer.write(idna="3.10", inputs="".join(f"      {each}\n" for each in inputs))

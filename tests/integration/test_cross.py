@@ -68,8 +68,13 @@ def machine_code(architecture: str) -> bytes:
     return b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + MACHINES[architecture].to_bytes(2, "little") + bytes(44)
 
 
-def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore, other: bytes | None) -> None:
-    """Put an image for this architecture under a tag, and for the other one the same, or a layer that is this tar."""
+def put_for_both(
+    source: ImageRef, target: ImageRef, store: LayerStore, other: bytes | None, *, above: bytes | None = None
+) -> None:
+    """Put an image for this architecture under a tag, and for the other one the same, or a layer that is this tar.
+
+    The other one has the layer `above` over what else is in it.
+    """
     registries = Registries(Mirrors.from_strs([os.environ.get("BUILDER_MIRRORS", "")]))
     image = fetch_image(source.with_digest(registries.resolve(source)), Platform.of_this_machine(), registries, store)
     origins = {layer.digest: BlobSource(repository=image.ref, size=layer.size) for layer in image.layers}
@@ -84,6 +89,11 @@ def put_for_both(source: ImageRef, target: ImageRef, store: LayerStore, other: b
             registries.put_blob(target, digest_of(other), partial(io.BytesIO, other))
             table["layers"] = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **descriptor(other)}]
             layers = {"rootfs": {"type": "layers", "diff_ids": [str(digest_of(other))]}, "history": []}
+        if architecture == OTHER and above:
+            registries.put_blob(target, digest_of(above), partial(io.BytesIO, above))
+            plain = {"mediaType": "application/vnd.oci.image.layer.v1.tar", **descriptor(above)}
+            table["layers"] = [*table["layers"], plain]
+            layers = {"rootfs": {"type": "layers", "diff_ids": [*image.diff_ids, str(digest_of(above))]}, "history": []}
         config = encode_json({**image.config, "architecture": architecture, **layers})
         registries.put_blob(target, digest_of(config), partial(io.BytesIO, config))
         manifest = Manifest.of({**table, "config": {**table["config"], **descriptor(config)}})
@@ -212,4 +222,4 @@ def test_no_python_for_bytecode(project: Project) -> None:
     done = build(dataclasses.replace(project, env={**project.env, **env}))
     assert done.returncode == 3, done.stdout
     assert "no CPython 3.13 on this machine" in done.stderr
-    assert "put a python3.13 on PATH" in done.stderr
+    assert "put a python3.13 on PATH, or have `uv python install 3.13` work" in done.stderr

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from builder.rootfs.confine import Abilities, Confinement
 from builder.rootfs.folders import RootFolders
 from builder.rootfs.task import Program, Task
 from tests.layers import tar_of
+from tests.unit.test_unpack import Entry, entry
 
 pytestmark = pytest.mark.integration
 
@@ -67,8 +68,8 @@ def base(images: ImageFolders) -> Iterator[Path]:
     ref = ImageRef.from_str("docker.io/library/python:3.13-slim-bookworm")
     pinned = ref.with_digest(images.registries.resolve(ref))
     image = fetch_image(pinned, Platform.of_this_machine(), images.registries, images.store)
-    with images.unpacked(image) as root:
-        yield root
+    with images.unpacked(image) as tree:
+        yield tree
 
 
 @pytest.fixture(params=WAYS)
@@ -85,12 +86,12 @@ class Ended:
     lines: list[str]
 
 
-def run(folders: RootFolders, base: Path, script: str, **fields: Any) -> Ended:
-    """Run a script in a copy of the base."""
+def run(folders: RootFolders, base: Path, script: str, *, above: Sequence[Path] = (), **fields: Any) -> Ended:
+    """Run a script in a copy of the base, with trees over it."""
     lines: list[str] = []
     with folders.scratch() as scratch:
         program = Program(argv=("sh", "-euc", script), environment={}, **fields)
-        task = Task(target=str(scratch / "root"), source=str(base), program=program, report="")
+        task = Task(target=str(scratch / "root"), trees=[*map(str, [base, *above])], program=program, report="")
         Path(task.target).mkdir()
         code = folders.do(task, scratch, on_line=lines.append)
         assert not Path(task.target).exists()
@@ -197,7 +198,7 @@ def test_program_that_cannot_be_started(base: Path, tmp_path: Path, case: str) -
     program = Program(**{"argv": ("true",), "environment": {}, **fields})
     with folders.scratch() as scratch:
         (scratch / "root").mkdir()
-        task = Task(target=str(scratch / "root"), source=str(base), program=program, report="")
+        task = Task(target=str(scratch / "root"), trees=[str(base)], program=program, report="")
         with pytest.raises(BuildError, match=said):
             folders.do(task, scratch, on_line=lambda _: None)
     assert not list((folders.folder / "runs").iterdir())
@@ -230,8 +231,8 @@ def test_unpacked_once(folders: RootFolders, tmp_path: Path) -> None:
         return blob
 
     def use() -> None:
-        with folders.kept([digest], fetch) as root:
-            sizes.append(sum(path.stat().st_size for path in root.iterdir()))
+        with folders.kept([digest], fetch) as tree:
+            sizes.append(sum(path.stat().st_size for path in (tree / "root").iterdir()))
 
     threads = [threading.Thread(target=use) for _ in range(4)]
     for thread in threads:
@@ -239,6 +240,59 @@ def test_unpacked_once(folders: RootFolders, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (len(fetched), sizes) == (1, [30_001_000] * 4)
+
+
+def test_layers_over_each_other(
+    folders: RootFolders, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken: an image of many layers cannot be mounted, is not what they make up, or is changed by what runs in it."""
+    blobs: dict[Digest, Path] = {}
+
+    def add(*entries: Entry) -> Digest:
+        blob = tmp_path / f"blob-{len(blobs)}"
+        blob.write_bytes(tar_of(*entries))
+        blobs[digest_of(blob.read_bytes())] = blob
+        return list(blobs)[-1]
+
+    gone = [add(entry("opt/gone")), add(entry("opt/.wh.gone"))]
+    many = [add(entry(f"opt/uv/file-{number}", content=b"x")) for number in range(110)]
+    above = [*gone, add(entry("opt/uv", tarfile.DIRTYPE, mode=0o777)), *many, many[0]]
+    monkeypatch.chdir(tmp_path)
+    folders = replace(folders, folder=Path("roots"))  # as BUILDER_CACHE_DIR may be
+    script = (
+        f"test $(stat -f -c %T / | grep -c overlay) = {int(folders.confinement.abilities.isolation)}; "
+        "stat -c %a /opt /opt/uv; ls /opt /opt/uv | wc -l; rm /opt/uv/file-5; touch /opt/uv/new; cat /opt/uv/file-0"
+    )
+    for _ in range(2):
+        with folders.stacked([], above, blobs.__getitem__) as trees:
+            assert len(trees) == 112  # those that remove something, and what is below them, are one
+            assert run(folders, base, script, above=trees) == Ended(0, ["755", "777", "114", "x"])
+        blobs.clear()  # nothing is unpacked again
+    assert mounts(tmp_path) == []
+
+
+def test_too_many_trees(folders: RootFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: unpacked layers fill the disk, or one goes that was used just now."""
+    paths = [tmp_path / f"blob-{number}" for number in range(3)]
+    blobs = {layer(path, 100_000): path for path in paths}
+    digests = list(blobs)
+    for number, digest in enumerate(digests):
+        with folders.kept([digest], blobs.__getitem__) as tree:
+            os.utime(tree, (time.time() - 1000 * number,) * 2)
+    monkeypatch.setattr("builder.rootfs.folders._MOST", 250_000)
+    folders.sweep()
+    assert len(kept(folders)) == 2
+    with folders.kept([digests[1]], blobless) as oldest:
+        folders.sweep()
+        monkeypatch.setattr("builder.rootfs.folders._MOST", 0)
+        folders.sweep()
+        assert kept(folders) == [oldest.name]
+    assert [path.name for path in (folders.folder / "kept").iterdir() if path.suffix] == [f"{oldest.name}.lock"]
+
+
+def blobless(digest: Digest) -> Path:
+    """For layers that are there."""
+    raise AssertionError(f"{digest} is unpacked again")
 
 
 def test_full_disk(tmp_path: Path) -> None:
@@ -312,8 +366,8 @@ def test_interrupted_unpack(folders: RootFolders, tmp_path: Path, is_killed: boo
     thread.join()
     assert [name for name in kept(folders) if is_killed is False or not name.startswith(".new-")] == []
     again = replace(folders, processes=ProcessGroup())
-    with again.kept([digest], lambda _: blob) as root:
-        assert (root / "file-0").stat().st_size == 1000
+    with again.kept([digest], lambda _: blob) as tree:
+        assert (tree / "root" / "file-0").stat().st_size == 1000
     assert len(kept(folders)) == 1
 
 

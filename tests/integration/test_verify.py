@@ -80,6 +80,11 @@ DAMAGES = {
     "modules were added": Damage(
         "files", f"RUN cd {SITE} && echo 'import os' | tee evil.pth sitecustomize.py six_.py",
         tuple(f"{SITE}/{name} is in no wheel" for name in ("evil.pth", "sitecustomize.py", "six_.py"))),
+    "programs and links were added, one does not run": Damage(
+        "files", f"RUN ln -s /srv {SITE}/linked && chmod a-x /opt/uv/venv/bin/pip && "
+                 "ln -s /bin/true /usr/local/lib/prebuilt/bin/git",
+        ("/usr/local/lib/prebuilt/bin/git belongs to nothing", f"{SITE}/linked is in no wheel",
+         "/opt/uv/venv/bin/pip has the wrong mode")),
     "every start of Python runs something": Damage(
         "contract", "RUN echo pass > /usr/local/lib/python3.13/sitecustomize.py",
         ("python runs /usr/local/lib/python3.13/sitecustomize.py at each start",)),

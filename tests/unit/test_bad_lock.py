@@ -159,3 +159,13 @@ def test_unknown_version(tmp_path: Path, version: str) -> None:
     error = refusal(tmp_path / "pylock.toml", f'lock-version = "{version}"\ncreated-by = "x"\npackages = []\n')
     assert f"version {version} is not supported" in error
     assert "lock-version 1.0" in error
+
+
+@pytest.mark.parametrize("kind", ["wheels", "sdist", "archive"])
+def test_hash_that_is_a_path(tmp_path: Path, kind: str) -> None:
+    """Broken: a lock names files of this machine in place of hashes, under which builder keeps what it finds out."""
+    table = '{url = "https://index.invalid/one-1.0.tar.gz", hashes = {sha256 = "../../../.bashrc"}}'
+    if kind == "wheels":
+        table = f"[{table.replace('.tar.gz', '-py3-none-any.whl')}]"
+    said = refusal(tmp_path / "pylock.toml", f'{TOP}[[packages]]\nname = "one"\nversion = "1.0"\n{kind} = {table}\n')
+    assert "package 'one' has the hash '../../../.bashrc', which is not hexadecimal" in said

@@ -39,6 +39,13 @@ def record(name: str, files: Mapping[str, bytes]) -> Entry:
     return file(f"{SITE}/{own}", "".join([*lines, f"{own},,\r\n"]).encode())
 
 
+def with_attribute(name: str, value: str) -> Entry:
+    """A file with an extended attribute, as tars have them."""
+    entry, content = file("opt/uv/a")
+    entry.pax_headers = {f"SCHILY.xattr.{name}": value}
+    return entry, content
+
+
 def wheel(*contents: bytes) -> Artifacts:
     """What is known of the package's wheel: the files in it."""
     key = str(LAYER.packages[0].source["hashes"])
@@ -88,12 +95,14 @@ def test_secret_in_content(start: int) -> None:
         file(f"opt/uv/{SECRET.decode()}/a"),
         link("opt/uv/a", f"/tmp/{SECRET.decode()}"),
         folder(f"opt/uv/{SECRET.decode()}"),
+        with_attribute(f"user.{SECRET.decode()}", "x"),
+        with_attribute("user.note", SECRET.decode()),
     ],
-    ids=["name", "link", "folder"],
+    ids=["name", "link", "folder", "attribute's name", "attribute"],
 )
 def test_secret_in_a_name(entry: Entry) -> None:
     """Broken: a secret in a name, or in what a link names, goes unnoticed."""
-    assert "is in the name or link /opt/uv/" in fault(entry)
+    assert "is in the name, link or attributes of /opt/uv/" in fault(entry)
 
 
 def test_secret_outside_of_uvs_folder() -> None:

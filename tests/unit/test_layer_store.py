@@ -158,12 +158,25 @@ def test_what_is_used_every_day_stays(store: LayerStore) -> None:
 def test_leftovers_of_killed_runs_are_removed(store: LayerStore) -> None:
     """Broken: a run that was killed while it wrote fills the disk, or the sweep takes a file from a run that writes."""
     put(store)
-    for folder in ("blobs", "keys"):
-        (store.folder / folder / ".old").write_bytes(b"half")
-        (store.folder / folder / ".new").write_bytes(b"half")
-        age(store.folder / folder / ".old", 2)
+    old, new = f".{KEY}.json.7-1", f".{KEY}.json.8-1"
+    for name in (f"keys/{old}", f"keys/{new}", "blobs/.new-old", "blobs/.new-new"):
+        (store.folder / name).write_bytes(b"half")
+    for name in (f"keys/{old}", "blobs/.new-old"):
+        age(store.folder / name, 2)
     store.sweep()
-    assert files(store) == ["blobs/.new", f"blobs/{digest(CONTENT).hex}", "keys/.new", f"keys/{KEY}.json"]
+    expected = ["blobs/.new-new", f"blobs/{digest(CONTENT).hex}", f"keys/{KEY}.json", f"keys/{new}"]
+    assert sorted(files(store)) == sorted(expected)
+
+
+def test_files_of_others_stay(store: LayerStore) -> None:
+    """Broken: a folder that was there before, and that somebody names as cache, loses what is old in it."""
+    put(store)
+    for name in ("blobs/holiday.psd", "pictures/.hidden"):
+        (store.folder / name).parent.mkdir(exist_ok=True)
+        (store.folder / name).write_bytes(b"mine")
+        age(store.folder / name, 400)
+    store.sweep()
+    assert {"blobs/holiday.psd", "pictures/.hidden"} <= set(files(store))
 
 
 def test_sweep_of_no_store(store: LayerStore) -> None:
@@ -229,3 +242,13 @@ def test_layer_of_a_branch_is_found_by_that_branch_alone(store: LayerStore) -> N
     assert store.find(KEY, "") == common
     assert store.find(KEY, "other") == common
     assert store.find(KEY, "fix-1") == mine
+
+
+def test_name_that_is_no_hash(store: LayerStore) -> None:
+    """Broken: a lock with a path in place of a hash has files outside of the cache written, or read."""
+    (store.folder.parent / "outside").write_text("5", encoding="utf-8")
+    name = "../../outside"
+    store.add_size(name, 7)
+    store.add_tree(name, f"sha256:{'1' * 64}")
+    assert (store.folder.parent / "outside").read_text(encoding="utf-8") == "5"
+    assert (store.size_of(name), store.tree_of(name)) == (None, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,12 +13,15 @@ import pytest
 
 from builder.contract import FOREIGN_VARIABLES, VARIABLES
 from builder.matrix.facts import OS_RELEASE
-from builder.verify.probes.files import Hashes, record_faults, urlsafe
+from builder.verify.probes import files
+from builder.verify.probes.files import Cache, Comparison, Hashes, files_below, record_faults, urlsafe
 from builder.verify.probes.main import LANES, LATER, run_check
+from builder.verify.probes.programs import has_other_mode, other_settings, program_faults
 from builder.verify.probes.promises import (
     family_faults,
     fresh_for,
     keeps_answers,
+    lacking,
     set_faults,
     user_faults,
     variable_faults,
@@ -27,8 +32,10 @@ from builder.verify.script import INSIDE, Expectation, verify_script
 
 TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
-    "uv": "0.13.8", "python": "3.13.1", "interpreter": "", "packages": {"one": "1.0", "two": None}, "trees": {},
-    "complete": False, "proven": [], "unvouched": [], "sync": [], "cached": [], "sources": [], "overrides": False,
+    "programs": {},
+    "uv": "0.13.8", "python": "3.13.1", "interpreter": "",
+    "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
+    "proven": [], "unvouched": [], "sync": [], "listed": [], "cached": [], "sources": [], "overrides": False,
     "folder": ".", "tools": {}, "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False,
     "checks": list(INSIDE),
 }  # fmt: skip
@@ -186,3 +193,96 @@ def test_script_is_valid(tmp_path: Path) -> None:
     heredocs = text.split("<<'END-OF-A-FILE-OF-BUILDER'\n")
     assert all("\nEND-OF-A-FILE-OF-BUILDER\n" in each for each in heredocs[1:])
     assert len(heredocs) == text.count("\nEND-OF-A-FILE-OF-BUILDER\n") + 1
+
+
+def test_programs(tmp_path: Path) -> None:
+    """Broken: a program of builder's that somebody replaced, or one that hides the base's, is part of a good image."""
+    own, shared, preload = tmp_path / "own" / "python", tmp_path / "bin" / "status", tmp_path / "ld.so.preload"
+    for path in (own, shared):
+        path.parent.mkdir()
+        path.write_bytes(b"good")
+        path.chmod(0o755)
+    (shared.parent / "git").touch()
+    programs = {str(own): hashlib.sha256(b"good").hexdigest(), str(shared): None}
+    assert list(program_faults(programs, str(preload))) == []
+    own.write_bytes(b"bad")
+    (own.parent / "git").touch()
+    shared.chmod(0o754)
+    preload.write_bytes(b"/srv/evil.so")
+    assert list(program_faults(programs, str(preload))) == [
+        f"{shared} is closed to other users",
+        f"{own} is not what builder wrote",
+        f"{own.parent}/git belongs to nothing",
+        f"{preload} is loaded into every program",
+    ]
+    shared.unlink()
+    assert f"{shared} cannot be read: No such file or directory" in program_faults(programs, str(preload))
+
+
+def test_links_to_folders_are_files(tmp_path: Path) -> None:
+    """Broken: a package that is linked into the environment from elsewhere belongs to nothing, and nobody notices."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "__init__.py").touch()
+    (tmp_path / "site" / "one").mkdir(parents=True)
+    (tmp_path / "site" / "one" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert list(files_below(str(tmp_path / "site"))) == ["one/linked"]
+
+
+@pytest.fixture
+def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
+    """An environment with one file that is compared with another one with the same file."""
+    for top in ("venv", "fresh"):
+        site = tmp_path / top / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        (site / "__pycache__").mkdir(parents=True)
+        (site / "six.py").touch()
+    monkeypatch.setattr(files, "VENV", str(tmp_path / "venv"))
+    return Comparison(str(tmp_path / "fresh"), Cache(EXPECTED))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_stray"),
+    [(f"six.{sys.implementation.cache_tag}.pyc", False), (f"six.{sys.implementation.cache_tag}.opt-1.pyc", True),
+     ("six.cpython-37.pyc", True), (f"seven.{sys.implementation.cache_tag}.pyc", True)],
+)  # fmt: skip
+def test_bytecode_that_nobody_compares(compared: Comparison, name: str, is_stray: bool) -> None:
+    """Broken: bytecode for `python -O`, or for another Python, is in the environment, made from who knows what."""
+    path, venv = f"{compared.site}/__pycache__/{name}", Path(compared.fresh).with_name("venv")
+    (venv / path).touch()
+    assert (path in compared.paths(str(venv))) is is_stray
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_wrong"), [(0o755, False), (0o777, False), (0o644, True), (0o754, True), (0o4755, True), (0o2755, True)]
+)
+def test_mode_of_a_program(tmp_path: Path, mode: int, is_wrong: bool) -> None:
+    """Broken: a script of the environment that does not run, or runs as root for everybody, is what uv installs."""
+    own, model, data = tmp_path / "own", tmp_path / "model", tmp_path / "data"
+    for path, default in ((own, mode), (model, 0o755), (data, 0o644)):
+        path.touch()
+        path.chmod(default)
+    assert has_other_mode(str(own), str(model)) is is_wrong
+    assert not has_other_mode(str(data), str(data))
+    assert not has_other_mode(str(tmp_path / "none"), str(tmp_path / "none"))
+
+
+def test_settings_of_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: an image leads uv or pip to another index, and nothing says so; or a password in an address is shown."""
+    for name in [*os.environ]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = ("~/.pip/pip.conf", "~/none")
+    assert other_settings(["UV_PYTHON"], files) == ""
+    for name in ("UV_PYTHON", "UV_INDEX_URL", "PYTHONWARNINGS", "PYTHON_VERSION", "PATH"):
+        monkeypatch.setenv(name, "https://jane:hunter2@index.example")
+    (tmp_path / ".pip").mkdir()
+    (tmp_path / ".pip" / "pip.conf").touch()
+    assert other_settings(["UV_PYTHON"], files) == "; also set: PYTHONWARNINGS, UV_INDEX_URL, ~/.pip/pip.conf"
+
+
+def test_lock_that_lists_more() -> None:
+    """Broken: an image that lacks a package of a requirements.txt passes, because its own record lacks it too."""
+    would = "Would install 2 packages\n + shop==1.0 (from file:///builds/shop)\n + six==1.17.0\n"
+    unknown = "cause: Because six was not found in the cache and you require six==1.17.0, we can conclude that"
+    assert lacking(would) == ["six==1.17.0"]
+    assert lacking(unknown) == ["six"]
+    assert lacking("Checked 3 packages in 2ms\nWould make no changes") == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import UsageError
-from builder.request import today
+from builder.request import Request, read_project, today
 from builder.secret import credential_hosts
 
 
@@ -43,3 +43,35 @@ def test_hosts_with_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert credential_hosts() == {"index.invalid"}
     netrc.write_text("machine", encoding="utf-8")
     assert credential_hosts() == frozenset()
+
+
+UV_LOCK = """\
+lock-version = "1.0"
+created-by = "hand"
+[[packages]]
+name = "uv"
+version = "0.11.2"
+wheels = [{ name = "uv-0.11.2-py3-none-any.whl", url = "https://index.invalid/uv.whl", hashes = { sha256 = "HASH" } }]
+"""
+UV_MATRIX = """\
+python = ["3.13"]
+base = ["bookworm-slim"]
+uv = "{}"
+[bases.bookworm-slim]
+image = "python:{{python}}-slim-bookworm"
+family = "debian"
+"""
+
+
+def test_lock_that_installs_another_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: nobody says that jobs run the lock's uv, which cannot read the cache of the image's."""
+    (tmp_path / "pylock.toml").write_text(UV_LOCK.replace("HASH", "a" * 64), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    project = read_project(Request())
+    assert project.matrix.uv.tag == "0.11.2"
+    assert "uv 0.11.2, because the lock installs it" in project.notes
+    (tmp_path / "matrix.toml").write_text(UV_MATRIX.format("0.11.1"), encoding="utf-8")
+    (warning,) = read_project(Request()).notes
+    assert "installs uv 0.11.2, which jobs then run" in warning
+    (tmp_path / "matrix.toml").write_text(UV_MATRIX.format("0.11.2"), encoding="utf-8")
+    assert read_project(Request()).notes == ()

@@ -62,6 +62,18 @@ def test_certificate_is_found_in_both_forms(tmp_path: Path, size: int, end: byte
     assert find_mark(marks, b"x" + der("own", size) + b"y") == "certificate 1 of SSL_CERT_FILE"
 
 
+@pytest.mark.parametrize("before", [*range(3000, 3050), (1 << 20) - 47])
+def test_secret_anywhere_in_a_large_file(tmp_path: Path, before: int) -> None:
+    """Broken: a secret goes unnoticed in a file of some size, where not each of its bytes is looked at."""
+    marks = secret_marks(bundle(tmp_path, pem(der("own")))) | {b"a-password": "the password"}
+    (word,) = (mark for mark in marks if len(mark) == 48)
+    noise = der("noise", 1 << 20)
+    for mark, said in ((word, "certificate 1 of SSL_CERT_FILE"), (b"a-password", "the password")):
+        assert find_mark(marks, noise[:before] + mark + noise[before : before + 3001]) == said
+        assert find_mark(marks, noise[:before] + mark) == said
+    assert find_mark(marks, noise[:before] + word[:-1] + noise) == ""
+
+
 def test_found_certificate_is_told_by_its_number(tmp_path: Path) -> None:
     """Broken: the error does not say which certificate of a bundle leaked."""
     marks = secret_marks(bundle(tmp_path, public(), pem(der("one")), pem(der("two"))))

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import stat
+import sys
 import sysconfig
 import tempfile
 import time
@@ -23,6 +24,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from builder.contract import CACHE, PROGRAMS, SELECTION, SYSTEM_PYTHON, TOOLS, VENV
 from builder.tree import tree_digest, wheel_id
+from builder.verify.probes.programs import has_other_mode, program_faults
 from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
 
 BUCKETS = re.compile(r"(archive|builds|environments|flat-index|git|interpreter|sdists|simple|wheels)-v\d+")
@@ -63,7 +65,8 @@ def files(expected: Expected, job: Shell) -> str:
     if closed:
         raise Failed("closed to other users: %s" % ", ".join(closed[:MOST]))
     cache = Cache(expected)
-    faults = list(stray_files(expected)) + list(cache.faults()) + list(environment_faults(expected, job, cache))
+    faults = list(stray_files(expected)) + list(program_faults(expected.programs))
+    faults += list(cache.faults()) + list(environment_faults(expected, job, cache))
     if faults:
         more = " and %d more" % (len(faults) - MOST) if len(faults) > MOST else ""
         raise Failed("; ".join(faults[:MOST]) + more)
@@ -82,7 +85,9 @@ def closed_files() -> Iterator[str]:
     for top, needed in ((VENV, 0o007), (CACHE, 0o007), (os.path.dirname(os.__file__), 0o005)):
         for folder, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not made_just_now(os.path.join(folder, name))]
-            if os.stat(folder).st_mode & needed != needed:
+            mode = os.stat(folder).st_mode
+            is_sticky = needed == 0o007 and mode & stat.S_ISVTX  # only who owns a file may remove it, as in /tmp
+            if mode & needed != needed or is_sticky:
                 yield folder
             for path in (os.path.join(folder, name) for name in names if not name.startswith(".tmp")):
                 mode = os.lstat(path).st_mode
@@ -169,10 +174,10 @@ def archive_folders() -> Iterator[str]:
 
 
 def files_below(top: str) -> Iterator[str]:
-    """Yield all files below a folder, links to files included, as paths relative to it."""
-    for folder, _, names in os.walk(top):
+    """Yield all files below a folder, links included, also those to folders, as paths relative to it."""
+    for folder, folders, names in os.walk(top):
         inside = folder[len(top) + 1 :]
-        for name in names:
+        for name in names + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             yield inside + "/" + name if inside else name
 
 
@@ -236,14 +241,15 @@ def environment_faults(expected: Expected, job: Shell, cache: Cache) -> Iterator
         for path in sorted(here & there):
             if not comparison.is_same(path):
                 yield "%s/%s is not what uv installs" % (VENV, path)
+            elif has_other_mode(os.path.join(VENV, path), os.path.join(fresh, path)):
+                yield "%s/%s has the wrong mode" % (VENV, path)
 
 
 def fresh_environment(expected: Expected, fresh: str) -> str:
     """A script that makes the environment anew, as the image's was made."""
     # With the Python that the base image has on its PATH, as when the image was made.
     own = "%s/bin:%s:" % (VENV, os.path.dirname(SYSTEM_PYTHON))
-    # uv takes `python3` for a wish that no free-threaded Python fulfils; not every base has a `python`.
-    python = "python" if expected.interpreter else "python3"
+    python = "python" if expected.interpreter else "python3"  # which uv takes for one that is not free-threaded
     lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python %s %s' % (own, python, fresh)]
     if "pip" not in expected.packages:
         bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
@@ -272,8 +278,12 @@ class Comparison:
         """Whether it is bytecode of a source that is there too, or that comes from a wheel."""
         folder, _, name = path.rpartition("/")
         package, _, last = folder.rpartition("/")
-        source = "%s/%s.py" % (package, name.split(".")[0])
-        return last == "__pycache__" and (source in found or path[len(self.site) + 1 :] in self.cache.owned)
+        if path[len(self.site) + 1 :] in self.cache.owned:
+            return last == "__pycache__"
+        # Not that of another Python, or for `python -O`: nothing compiles it anew, and nothing compares it.
+        end = ".%s.pyc" % sys.implementation.cache_tag
+        is_ours = last == "__pycache__" and name.endswith(end)
+        return is_ours and "%s/%s.py" % (package, name[: -len(end)]) in found
 
     def is_same(self, path: str) -> bool:
         """Whether a file of the environment is what uv installs."""
@@ -308,8 +318,7 @@ class Comparison:
 
 def site_packages(environment: str) -> str:
     """The folder of an environment that packages are installed to, whichever Python it has."""
-    path = sysconfig.get_path("purelib", "posix_prefix", {"base": "/base"})
-    return os.path.join(environment, os.path.relpath(path, "/base"))
+    return os.path.join(environment, sysconfig.get_path("purelib", "posix_prefix", {"base": ""}).lstrip("/"))
 
 
 def settings(path: str) -> Set[str]:

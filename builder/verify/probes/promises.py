@@ -12,7 +12,9 @@ import tempfile
 from typing import Any, Dict, List
 
 from builder.contract import CACHE, PATH_FIRST, PROGRAMS, SELECTION, VENV
+from builder.verify.probes.programs import other_settings
 from builder.verify.probes.shell import (
+    JOB_SETTINGS,
     UNKNOWN_USER,
     Expected,
     Failed,
@@ -29,6 +31,9 @@ SITES = "sitecustomize", "usercustomize"
 # How uv's log says for how long an answer in the cache needs no network, in seconds; and for how long it should.
 FRESH = re.compile("lifetime found via .*: ([0-9]+)s$", re.MULTILINE)
 LONG = 86400 * 365
+# How `uv pip install --dry-run --offline` says what an environment lacks, and what the cache lacks too.
+LACKING = re.compile(r"^ \+ (\S+==\S+)$", re.MULTILINE)
+UNKNOWN = re.compile(r"Because (\S+) was not found in the cache")
 LASTING_UV = "0.8.1"  # the first uv that heeds `cache-control` of an index
 # Where a job's Python comes from and looks for modules, as JSON.
 LOOK = """
@@ -56,7 +61,8 @@ def contract(expected: Expected, job: Shell) -> str:
     faults += python_faults(expected, job) + user_faults(expected) + family_faults(expected)
     if faults:
         raise Failed("; ".join(faults[:5]))
-    return "%d variables, and the paths; uv %s; ran on %s" % (len(expected.variables) + 1, wanted, here())
+    other = other_settings([*expected.variables, *JOB_SETTINGS])
+    return "%d variables, and the paths; uv %s; ran on %s%s" % (len(expected.variables) + 1, wanted, here(), other)
 
 
 def here() -> str:
@@ -256,9 +262,17 @@ def installed_set(expected: Expected, job: Shell) -> str:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failed("unexpected output of uv pip list in the image: %.200s" % listing) from None
     faults = set_faults(expected, installed)
+    if expected.listed:  # the selection that the image has recorded may lack some of the lock
+        dry = job.run(" ".join(map(shlex.quote, [*expected.listed, "--dry-run", "--color", "never"]))).output
+        faults += ["%s is not installed, but in the lock" % package for package in lacking(dry)]
     if faults:
         raise Failed("; ".join(faults[:5]))
     return "%d packages as locked; %s" % (len(expected.packages), compatibility(expected, job))
+
+
+def lacking(said: str) -> List[str]:
+    """The packages of the lock that uv would install, as it says; not those from the checkout itself."""
+    return LACKING.findall(said) + UNKNOWN.findall(said)
 
 
 def set_faults(expected: Expected, installed: Dict[str, Any]) -> List[str]:

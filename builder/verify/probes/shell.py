@@ -20,6 +20,7 @@ MEMORY, INODES = 48 << 20, 100_000  # that environments of links may take
 # Jobs that verify an image have a network. What uv asks for goes to a proxy that is not there, and is not tried again.
 NOWHERE = "http://127.0.0.1:9"
 PROXIES = "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "http_proxy", "https_proxy"
+JOB_SETTINGS = "UV_HTTP_RETRIES", "UV_NO_PROGRESS"  # of the checks themselves
 WITHOUT_NETWORK = dict(dict.fromkeys(PROXIES, NOWHERE), NO_PROXY="", no_proxy="", UV_HTTP_RETRIES="0")
 
 
@@ -37,6 +38,7 @@ class Expected:
     def __init__(self, table: Dict[str, Any]) -> None:
         self.variables: Dict[str, List[str]] = table["variables"]
         self.foreign: List[str] = table["foreign"]
+        self.programs: Dict[str, Optional[str]] = table["programs"]
         self.uv: str = table["uv"]
         self.python: str = table["python"]
         self.interpreter: str = table["interpreter"]
@@ -46,6 +48,7 @@ class Expected:
         self.proven: List[str] = table["proven"]
         self.unvouched: List[str] = table["unvouched"]
         self.sync: List[str] = table["sync"]
+        self.listed: List[str] = table["listed"]
         self.cached: List[List[str]] = table["cached"]
         self.sources: List[str] = table["sources"]
         self.overrides: bool = table["overrides"]
