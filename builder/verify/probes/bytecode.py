@@ -21,8 +21,8 @@ from typing import Iterator, List, Optional, Set, Tuple
 
 from builder.contract import STDLIB, VENV
 from builder.tree import wheel_id
-from builder.verify.probes.files import archives, files_below, site_packages
-from builder.verify.probes.shell import Expected, Failed, Shell
+from builder.verify.probes.files import archives, files_below
+from builder.verify.probes.shell import Expected, Failed, Shell, site_packages
 
 UNCHECKED, CHECKED = 0b01, 0b11
 # Runs in a process of its own for each processor; where this package is, is the first argument.

@@ -16,7 +16,6 @@ import os
 import re
 import stat
 import sys
-import sysconfig
 import tempfile
 import time
 import zipfile
@@ -25,7 +24,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 from builder.contract import CACHE, PROGRAMS, SELECTION, SYSTEM_PYTHON, TOOLS, VENV
 from builder.tree import tree_digest, wheel_id
 from builder.verify.probes.programs import has_other_mode, program_faults
-from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
+from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder, site_packages
 
 BUCKETS = re.compile(r"(archive|builds|environments|flat-index|git|interpreter|sdists|simple|wheels)-v\d+")
 MARKERS = {".lock", ".gitignore", ".git", "CACHEDIR.TAG"}
@@ -314,11 +313,6 @@ class Comparison:
                 shared |= seen & rows
                 seen |= rows
         return shared
-
-
-def site_packages(environment: str) -> str:
-    """The folder of an environment that packages are installed to, whichever Python it has."""
-    return os.path.join(environment, sysconfig.get_path("purelib", "posix_prefix", {"base": ""}).lstrip("/"))
 
 
 def settings(path: str) -> Set[str]:

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
@@ -75,6 +76,11 @@ def scratch_folder() -> Optional[str]:
         return None
     has_room = status.f_bavail * status.f_frsize >= MEMORY and status.f_favail >= INODES
     return memory if has_room and os.access(memory, os.W_OK | os.X_OK) else None
+
+
+def site_packages(environment: str) -> str:
+    """The folder of an environment that packages are installed to, whichever Python it has."""
+    return os.path.join(environment, sysconfig.get_path("purelib", "posix_prefix", {"base": ""}).lstrip("/"))
 
 
 class Ended:
