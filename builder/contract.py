@@ -11,6 +11,8 @@ SELECTION: Final = "/opt/uv/pylock.toml"
 UVX: Final = "/usr/local/bin/uvx"
 STATUS: Final = "/usr/local/bin/prebuilt-status"
 SYSTEM_PYTHON: Final = "/usr/local/lib/prebuilt/bin/python"  # what `uv pip install --system` finds
+UV_PYTHONS: Final = "/usr/local/lib/prebuilt/python"  # where uv installs the Python of a base that has none
+PYTHON_LINKS: Final = "/usr/local/bin"  # where that Python is on PATH
 PATH_FIRST: Final = (f"{VENV}/bin", "/usr/local/lib/prebuilt/bin")  # what PATH begins with
 
 # Where tools are that the matrix names, each in an environment of its own, and their programs; where uv looks for them.
@@ -66,6 +68,7 @@ PROBES: Final = "probes"
 # Labels of an image. An immutable tag ends with this many hexadecimal digits of the key.
 LABELS: Final = "io.gitlab.prebuilt"
 CELL_LABEL: Final = f"{LABELS}.cell"
+PYTHON_LABEL: Final = f"{LABELS}.python"  # of an image whose Python uv installed: cpython-3.13.2
 KEY_LABEL: Final = f"{LABELS}.key"
 INPUTS_LABEL: Final = f"{LABELS}.inputs"
 TOOLS_LABEL: Final = f"{LABELS}.tools"  # as requirements: pre-commit==4.3.0 ruff==0.14.5
@@ -97,6 +100,7 @@ NETRC_SECRET: Final = "netrc"  # noqa: S105 - a name
 SSH_KEY_SECRET: Final = "ssh_key"  # noqa: S105 - a name
 KNOWN_HOSTS_SECRET: Final = "known_hosts"  # noqa: S105 - a name
 BUILD_SECRETS: Final = (CA_SECRET, NETRC_SECRET, SSH_KEY_SECRET, KNOWN_HOSTS_SECRET)
+UV_PYTHON_SECRET: Final = "uv_python"  # noqa: S105 - a name; a uv.toml that says where uv finds Pythons
 
 # Media types of the OCI image specification (media-types.md), and Docker's older ones.
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"

@@ -31,6 +31,7 @@ from builder.lock.python import choose_python
 from builder.lock.read import lock_kind, read_lock
 from builder.lock.script import script_of
 from builder.lock.text import entries
+from builder.lock.uv_python import resolve_pythons
 from builder.login import hand_over_logins
 from builder.matrix.file import built_in_matrix, read_matrix
 from builder.matrix.model import Cell, Matrix, Platform, branch_slug
@@ -116,7 +117,7 @@ def read_project(request: Request) -> Project:
     matrix = _read_matrix_file(request.matrix)
     if matrix is None:
         return _read_project_without_matrix(request)
-    matrix = _narrowed(matrix, request)
+    matrix = resolve_pythons(_narrowed(matrix, request), cache_folder())
     locks = _read_locks(matrix, request)
     notes = (*_warnings(locks.values(), request), *_other_uv(matrix, locks.values()), *notes_on(locks))
     return Project(matrix=matrix, locks=locks, mirrors=_mirrors(matrix, request), notes=notes)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from builder.contract import CA_SECRET, KNOWN_HOSTS_SECRET, NETRC_SECRET, SSH_KEY_SECRET
+import tomli_w
+
+from builder.contract import CA_SECRET, KNOWN_HOSTS_SECRET, NETRC_SECRET, SSH_KEY_SECRET, UV_PYTHON_SECRET
 from builder.engine.buildx import Provenance
 from builder.errors import UsageError
+from builder.lock.uv_python import UV_PYTHON_VARIABLES
 from builder.login import read_netrc
+from builder.matrix.model import Cell
 from builder.matrix.schema import Ssh
+from builder.memory import keep_in_memory
 from builder.oci.credentials import configured_proxies
 from builder.redaction import Login, keep_secret, redact, url_logins
 
@@ -55,6 +60,20 @@ def read_build_secrets(ssh: Ssh | None = None) -> dict[str, Path]:
     if NETRC_SECRET in secrets:
         read_netrc(secrets[NETRC_SECRET])
     return secrets
+
+
+def read_uv_python_secret(cells: Iterable[Cell]) -> dict[str, Path]:
+    """What tells a build where uv finds Pythons, by secret id: a uv.toml, in memory; none if no variable is set.
+
+    Only for cells whose Python is from uv.
+    """
+    given = {key: value for name, key in UV_PYTHON_VARIABLES.items() if (value := os.environ.get(name))}
+    if not given or all(cell.python_source == "base" for cell in cells):
+        return {}
+    for value in given.values():
+        for user, password in url_logins(value):
+            keep_secret(password, user=user)
+    return {UV_PYTHON_SECRET: keep_in_memory("uv.toml", tomli_w.dumps(given).encode())}
 
 
 def uses_agent(ssh: Ssh | None) -> bool:

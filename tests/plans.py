@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.image.plan import ImagePlan, input_images, plan_image
 from builder.lock.select import select
+from builder.lock.uv_python import choose_pythons
 from builder.matrix.file import parse_matrix
 from builder.matrix.model import Platform
 from builder.oci.reference import Digest, ImageRef
@@ -25,9 +26,11 @@ def plans_of(
     uv_digest: Digest,
     repository: ImageRef = REPOSITORY,
     platform: str = "linux/amd64",
+    listings: Mapping[str, str] | None = None,
 ) -> Iterator[ImagePlan]:
-    """Yield the plan of each cell of the matrix, in its order."""
+    """Yield the plan of each cell of the matrix, in its order; `listings` are those of `choose_pythons`."""
     parsed = parse_matrix(matrix, source="matrix.toml", folder=folder).on(Platform.from_str(platform))
+    parsed = choose_pythons(parsed, listings or {})
     digests = {ref: uv_digest if ref == parsed.uv else base_digest for ref in input_images(parsed)}
     for cell in parsed.cells:
         install = parsed.install_of(cell.profile)

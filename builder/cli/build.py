@@ -60,6 +60,7 @@ from builder.secret import (
     proxy_arguments,
     proxy_logins,
     read_build_secrets,
+    read_uv_python_secret,
     uses_agent,
 )
 
@@ -197,7 +198,8 @@ class BuildOptions:
             what = "images with attestations are built from a Dockerfile, which knows no mirrors of indexes"
             raise UsageError(what, hint="remove index-mirrors from the matrix, or --provenance and --sbom")
         return BuildSettings(
-            mirrors=project.mirrors, secrets=read_build_secrets(project.matrix.ssh), proxy_arguments=proxy_arguments(),
+            mirrors=project.mirrors, proxy_arguments=proxy_arguments(),
+            secrets=read_build_secrets(project.matrix.ssh) | read_uv_python_secret(project.matrix.cells),
             proxy_logins=proxy_logins(), logs=self.log_dir, no_cache=self.no_cache, pull=self.pull, reads_cache=cached,
             writes_cache=cached and self.push, provenance=self.provenance, sbom=self.sbom, reverify=self.reverify,
             index_mirrors=mirrors, ssh_agent=uses_agent(project.matrix.ssh),

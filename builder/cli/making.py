@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from builder.cli.output.live import Display
 from builder.engine.buildx import Buildx
-from builder.folders import layer_folder, record_folder, root_folder
+from builder.folders import cache_folder, layer_folder, record_folder, root_folder
 from builder.image.build import BuildSettings
 from builder.image.render import RenderedImage
 from builder.layer.artifact import Artifacts
@@ -16,6 +17,7 @@ from builder.layer.build import LayeredBuild
 from builder.layer.make import LayerFactory
 from builder.layer.maker import Maker
 from builder.layer.store import LayerStore
+from builder.lock.uv import uv_program
 from builder.matrix.model import Platform
 from builder.means import Here, MakerName, Means, choose_means
 from builder.oci.registry import Registries
@@ -108,6 +110,7 @@ def layered_build(
         factory=LayerFactory(
             maker=maker, settings=settings, compression=project.matrix.compression, branch=project.matrix.branch,
             raise_if_stopped=lambda: registries.pause(0), artifacts=Artifacts(stopped=registries.stopped),
+            find_uv=partial(uv_program, cache=cache_folder()),
         ),
         registries=registries, store=store, repositories=layer_repositories(project.matrix),
         most=project.matrix.max_layers, publishes=publishes,

@@ -50,12 +50,17 @@ def fetch_job_images(matrix: Matrix, repository: ImageRef, registries: Registrie
 
 
 def default_cell(matrix: Matrix) -> Cell:
-    """The cell for jobs that do not choose one: the alias `latest`, or else the newest Python on the first base."""
+    """The cell for jobs that do not choose one: the alias `latest`, or else the newest CPython on the first base."""
     latest = dict(matrix.aliases).get("latest")
     first = matrix.cells[0].base
     return max(
         matrix.cells,
-        key=lambda cell: (cell.name == latest, cell.base == first, [int(part) for part in cell.python.split(".")]),
+        key=lambda cell: (
+            cell.name == latest,
+            cell.base == first,
+            cell.interpreter.is_usual,
+            cell.interpreter.release,
+        ),
     )
 
 

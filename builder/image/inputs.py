@@ -43,6 +43,7 @@ class ImageInputs:
                 "platform": str(plan.cell.platform),
                 "system packages": " ".join(plan.cell.packages),
                 **({"user": plan.cell.user} if plan.cell.user else {}),
+                **({"python from uv": f"{uv.key} of {uv.archive}"} if (uv := plan.cell.uv_python) else {}),
                 "build packages": " ".join(plan.toolchain),
                 "ca": hashlib.sha256(plan.ca).hexdigest()[:KEY_LENGTH] if plan.ca else "",
                 "link-mode": plan.link_mode,

@@ -13,6 +13,7 @@ from builder.contract import (
     LABELS,
     PATH_FIRST,
     PROGRAMS,
+    PYTHON_LABEL,
     TOOL_VARIABLES,
     TOOLS_LABEL,
     VARIABLES,
@@ -60,7 +61,8 @@ class ImagePlan:
         """The variables that the image sets, except PATH."""
         trust = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) if self.ca else {}
         tools = TOOL_VARIABLES if self.selection.tools else {}
-        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust, **tools}
+        python = {"PYTHON_VERSION": self.cell.uv_python.version} if self.cell.uv_python else {}  # as official images
+        return {**VARIABLES, "UV_LINK_MODE": self.link_mode, **trust, **tools, **python}
 
     @property
     def path(self) -> str:
@@ -74,6 +76,7 @@ class ImagePlan:
             CELL_LABEL: self.cell.name,
             f"{LABELS}.platform": str(self.cell.platform),
             f"{LABELS}.uv": str(self.uv.tag),
+            **({PYTHON_LABEL: self.cell.uv_python.name} if self.cell.uv_python else {}),
             "org.opencontainers.image.base.name": str(self.base.with_tag(str(self.base.tag))),
             "org.opencontainers.image.base.digest": str(self.base.digest),
             **({TOOLS_LABEL: " ".join(tool.pin for tool in self.selection.tools)} if self.selection.tools else {}),

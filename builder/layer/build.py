@@ -19,7 +19,7 @@ from builder.layer.base import BaseImage, fetch_image
 from builder.layer.blobs import Blobs, BlobSource, LostBlobError
 from builder.layer.find import FoundLayer, FoundLayers, LayerRepositories, fetch_found, find_stored
 from builder.layer.make import LayerFactory, LayerWork
-from builder.layer.plan import Layer, LayerPlan, ordered, plan_layers, room_above
+from builder.layer.plan import Kind, Layer, LayerPlan, ordered, plan_layers, room_above
 from builder.layer.sizes import fetch_sizes
 from builder.layer.store import LayerStore, StoredLayer
 from builder.oci.reference import Digest
@@ -128,7 +128,9 @@ class LayeredBuild:
             uv = fetch_image(rendered.plan.uv, platform, self.registries, self.store)
             making = LayerWork(
                 plan=plan, base=base, uv=uv, blobs=self._blobs({**_origins(base, found), **_origins(uv, {})}),
-                below=_system_layer(plan, found), scratch=work.scratch, watch=work.watch, on_step=work.on_step,
+                below=_single_layer("system", plan, found),
+                python=_single_layer("python", plan, found),
+                scratch=work.scratch, watch=work.watch, on_step=work.on_step,
             )  # fmt: skip
             made = self.factory.make(making, missing)
             found |= {key: FoundLayer(stored=stored, repository=None) for key, stored in made.items()}
@@ -205,8 +207,8 @@ def _known_failures(rendered: RenderedImage) -> Iterator[None]:
         raise BuildError(what, hint="\n  ".join(advice)) from error
 
 
-def _system_layer(plan: LayerPlan, found: Mapping[str, FoundLayer]) -> StoredLayer | None:
-    keys = [layer.key for layer in plan.layers if layer.kind == "system" and layer.key in found]
+def _single_layer(kind: Kind, plan: LayerPlan, found: Mapping[str, FoundLayer]) -> StoredLayer | None:
+    keys = [layer.key for layer in plan.layers if layer.kind == kind and layer.key in found]
     return found[keys[0]].stored if keys else None
 
 

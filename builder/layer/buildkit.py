@@ -51,6 +51,7 @@ def _dockerfile(request: MakeRequest) -> str:
             f"FROM {request.base} AS make",
             "USER 0:0",  # whoever the base's images run as
             f"COPY --link --from={request.uv} /uv /uvx /usr/local/bin/",
+            *(f"ADD {path.name} /" for path in request.python_layers),
             f"RUN {' '.join(mounts)} {command}",
             "FROM scratch",
             f"COPY --from=make {_OUTPUT} /",

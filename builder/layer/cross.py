@@ -27,12 +27,14 @@ from builder.layer.base import BaseImage, fetch_image
 from builder.layer.maker import RECIPE_FOLDER, MakeRequest
 from builder.layer.native import ImageFolders
 from builder.layer.store import LayerStore
+from builder.matrix.interpreter import UvPython
 from builder.matrix.model import Platform
 from builder.oci.registry import Registries
 from builder.process import ProcessGroup, run
 from builder.rootfs.clone import clone_tree
 from builder.rootfs.confine import FILES_ONLY
 from builder.rootfs.folders import RootFolders
+from builder.rootfs.task import Task
 from builder.rootfs.tree import RootTree, WrongPathError, path_parts
 
 _PROGRAM: Final = Path(__file__).with_name("cross_program.py")
@@ -77,9 +79,9 @@ class CrossMaker:
         uv = fetch_image(request.uv, Platform.of_this_machine(), self.registries, self.store)
         with self._images.unpacked(base) as tree, self._images.unpacked(uv) as uv_tree, _scratch() as scratch:
             base_root, uv_root = tree / "root", uv_tree / "root"
-            python = _find_python(base, base_root)
+            python = _python_of_uv(request.uv_python) if request.uv_python else _find_python(base, base_root)
             root = scratch / "r"
-            _copy_library(base_root, python, root)
+            _copy_library(self._unpack_python(request, scratch) if request.uv_python else base_root, python, root)
             own = _own_python(uv_root / "uv", python)
             environment = _environment(scratch, own, uv_root, request)
             _adapt_recipe(request, scratch, root, python)
@@ -93,12 +95,22 @@ class CrossMaker:
                 progress.fail(f"exit code: {code}")
             return code
 
+    def _unpack_python(self, request: MakeRequest, scratch: Path) -> Path:
+        """Unpack the layer with the Python from uv; return the folder that stands for the image's root."""
+        target = scratch / "python"
+        target.mkdir()
+        layers = [str(path.absolute()) for path in request.python_layers]
+        self._images.roots.do(Task(kind="unpack", unpack={str(target): layers}, owners=False, report=""), scratch)
+        return target / "root"
+
 
 def _refuse(request: MakeRequest) -> None:
     hint = (
         f"make this image where its programs can be run: on a {request.platform} machine or runner "
         "(`builder ci pipeline --runners`, docs/gitlab.md), or with --builder"
     )
+    if request.uv_python and not request.uv_python.is_usual:
+        raise BuildError(f"bytecode of {request.uv_python.name} cannot be made by another Python", hint=hint)
     if request.packages:
         raise BuildError(f"{listed(request.packages)} cannot be installed without running the base image", hint=hint)
     if request.installs_ca:
@@ -137,6 +149,11 @@ def _find_python(base: BaseImage, root: Path) -> _Python:
         f"{base.ref.familiar} does not tell which Python it has: PYTHON_VERSION is {version or 'not set'}",
         hint="set it in the base image, as official images do, or make this image where it can be run",
     )
+
+
+def _python_of_uv(python: UvPython) -> _Python:
+    library = f"{python.home}/lib/python{'.'.join(python.version.split('.')[:2])}"
+    return _Python(path=f"{python.home}/bin/python", version=python.version, library=library)
 
 
 def _has(tree: RootTree, path: str) -> bool:

@@ -24,7 +24,7 @@ from builder.tree import tree_digest, wheel_id
 _CHUNK: Final = 1 << 20
 _UV: Final = "opt/uv/"
 _ARCHIVES: Final = "opt/uv/cache/archive-v0/"
-_SITE_PACKAGES: Final = re.compile("opt/uv/(?:venv|tools/[^/]+)/lib/python[^/]+/site-packages")
+_SITE_PACKAGES: Final = re.compile("opt/uv/(?:venv|tools/[^/]+)/lib/(?:python|pypy)[^/]+/site-packages")
 _FILE_MODE: Final = 0o004  # any user reads every file below /opt/uv,
 _FOLDER_MODE: Final = 0o007  # and writes to every folder
 

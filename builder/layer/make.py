@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from builder.contract import BUILD_SECRETS
 from builder.image.build import BuildSettings, failure_of, new_log
 from builder.image.build_log import BuildLog
 from builder.image.plan import ImagePlan
@@ -18,12 +19,13 @@ from builder.layer.artifact import Artifacts
 from builder.layer.base import BaseImage
 from builder.layer.blobs import Blobs
 from builder.layer.inspect import LayerInspector
-from builder.layer.maker import Maker, MakeRequest, write_recipe
+from builder.layer.maker import PYTHON_TAR, Maker, MakeRequest, write_recipe
 from builder.layer.pack import pack
 from builder.layer.plan import Compression, Layer, LayerPlan, steps_for
 from builder.layer.secrets import secret_marks
 from builder.layer.store import StoredLayer
 from builder.layer.uv import write_uv
+from builder.layer.uv_python import write_python
 from builder.oci.reference import Digest
 from builder.stopwatch import Stopwatch
 from builder.tally import Tally
@@ -61,13 +63,17 @@ class Claims:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWork:
-    """What one cell needs made: its plan, the images that the layers are made of, and what layers below are found."""
+    """What one cell needs made: its plan, the images that the layers are made of, and what layers below are found.
+
+    `python` is the layer with a Python from uv, once there is one; None if the base's own is used.
+    """
 
     plan: LayerPlan
     base: BaseImage
     uv: BaseImage
     blobs: Blobs
     below: StoredLayer | None
+    python: StoredLayer | None
     scratch: Path
     watch: Stopwatch
     on_step: Callable[[str], None]
@@ -75,7 +81,10 @@ class LayerWork:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFactory:
-    """Makes layers for the cells of a run, with one maker and one set of settings; `branch` is empty or a slug."""
+    """Makes layers for the cells of a run, with one maker and one set of settings; `branch` is empty or a slug.
+
+    `find_uv` returns the program of a version of uv that runs on this machine.
+    """
 
     maker: Maker
     settings: BuildSettings
@@ -83,6 +92,7 @@ class LayerFactory:
     branch: str
     raise_if_stopped: Callable[[], None]
     artifacts: Artifacts
+    find_uv: Callable[[str], Path]
     claims: Claims = field(default_factory=Claims)
 
     def make(self, work: LayerWork, missing: Sequence[Layer]) -> dict[str, StoredLayer]:
@@ -90,6 +100,14 @@ class LayerFactory:
 
         Raises BuildError, with the last output of the step that failed, and EngineError.
         """
+        pythons = [layer for layer in missing if layer.kind == "python"]
+        if pythons and len(pythons) < len(missing):  # all others are made with it
+            made = self.make(work, pythons)
+            with_python = replace(work, python=made[pythons[0].key])
+            return made | self.make(with_python, [layer for layer in missing if layer not in pythons])
+        return self._make_or_wait(work, missing)
+
+    def _make_or_wait(self, work: LayerWork, missing: Sequence[Layer]) -> dict[str, StoredLayer]:
         mine, others = self.claims.take(missing)
         made: dict[str, StoredLayer] = {}
         try:
@@ -101,7 +119,7 @@ class LayerFactory:
             waited = {layer: future.result() for layer, future in others.items()}
         lost = [layer for layer, stored in waited.items() if stored is None]
         made |= {layer.key: stored for layer, stored in waited.items() if stored is not None}
-        return made | self.make(work, lost) if lost else made
+        return made | self._make_or_wait(work, lost) if lost else made
 
     def _make(self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None) -> dict[str, StoredLayer]:
         with tempfile.TemporaryDirectory(dir=work.scratch) as folder:
@@ -114,6 +132,12 @@ class LayerFactory:
                 work.on_step("fetch uv")
                 with work.watch.measure("fetch uv"):
                     write_uv(work.uv, work.blobs, _tar(output, uv[0]))
+            uv_python = work.plan.rendered.plan.cell.uv_python
+            if uv_python and (pythons := [layer for layer in layers if layer.kind == "python"]):
+                work.on_step(f"fetch {uv_python.name}")
+                with work.watch.measure("fetch Python"):
+                    uv_version = str(work.plan.rendered.plan.uv.tag)
+                    write_python(uv_python, self.find_uv(uv_version), _tar(output, pythons[0]))
             work.on_step(_COMPRESSING)
             with work.watch.measure("compress"):
                 return {layer.key: layer for layer in self._pack(work, layers, output)}
@@ -130,7 +154,7 @@ class LayerFactory:
             raise_if_stopped=self.raise_if_stopped,
         )
 
-        # uv contains public certificates, and is copied from an image that was made without the secrets.
+        # uv and its Pythons contain public certificates, and come from elsewhere, without the secrets.
         without_search = replace(inspector, marks={})
 
         sizes = {layer: _tar(output, layer).stat().st_size for layer in layers}
@@ -138,7 +162,7 @@ class LayerFactory:
 
         def packed(layer: Layer) -> StoredLayer:
             with _tar(output, layer).open("rb") as tar:
-                inspects = without_search if layer.kind == "uv" else inspector
+                inspects = without_search if layer.kind in {"uv", "python"} else inspector
                 stored = pack(layer, tar, work.blobs.store, self.compression, inspects)
             _tar(output, layer).unlink()
             work.blobs.store.add(stored, self.branch)
@@ -156,22 +180,20 @@ class LayerFactory:
         self, work: LayerWork, layers: Sequence[Layer], below: StoredLayer | None, folder: Path, output: Path
     ) -> None:
         rendered = work.plan.rendered
-        unpacked = None
-        if below:
-            unpacked = output.with_name("below.tar")
-            with work.blobs.open_plain(Digest.from_str(below.digest)) as plain, unpacked.open("wb") as file:
-                shutil.copyfileobj(plain, file, 1 << 20)
-        write_recipe(folder, steps_for(work.plan, layers, self.settings.index_mirrors), unpacked)
+        unpacked = _unpacked(work, below, output.with_name("below.tar")) if below else None
+        python = _unpacked(work, work.python, output.with_name(PYTHON_TAR)) if work.python else None
+        write_recipe(folder, steps_for(work.plan, layers, self.settings.index_mirrors), unpacked, python)
         request = MakeRequest(
             folder=folder,
             base=rendered.plan.base,
             uv=rendered.plan.uv,
             platform=rendered.plan.cell.platform,
-            secrets=self.settings.secrets,
+            secrets={name: path for name, path in self.settings.secrets.items() if name in BUILD_SECRETS},
             build_args=self.settings.proxy_arguments,
             ssh_agent=self.settings.ssh_agent,
             no_cache=self.settings.no_cache,
             uv_platform=rendered.plan.cell.uv_platform,
+            uv_python=rendered.plan.cell.uv_python,
             user=rendered.plan.cell.user if any(layer.kind == "user" for layer in layers) else "",
             packages=_packages(rendered.plan, layers),
             installs_ca=any(layer.kind == "ca" for layer in layers),
@@ -195,6 +217,13 @@ def _below(
     if not kinds & _LINKING or "system" in kinds:
         return None
     return work.below or next((future.result() for layer, future in others.items() if layer.kind == "system"), None)
+
+
+def _unpacked(work: LayerWork, layer: StoredLayer, path: Path) -> Path:
+    """The plain tar of a layer, at this path."""
+    with work.blobs.open_plain(Digest.from_str(layer.digest)) as plain, path.open("wb") as file:
+        shutil.copyfileobj(plain, file, 1 << 20)
+    return path
 
 
 def _packages(plan: ImagePlan, layers: Sequence[Layer]) -> tuple[str, ...]:

@@ -103,7 +103,10 @@ class NativeMaker:
                 take_from=_OUTPUT,
                 take_to=str(output),
             )
-            task = Task(target=str(scratch / "root"), trees=[str(tree)], program=program, report="")
+            task = Task(
+                target=str(scratch / "root"), trees=[str(tree)], program=program, report="",
+                layers=[(str(path.absolute()), "") for path in request.python_layers],
+            )  # fmt: skip
             Path(task.target).mkdir()
             progress.begin(f"{RECIPE_NAME} in {request.base.familiar}")
             try:

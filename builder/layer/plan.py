@@ -17,11 +17,11 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final, Literal
 
-from builder.contract import STDLIB
+from builder.contract import PYTHON_LINKS, STDLIB, UV_PYTHONS
 from builder.image.plan import ImagePlan
 from builder.image.render import RECIPE_NAME, RenderedImage, template_bytes
 from builder.index_mirror import IndexMirrors
@@ -42,8 +42,9 @@ from builder.layer.step import (
 from builder.lock.model import SelectedPackage, Tool
 
 Kind = Literal[
-    "system", "ca", "user", "uv", "stdlib", "environment", "build-systems", "source", "wheels", "cached", "tool"
-]
+    "system", "ca", "user", "uv", "python", "stdlib", "environment", "build-systems",
+    "source", "wheels", "cached", "tool",
+]  # fmt: skip
 Compression = Literal["gzip", "zstd"]
 
 _LARGE: Final = 512 * 1024  # bytes of a wheel that gets a layer of its own
@@ -108,7 +109,9 @@ def plan_layers(
     `interpreter` identifies the base's Python: see `builder.layer.base`. `sizes` are those of artifacts in bytes, by
     package, as far as they are known.
     """
-    keys = _Keys(plan=rendered.plan, interpreter=interpreter, compression=compression)
+    uv_python = rendered.plan.cell.uv_python
+    identity = uv_python.identity if uv_python else interpreter
+    keys = _Keys(plan=rendered.plan, interpreter=identity, compression=compression)
     foundation = tuple(_foundation(keys))
     sources = [package for package in rendered.plan.selection.packages if package.artifact != "wheel"]
     wheels = [package for package in rendered.plan.selection.packages if package.artifact == "wheel"]
@@ -129,6 +132,8 @@ def _foundation(keys: _Keys) -> Iterator[Layer]:
     if keys.plan.cell.user:
         yield Layer(kind="user", key=keys.user)
     yield Layer(kind="uv", key=keys.uv)
+    if keys.plan.cell.uv_python:
+        yield Layer(kind="python", key=keys.python)
     yield Layer(kind=STDLIB, key=keys.stdlib)
     yield Layer(kind="environment", key=keys.environment)
     if keys.plan.selection.build_systems:
@@ -205,12 +210,19 @@ class _Keys:
         return self._of_base(user_step(self.plan), self._below)
 
     @cached_property
+    def python(self) -> str:
+        uv_python = self.plan.cell.uv_python
+        return self._hash(
+            "python", asdict(uv_python) if uv_python else None, self.plan.uv.tag, UV_PYTHONS, PYTHON_LINKS
+        )
+
+    @cached_property
     def stdlib(self) -> str:
-        return self._of_base(stdlib_step(self.plan))
+        return self._of_python(stdlib_step(self.plan))
 
     @cached_property
     def environment(self) -> str:
-        return self._of_base(environment_step(self.plan), self.plan.uv.tag)
+        return self._of_python(environment_step(self.plan), self.plan.uv.tag)
 
     @cached_property
     def build_systems(self) -> str:
@@ -250,6 +262,12 @@ class _Keys:
         cell = self.plan.cell
         return f"{cell.platform.machine} {'musl' if cell.family == 'alpine' else 'glibc'}"
 
+    def _of_python(self, step: Step, *inputs: Any) -> str:
+        """Of a step that needs Python alone: its own layer's, whatever the base, or that of the base."""
+        if self.plan.cell.uv_python:
+            return self._hash(step.setup, step.script, self.python, *inputs)
+        return self._of_base(step, *inputs)
+
     def _of_base(self, step: Step, *inputs: Any) -> str:
         files = {
             name: hashlib.sha256(content).hexdigest()
@@ -257,7 +275,8 @@ class _Keys:
             if name != step.requirements
         }
         base = [str(self.plan.base.digest), self._target]
-        return self._hash(step.setup, step.script, files, base, *inputs)
+        python = [self.python] if self.plan.cell.uv_python else []
+        return self._hash(step.setup, step.script, files, base, *inputs, *python)
 
     def _hash(self, *inputs: Any) -> str:
         recipe = hashlib.sha256(template_bytes(RECIPE_NAME)).hexdigest()
@@ -268,7 +287,7 @@ class _Keys:
 def steps_for(
     plan: LayerPlan, missing: Iterable[Layer], mirrors: IndexMirrors | None = None
 ) -> list[tuple[Step, tuple[Layer, ...]]]:
-    """The steps that make these layers, each with its layers; the layer with uv itself needs none.
+    """The steps that make these layers, each with its layers; those of uv itself, and of a Python from uv, need none.
 
     What sources are built with is installed by a step without layers. Files come from the mirrors, if there are some;
     uv's cache has them as the lock names them, by index and name.

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 
 import certifi
+import tomli
 
-from builder.contract import CA_SECRET, NETRC_SECRET, SSH_KEY_SECRET
-from builder.redaction import Login, secret_forms
+from builder.contract import CA_SECRET, NETRC_SECRET, SSH_KEY_SECRET, UV_PYTHON_SECRET
+from builder.redaction import Login, secret_forms, url_logins
 
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z ]+-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END [A-Z ]+-----")
 _SHORTEST_ALIGNED: Final = 6  # bytes; what base64 makes of fewer, in the middle of others, would match by chance
@@ -47,7 +48,7 @@ def secret_marks(
     if SSH_KEY_SECRET in files:
         for body in _bodies(files[SSH_KEY_SECRET].read_bytes()):
             marks |= dict.fromkeys(_certificate_marks(body), "the key for SSH")
-    for login in (*_netrc_logins(files), *logins):
+    for login in (*_netrc_logins(files), *_python_logins(files), *logins):
         marks |= dict.fromkeys(_password_marks(login), f"the password for {login.place}")
     return _shortest(marks)
 
@@ -56,6 +57,13 @@ def _netrc_logins(files: Mapping[str, Path]) -> Iterator[Login]:
     if NETRC_SECRET in files:
         for host, (login, _, password) in netrc.netrc(str(files[NETRC_SECRET])).hosts.items():
             yield Login(place=f"{host} of NETRC", user=login, password=password or "")
+
+
+def _python_logins(files: Mapping[str, Path]) -> Iterator[Login]:
+    if UV_PYTHON_SECRET in files:
+        for name, value in tomli.loads(files[UV_PYTHON_SECRET].read_text(encoding="utf-8")).items():
+            for user, password in url_logins(value):
+                yield Login(place=name, user=user, password=password)
 
 
 def _password_marks(login: Login) -> Iterator[bytes]:

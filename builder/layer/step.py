@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from builder.errors import counted
 from builder.image.plan import ImagePlan
@@ -25,7 +25,7 @@ from builder.lock.build_system import narrowed
 from builder.lock.model import SelectedPackage, Tool
 
 _STRICT: Final = "set -eu\n"
-_UV: Final = "/opt/uv"  # everything that uv writes is below this folder
+_UV: Final = "/opt/uv"  # everything that uv writes is below this folder, but a Python
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Step:
     title: str
     script: str
     setup: str = ""
-    scope: Literal["/", "/opt/uv"] = "/"
+    scope: str = "/"
     files: Mapping[str, bytes] = field(default_factory=dict)
     requirements: str = ""
 
@@ -77,7 +77,9 @@ def _build_settings(
 
 def stdlib_step(plan: ImagePlan) -> Step:
     """Compile the standard library."""
-    return Step(title="compile the standard library", script=_STRICT + render_template("steps/stdlib.sh.j2", plan))
+    script = _STRICT + render_template("steps/stdlib.sh.j2", plan)
+    scope = plan.cell.uv_python.home if plan.cell.uv_python else "/"
+    return Step(title="compile the standard library", script=script, scope=scope)
 
 
 def environment_step(plan: ImagePlan) -> Step:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from packaging.markers import Environment
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.tags import Tag, compatible_tags, cpython_tags, generic_tags
 
 from builder.matrix.model import Cell
 
@@ -22,19 +22,21 @@ _OLDEST_GLIBC: Final[Mapping[str, int]] = {"x86_64": 5, "aarch64": 17}
 
 
 def marker_environment(cell: Cell) -> Environment:
-    """The values of the environment markers (PEP 508) in the cell's CPython."""
-    minor = ".".join(cell.python.split(".")[:2])
-    full = cell.python if cell.python != minor else f"{minor}.{NEWEST_PATCH}"
+    """The values of the environment markers (PEP 508) in the cell's Python."""
+    wanted = cell.interpreter
+    minor = ".".join(map(str, wanted.minor))
+    full = wanted.version if len(wanted.release) > len(wanted.minor) else f"{minor}.{NEWEST_PATCH}"
+    is_pypy = wanted.implementation == "pypy"
     return Environment(
-        implementation_name="cpython",
-        implementation_version=full,
+        implementation_name=wanted.implementation,
+        implementation_version=cell.uv_python.release if cell.uv_python else full,
         os_name="posix",
         platform_machine=cell.platform.machine,
         platform_release="",
         platform_system="Linux",
         platform_version="",
-        python_full_version=full,
-        platform_python_implementation="CPython",
+        python_full_version=cell.uv_python.version if cell.uv_python else full,
+        platform_python_implementation="PyPy" if is_pypy else "CPython",
         python_version=minor,
         sys_platform="linux",
     )
@@ -42,13 +44,20 @@ def marker_environment(cell: Cell) -> Environment:
 
 @lru_cache(maxsize=64)
 def wheel_tags(cell: Cell) -> tuple[Tag, ...]:
-    """The wheel tags that the cell's CPython and libc support, best first (PEP 425, 600 and 656)."""
-    major, minor = (int(part) for part in cell.python.split(".")[:2])
+    """The wheel tags that the cell's Python and libc support, best first (PEP 425, 600, 656 and 703)."""
+    wanted = cell.interpreter
+    version = "".join(map(str, wanted.minor))
     platforms = list(_platforms(cell))
-    interpreter = f"cp{major}{minor}"
+    if wanted.implementation == "pypy":
+        # PyPy's own version is part of its ABI, as in pp311-pypy311_pp73.
+        release = "".join(cell.uv_python.release.split(".")[:2]) if cell.uv_python else ""
+        own = generic_tags(f"pp{version}", [f"pypy{version}_pp{release}"], platforms)
+        return (*own, *compatible_tags(wanted.minor, "pp3", platforms))
+    interpreter = f"cp{version}"
+    abi = f"{interpreter}t" if wanted.is_free_threaded else interpreter
     return (
-        *cpython_tags((major, minor), abis=[interpreter], platforms=platforms),
-        *compatible_tags((major, minor), interpreter, platforms),
+        *cpython_tags(wanted.minor, abis=[abi], platforms=platforms),
+        *compatible_tags(wanted.minor, interpreter, platforms),
     )
 
 

@@ -172,10 +172,10 @@ class _Advisor:
         return (other.name for other in self._others(cell) if self._installs(package, other))
 
     def _others(self, cell: Cell) -> Iterator[Cell]:
-        minor = int(cell.python.split(".")[1])
+        minor = cell.interpreter.minor[1]
         known = range(OLDEST_PYTHON, NEWEST_PYTHON + 1)
         for other in sorted(known, key=lambda each: (abs(each - minor), -each)):
-            yield replace(cell, python=f"3.{other}")
+            yield replace(cell, python=f"3.{other}", uv_python=None)
         yield from (other for other in self.cells if other.python == cell.python and other.base != cell.base)
 
     def _installs(self, package: Package, cell: Cell) -> bool:

@@ -59,7 +59,7 @@ def resolve_tools(
         return dict.fromkeys(locks, ())
     settings = {id(lock): _settings(lock, mirrors) for lock in locks.values()}
     questions = {
-        cell: [_Question(each, cell.python, cell.uv_platform, settings[id(lock)]) for each in wanted]
+        cell: [_Question(each, _python(cell), cell.uv_platform, settings[id(lock)]) for each in wanted]
         for cell, lock in locks.items()
     }
     askers: dict[_Question, Cell] = {}  # the first that asks is named where there is no answer
@@ -71,6 +71,10 @@ def resolve_tools(
         cell: tuple(_tool(question, answers[question], cell, mirrors) for question in asked)
         for cell, asked in questions.items()
     }
+
+
+def _python(cell: Cell) -> str:
+    return cell.uv_python.version if cell.uv_python else cell.interpreter.version
 
 
 def _settings(lock: Lock, mirrors: IndexMirrors) -> str:

@@ -87,8 +87,8 @@ def fetch_uv(specifier: str, cache: Path) -> Path:
         installed = run(argv, cwd=Path(tempfile.gettempdir()))
         if installed.returncode:
             raise LockError(
-                f"the lock needs uv{specifier}, which cannot be installed: {redact(installed.stderr).strip()}",
-                hint="check the index (UV_DEFAULT_INDEX), or change required-version",
+                f"uv{specifier} is needed, and cannot be installed: {redact(installed.stderr).strip()}",
+                hint="check the index (UV_DEFAULT_INDEX), or change required-version, or uv in the matrix",
             )
         try:
             target.rename(program.parent.parent)
@@ -96,6 +96,11 @@ def fetch_uv(specifier: str, cache: Path) -> Path:
             if not program.is_file():  # otherwise another run was faster
                 raise CommandError(f"{program}: {error.strerror}") from error
     return program
+
+
+def uv_program(wanted: str, cache: Path) -> Path:
+    """The program of exactly this version: builder's own, or one that is installed in the cache; raise LockError."""
+    return Path(find_uv_bin()) if wanted == own_version() else fetch_uv(f"=={wanted}", cache)
 
 
 def version_of(program: Path) -> str:

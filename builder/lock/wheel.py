@@ -87,14 +87,16 @@ def _libc_versions(tags: Iterable[Tag], cell: Cell) -> str:
     return f"they need {oldest} or newer, and the base has {cell.libc}"
 
 
-def _pythons(tags: Iterable[Tag], _: Cell) -> str:
-    if all(_FREE_THREADED.fullmatch(tag.abi) for tag in tags):
-        return f"only {listed(sorted({tag.abi for tag in tags}))}, which is free-threaded"
+def _pythons(tags: Iterable[Tag], cell: Cell) -> str:
+    threaded = {tag.abi for tag in tags if _FREE_THREADED.fullmatch(tag.abi)}
+    if threaded and all(tag.abi in threaded for tag in tags):
+        return f"only {listed(sorted(threaded))}, which is free-threaded"
     minors = sorted({int(match["minor"]) for tag in tags if (match := _CPYTHON.fullmatch(tag.interpreter))})
     if not minors:
         return "only " + listed(sorted({tag.interpreter for tag in tags}))
     first, last = f"cp3{minors[0]}", f"cp3{minors[-1]}"
-    return f"only {first}" if first == last else f"only {first} to {last}"
+    text = f"only {first}" if first == last else f"only {first} to {last}"
+    return f"{text}, none of them free-threaded" if cell.interpreter.is_free_threaded and not threaded else text
 
 
 # Each respect in which a wheel may fit a cell, and how to describe wheels of which none does.

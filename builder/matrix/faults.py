@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from builder.contract import KEY_LENGTH
 from builder.errors import MatrixError, listed, near
 from builder.matrix.facts import near_release
+from builder.matrix.interpreter import Interpreter
 from builder.matrix.schema import DEFAULT_PROFILE, Base, Install, MatrixFile
 
 LIST_OF_BASES: Final = "the list of names goes in `base`; a table [bases.NAME] defines each of them"
@@ -143,6 +144,7 @@ def cell_faults(file: MatrixFile) -> Iterator[str]:
             yield f"exclude.{index}: empty; set python, base or profile"
         elif not any(exclusion.matches(place) for place in file.places):
             yield f"exclude.{index}: matches no cell; fix it or remove it"
+    yield from _python_faults(file)
     kept = [place.name for place in file.places if not file.excludes(place)]
     unique = [place.name for place in dict.fromkeys(file.places) if not file.excludes(place)]
     for name in dict.fromkeys(name for name in unique if unique.count(name) > 1):
@@ -172,6 +174,18 @@ def _base_faults(name: str, base: Base, file: MatrixFile) -> Iterator[str]:
     longest = _longest_base(file)
     if len(name) > longest:
         yield f"bases.{name}: too long for a tag with Python version and key; use at most {longest} characters"
+
+
+def _python_faults(file: MatrixFile) -> Iterator[str]:
+    """The Pythons that no base has, on bases whose own Python is to be used."""
+    for place in file.places:
+        base = file.bases.get(place.base)
+        is_usual = Interpreter.from_str(place.python).is_usual
+        if base and base.python_source == "base" and not is_usual and not file.excludes(place):
+            yield (
+                f"bases.{place.base}.python-source: {place.python} can only come from uv; "
+                f'write python-source = "uv", or exclude {{ python = "{place.python}", base = "{place.base}" }}'
+            )
 
 
 def _longest_base(file: MatrixFile) -> int:

@@ -138,8 +138,8 @@ def _matrix(file: MatrixFile, source: str, ca: bytes) -> Matrix:
         image = ImageRef.from_str(base.image.replace("{python}", place.python))
         cells += [
             Cell(
-                python=place.python, base=place.base, profile=place.profile, image=image, family=family,
-                libc=libc, packages=base.packages, platform=platform, user=base.user or "",
+                python=place.python, base=place.base, profile=place.profile, image=image, family=family, libc=libc,
+                packages=base.packages, platform=platform, user=base.user or "", python_source=base.python_source,
                 build_packages=base.build_packages, platforms=platforms if len(platforms) > 1 else (),
             )
             for platform in platforms

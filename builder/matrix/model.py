@@ -11,6 +11,7 @@ from typing import Final, Literal
 from builder.contract import KEY_LENGTH, UNVERIFIED
 from builder.errors import UsageError, listed
 from builder.index_mirror import IndexMirrors
+from builder.matrix.interpreter import Interpreter, PythonSource, UvPython
 from builder.matrix.schema import Coordinates, Family, Install, Profile, Ssh
 from builder.oci.reference import ImageRef, Mirrors
 
@@ -53,7 +54,10 @@ class Platform:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A combination of a Python version, a base layer and perhaps a profile, with its settings from the matrix."""
+    """A combination of a Python version, a base layer and perhaps a profile, with its settings from the matrix.
+
+    `uv_python` is the exact Python that uv installs, once it is known; None if the Python is the base's own.
+    """
 
     python: str
     base: str
@@ -66,6 +70,13 @@ class Cell:
     profile: str = ""
     user: str = ""  # of the image; empty for that of the base
     platforms: tuple[Platform, ...] = ()  # all those that share its tag, if the matrix has several
+    python_source: PythonSource = "base"
+    uv_python: UvPython | None = None
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """The Python that the matrix asks for."""
+        return Interpreter.from_str(self.python)
 
     @property
     def place(self) -> Coordinates:

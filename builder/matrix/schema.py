@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from builder.matrix.facts import family_of, libc_of
+from builder.matrix.interpreter import PythonSource
 from builder.matrix.value import (
     Host,
     ImageText,
@@ -110,12 +111,13 @@ class Profile(Install):
 
 
 class Base(_Table):
-    """A base layer: an image that contains Python."""
+    """A base layer: an image that contains Python, or one for which uv installs it."""
 
     image: ImageText = Field(description="Image reference; {python} stands for the Python version of the cell")
     family: Family | None = Field(
         None, description="Distribution family: decides the package manager and the libc; by default as the name tells"
     )
+    python_source: PythonSource = Field("base", alias="python-source", description="Whose Python: the image's, or uv's")
     packages: tuple[PackageName, ...] = Field((), description="System packages to install")
     user: UserName | None = Field(
         None, description="User of the image, by name or uid, who is created if missing; by default that of the base"

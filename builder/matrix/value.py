@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field
 
 from builder.errors import UsageError
 from builder.index_mirror import IndexMirrors
+from builder.matrix.interpreter import PYTHON_PATTERN
 from builder.oci.reference import TAG_PATTERN, ImageRef, Mirrors
 
-_PYTHON = r"3\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _UV = r"[0-9]+\.[0-9]+\.[0-9]+"
 _LIBC = r"[0-9]+\.[0-9]+"
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
@@ -86,8 +86,8 @@ def _pattern(pattern: str) -> dict[str, Any]:
 
 PythonVersion = Annotated[
     str,
-    _matching(_PYTHON, 'a Python version; write "3.13", or "3.13.2" to pin the patch'),
-    Field(json_schema_extra=_pattern(_PYTHON)),
+    _matching(PYTHON_PATTERN, 'a Python version; write "3.13", or "3.13.2" to pin the patch; "3.13t", "pypy3.11"'),
+    Field(json_schema_extra=_pattern(PYTHON_PATTERN)),
 ]
 UvVersion = Annotated[
     str,

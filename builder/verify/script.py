@@ -36,6 +36,7 @@ class Expectation:
     """What the script expects of an image, as it can be told before.
 
     `programs` are paths of builder's own programs, with the SHA-256 of their contents, or None if any will do.
+    `interpreter` is the Python that uv installed, such as `cpython-3.13.2`, empty if it is the base's own.
     `packages` maps names to versions, or to None if any will do; `trees` maps wheels (`six-1.17.0`) to the digests that
     their files may have, and is `complete` if the cache may have no other wheels. `proven` are the wheels that are not
     compared again, and `stdlib` if its bytecode is not. `unvouched` are faults found outside. `sync` is a job's `uv
@@ -53,6 +54,7 @@ class Expectation:
     programs: Mapping[str, str | None]
     uv: str
     python: str
+    interpreter: str
     packages: Mapping[str, str | None]
     trees: Mapping[str, Sequence[str]]
     complete: bool

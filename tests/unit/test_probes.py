@@ -33,7 +33,8 @@ from builder.verify.script import INSIDE, Expectation, verify_script
 TABLE: dict[str, Any] = {
     "variables": {name: [value] for name, value in VARIABLES.items()}, "foreign": FOREIGN_VARIABLES,
     "programs": {},
-    "uv": "0.13.8", "python": "3.13.1", "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
+    "uv": "0.13.8", "python": "3.13.1", "interpreter": "",
+    "packages": {"one": "1.0", "two": None}, "trees": {}, "complete": False,
     "proven": [], "unvouched": [], "sync": [], "listed": [], "cached": [], "sources": [], "overrides": False,
     "folder": ".", "tools": {}, "user": "", "family": "debian", "families": OS_RELEASE, "thorough": False,
     "checks": list(INSIDE),

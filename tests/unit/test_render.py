@@ -82,6 +82,24 @@ image = "cgr.dev/chainguard/wolfi-base:latest"
 packages = ["git"]
 """
 
+FROM_UV = """\
+python = ["3.13t"]
+base = ["jammy"]
+uv = "0.13.8"
+
+[bases.jammy]
+image = "docker.io/library/ubuntu:22.04"
+packages = ["git"]
+python-source = "uv"
+"""
+
+# What `uv python list` says of it.
+FREE_THREADED = """\
+[{"key": "cpython-3.13.18+freethreaded-linux-x86_64-gnu", "version": "3.13.18", "variant": "freethreaded",
+  "implementation": "cpython", "os": "linux", "arch": "x86_64", "libc": "gnu",
+  "url": "https://pythons.invalid/20261110/cpython-3.13.18%2B20261110-x86_64-linux-gnu-freethreaded.tar.gz"}]
+"""
+
 PROJECT = """\
 [project]
 name = "app"
@@ -110,6 +128,7 @@ class Case:
     project: str = ""
     platform: str = "linux/amd64"
     files: dict[str, str] = field(default_factory=dict)
+    listings: dict[str, str] = field(default_factory=dict)
     tools: tuple[Tool, ...] = ()
 
 
@@ -160,6 +179,11 @@ CASES = {
             pure("small", "1.0"),
         ],
     ),
+    "python-from-uv": Case(
+        matrix=FROM_UV,
+        packages=[package("fast", "2.1", "cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313t-manylinux_2_17_x86_64")],
+        listings={"3.13t": FREE_THREADED},
+    ),
     "with-tools": Case(
         matrix=ALPINE,
         packages=[pure("small", "1.0")],
@@ -184,7 +208,7 @@ def rendered(tmp_path: Path, base_digest: Digest, uv_digest: Digest) -> Callable
             (tmp_path / "pyproject.toml").write_text(case.project, encoding="utf-8")
         plan = plan_of(
             tmp_path, case.matrix, *case.packages,
-            base_digest=base_digest, uv_digest=uv_digest, platform=case.platform,
+            base_digest=base_digest, uv_digest=uv_digest, platform=case.platform, listings=case.listings,
         )  # fmt: skip
         return render(replace(plan, selection=replace(plan.selection, tools=case.tools)))
 

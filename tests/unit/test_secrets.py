@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import certifi
 import pytest
+import tomli
 
 from builder.errors import UsageError
 from builder.layer.secrets import find_mark, record_hash, recorded_hashes, secret_marks
 from builder.matrix.schema import Ssh
 from builder.redaction import Login, redact
-from builder.secret import PROXY_ARGS, proxy_logins, read_build_secrets, uses_agent
+from builder.secret import PROXY_ARGS, proxy_logins, read_build_secrets, read_uv_python_secret, uses_agent
+from tests.cells import debian
 
 
 def der(name: str, size: int = 900) -> bytes:
@@ -202,6 +205,22 @@ def test_key_and_agent_for_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
     assert read_build_secrets(by_agent) == {"known_hosts": tmp_path / "hosts"}
     assert (uses_agent(by_agent), uses_agent(by_key), uses_agent(None)) == (True, False, False)
+
+
+def test_where_uv_finds_pythons_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken: a build does not find a company's Pythons, or what leads to them leaks unnoticed."""
+    from_uv = replace(debian("3.13"), python_source="uv")
+    assert read_uv_python_secret([from_uv]) == {}
+    monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", "https://jane:open-sesame@pythons.example/pbs")
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS_JSON_URL", "https://pythons.example/list.json")
+    assert read_uv_python_secret([debian("3.13")]) == {}
+    secrets = read_uv_python_secret([debian("3.13"), from_uv])
+    assert tomli.loads(secrets["uv_python"].read_text()) == {
+        "python-install-mirror": "https://jane:open-sesame@pythons.example/pbs",
+        "python-downloads-json-url": "https://pythons.example/list.json",
+    }
+    assert find_mark(secret_marks(secrets), b"url=open-sesame") == "the password for python-install-mirror"
+    assert redact("it is open-sesame") == "it is ***"
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "NETRC"])

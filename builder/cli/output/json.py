@@ -113,6 +113,7 @@ def cell_json(rendered: RenderedImage) -> dict[str, Any]:
     return {
         "name": plan.cell.name,
         "python": plan.cell.python,
+        **({"python_from_uv": plan.cell.uv_python.key} if plan.cell.uv_python else {}),
         "base": plan.cell.base,
         **({"profile": plan.cell.profile} if plan.cell.profile else {}),
         "platform": str(plan.cell.platform),

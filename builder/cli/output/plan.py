@@ -84,6 +84,7 @@ def plan_details(
             *([f"  tools      {' '.join(tool.pin for tool in selection.tools)}"] if selection.tools else []),
             f"  download   {download}",
             f"  base       {image.plan.base.familiar}",
+            *([f"  python     {found.name}, from uv"] if (found := image.plan.cell.uv_python) else []),
             f"  uv         {image.plan.uv.familiar}",
             f"  key        {image.key}",
             *(f"  {'tags' if number == 0 else '':<10} {tag.familiar}" for number, tag in enumerate(image.tags)),

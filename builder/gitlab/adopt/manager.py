@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
-from packaging.version import Version
-
 from builder.gitlab.adopt.draft import Draft, variable_values
 from builder.gitlab.adopt.job import Job, Line
 from builder.gitlab.adopt.node import Scalar
@@ -42,7 +40,7 @@ _EXPORTS: Final[Mapping[str, str]] = {
 _PIP_IN_SESSIONS: Final = re.compile(r"[\"']pip3?[\"']|\bpip3? |venv_backend|install_command|\bconda\b")
 _PLAIN: Final = r"(?: (?!tox-uv)[\w.,\[\]=<>~/-]+)*"  # words without quotes and operators
 _TOX: Final = re.compile(rf"(?:python[\d.]* -m )?pip3? install{_PLAIN} tox{_PLAIN}")
-_TOX_UV_PYTHON: Final = Version("3.10")
+_TOX_UV_PYTHON: Final = (3, 10)
 _NOX: Final = re.compile(r"(?P<nox>(?:python[\d.]* -m )?nox)(?P<rest>(?: .*)?)")
 _NOX_BACKEND: Final = re.compile(r"\s-(?:db|fb|-default-venv-backend|-force-venv-backend|-no-venv)\b")
 
@@ -94,7 +92,7 @@ def use_uv(draft: Draft) -> None:
 
 def _has_tox_uv(draft: Draft) -> bool:
     """Whether tox-uv-bare can be installed wherever a job may run: it has no release for an older Python."""
-    return all(Version(cell.python) >= _TOX_UV_PYTHON for cell in draft.images.matrix.cells)
+    return all(cell.interpreter.minor >= _TOX_UV_PYTHON for cell in draft.images.matrix.cells)
 
 
 def _is_free(draft: Draft, line: Line, users: Mapping[Scalar, Set[Job]]) -> bool:

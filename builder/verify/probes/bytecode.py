@@ -22,7 +22,7 @@ from typing import Iterator, List, Optional, Set, Tuple
 from builder.contract import STDLIB, VENV
 from builder.tree import wheel_id
 from builder.verify.probes.files import archives, files_below
-from builder.verify.probes.shell import Expected, Failed, Shell
+from builder.verify.probes.shell import Expected, Failed, Shell, site_packages
 
 UNCHECKED, CHECKED = 0b01, 0b11
 # Runs in a process of its own for each processor; where this package is, is the first argument.
@@ -67,7 +67,7 @@ def roots(expected: Expected) -> List[str]:
 
 def proven_files(expected: Expected) -> Set[str]:
     """The files of wheels whose bytecode this Python has accepted before."""
-    site = os.path.realpath(os.path.join(VENV, "lib", "python%d.%d" % sys.version_info[:2], "site-packages"))
+    site = os.path.realpath(site_packages(VENV))
     tops = archives().items() if STDLIB in expected.proven else ()
     return {
         os.path.join(site, path)

@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 from builder.contract import CACHE, PROGRAMS, SELECTION, SYSTEM_PYTHON, TOOLS, VENV
 from builder.tree import tree_digest, wheel_id
 from builder.verify.probes.programs import has_other_mode, program_faults
-from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder
+from builder.verify.probes.shell import Expected, Failed, Shell, scratch_folder, site_packages
 
 BUCKETS = re.compile(r"(archive|builds|environments|flat-index|git|interpreter|sdists|simple|wheels)-v\d+")
 MARKERS = {".lock", ".gitignore", ".git", "CACHEDIR.TAG"}
@@ -248,7 +248,8 @@ def fresh_environment(expected: Expected, fresh: str) -> str:
     """A script that makes the environment anew, as the image's was made."""
     # With the Python that the base image has on its PATH, as when the image was made.
     own = "%s/bin:%s:" % (VENV, os.path.dirname(SYSTEM_PYTHON))
-    lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python python3 %s' % (own, fresh)]
+    python = "python" if expected.interpreter else "python3"  # which uv takes for one that is not free-threaded
+    lines = ['PATH="${PATH#%s}" UV_PYTHON= VIRTUAL_ENV= uv venv --quiet --python %s %s' % (own, python, fresh)]
     if "pip" not in expected.packages:
         bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
         lines.append("uv pip install --quiet --python %s --no-index --find-links %s pip" % (fresh, bundled))
@@ -264,7 +265,7 @@ class Comparison:
     def __init__(self, fresh: str, cache: Cache) -> None:
         self.fresh = fresh
         self.cache = cache
-        self.site = os.path.join("lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+        self.site = site_packages("")
         self.shared = self._shared_scripts()
 
     def paths(self, top: str) -> Set[str]:

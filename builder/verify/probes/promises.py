@@ -37,10 +37,11 @@ UNKNOWN = re.compile(r"Because (\S+) was not found in the cache")
 LASTING_UV = "0.8.1"  # the first uv that heeds `cache-control` of an index
 # Where a job's Python comes from and looks for modules, as JSON.
 LOOK = """
-import importlib.util, json, os, platform, sys
+import importlib.util, json, os, platform, sys, sysconfig
 found = [importlib.util.find_spec(name) for name in %r]
 print(json.dumps({"executable": sys.executable, "prefix": sys.prefix, "base": sys.base_prefix, "path": sys.path,
-    "version": platform.python_version(), "custom": [spec.origin for spec in found if spec and spec.origin]}))
+    "version": platform.python_version(), "threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "implementation": sys.implementation.name, "custom": [spec.origin for spec in found if spec and spec.origin]}))
 """ % (SITES,)
 
 
@@ -121,6 +122,8 @@ def python_faults(expected: Expected, job: Shell) -> List[str]:
         faults = ["python is %s" % told["executable"]] if told["prefix"] != VENV else []
         if expected.python and not (told["version"] + ".").startswith(expected.python + "."):
             faults.append("python is %s, not %s" % (told["version"], expected.python))
+        name = told["implementation"] + "-" + told["version"] + ("+freethreaded" if told["threaded"] else "")
+        faults += ["python is %s, not %s" % (name, expected.interpreter)] * (expected.interpreter not in ("", name))
         homes = (told["base"], VENV)
         outside = [path for path in told["path"] if path and not path.startswith(homes)]
         faults += ["python looks for modules in %s" % path for path in outside[:1]]
@@ -187,7 +190,7 @@ def from_cache(expected: Expected, job: Shell) -> str:
         sync = sync_command(expected)
         script = sync or "uv venv --quiet %s\n%s" % (fresh, reinstall("--python %s" % fresh))
         variables = {"UV_LINK_MODE": "symlink", "UV_PROJECT_ENVIRONMENT": fresh}
-        ended = job.require(script + "\nls -d %s/lib/python*/site-packages/*.dist-info | wc -l" % fresh, variables)
+        ended = job.require(script + "\nls -d %s/lib/*/site-packages/*.dist-info | wc -l" % fresh, variables)
     count = ended.last_line.strip()
     if not count.isdigit():
         raise Failed("wc -l printed %r in the image" % count)

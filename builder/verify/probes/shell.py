@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
@@ -41,6 +42,7 @@ class Expected:
         self.programs: Dict[str, Optional[str]] = table["programs"]
         self.uv: str = table["uv"]
         self.python: str = table["python"]
+        self.interpreter: str = table["interpreter"]
         self.packages: Dict[str, Optional[str]] = table["packages"]
         self.trees: Dict[str, List[str]] = table["trees"]
         self.is_complete: bool = table["complete"]
@@ -74,6 +76,11 @@ def scratch_folder() -> Optional[str]:
         return None
     has_room = status.f_bavail * status.f_frsize >= MEMORY and status.f_favail >= INODES
     return memory if has_room and os.access(memory, os.W_OK | os.X_OK) else None
+
+
+def site_packages(environment: str) -> str:
+    """The folder of an environment that packages are installed to, whichever Python it has."""
+    return os.path.join(environment, sysconfig.get_path("purelib", "posix_prefix", {"base": ""}).lstrip("/"))
 
 
 class Ended:
