@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -129,7 +130,7 @@ def _members(lock: Lock, table: Mapping[str, Any]) -> Iterator[tuple[Path, Mappi
         source = package.get("source", {})
         folder = source.get("editable") or source.get("virtual") or source.get("directory")
         pyproject = lock.project / str(folder) / "pyproject.toml"
-        if folder and "metadata" in package and pyproject.is_file():
+        if folder and "metadata" in package and os.path.isfile(pyproject):  # noqa: PTH113 - no error if it is too long
             yield pyproject, package["metadata"]
 
 

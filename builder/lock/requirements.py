@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -153,7 +154,7 @@ def _check_editable(value: str, where: str, folder: Path, into: _File) -> None:
     if "://" in value:
         url = without_credentials(value)
         into.faults.append(f"{where}: -e {url}: only local packages can be editable; write `NAME @ {url}`")
-    elif not (folder / value.partition("[")[0]).is_dir():
+    elif not os.path.isdir(folder / value.partition("[")[0]):  # noqa: PTH112 - no error if the path is too long
         into.faults.append(f"{where}: -e {value}: no such directory; only local packages can be editable")
 
 
@@ -196,11 +197,12 @@ def _read_requirement(line: str, where: str, into: _File) -> None:
             f"{where}: option {option['name']} of a requirement is not supported; [tool.uv] has settings"
         )
         return
-    if re.match(r"[a-z][a-z0-9+.-]*://", text):
-        text = f"{name_in(text)} @ {text}" if name_in(text) else text
     try:
+        if re.match(r"[a-z][a-z0-9+.-]*://", text) and (name := name_in(text)):
+            text = f"{name} @ {text}"
         requirement = Requirement(text)
-    except InvalidRequirement as error:
+        urlsplit(requirement.url or "")
+    except ValueError as error:  # InvalidRequirement is one, too
         into.faults.append(f"{where}: {redact(text)!r} is not a requirement: {str(error).splitlines()[0]}")
         return
     if (requirement.url or "").startswith("file:"):

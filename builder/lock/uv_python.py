@@ -126,7 +126,10 @@ def _fitting(downloads: tuple[_Download, ...], cell: Cell) -> list[_Download]:
 
 def _newest(downloads: list[_Download]) -> UvPython:
     newest = max(downloads, key=lambda each: Version(each.version))
-    archive = unquote(urlsplit(newest.url or "").path).rpartition("/")[2]
+    try:
+        archive = unquote(urlsplit(newest.url or "").path).rpartition("/")[2]
+    except ValueError:
+        archive = ""
     if not _ARCHIVE.fullmatch(archive) or not _KEY.fullmatch(newest.key):
         raise UsageError(f"uv names a Python {newest.key} in a file {archive!r}, which is none", hint=_HINT)
     if newest.implementation != "pypy":

@@ -272,7 +272,7 @@ def test_requirements(tmp_path: Path, lock: bytes) -> None:
     (tmp_path / "requirements.txt").write_bytes(lock)
     (tmp_path / "pkg").mkdir(exist_ok=True)
 
-    def found(pins: list[PinnedProject], _: object) -> list[tuple[IndexedFile, ...]]:
+    def found(pins: list[PinnedProject], *_: object) -> list[tuple[IndexedFile, ...]]:
         return [() for _ in pins]
 
     with contextlib.suppress(BuilderError), mock.patch("builder.lock.requirements.fetch_files", found):

@@ -41,6 +41,8 @@ def faults(folder: Path, text: str) -> list[str]:
         (f"one==1.0,<2 {HASH}", "one is not pinned with =="),
         ("one @ https://files.invalid/one-1.0-py3-none-any.whl", "one has no --hash"),
         (f"one=1.0 {HASH}", "is not a requirement"),
+        (f"http://[::1/one-1.0.zip {HASH}", "is not a requirement"),
+        (f"one @ http://[::1/one-1.0.zip {HASH}", "is not a requirement"),
         (f"$(id) {HASH}", "'$(id)' is not a requirement"),
         ("one==1.0 --hash=md5:abc", "--hash=md5:… is not safe, or unknown; pin with one of sha256, sha384, sha512"),
         ("one==1.0 --hash=sha256:abcd", "--hash=sha256:abcd… is not 64 hexadecimal digits"),
