@@ -25,6 +25,10 @@ _CHUNK: Final = 1 << 20
 _UV: Final = "opt/uv/"
 _ARCHIVES: Final = "opt/uv/cache/archive-v0/"
 _SITE_PACKAGES: Final = re.compile("opt/uv/(?:venv|tools/[^/]+)/lib/(?:python|pypy)[^/]+/site-packages")
+_BYTECODE: Final = re.compile(
+    r"(?P<folder>opt/uv/(?:venv|tools/[^/]+)/lib/(?P<kind>python|pypy)(?P<version>[0-9.]+)t?/.*)"
+    r"/__pycache__/(?P<stem>[^/]+)\.(?P<tag>[a-z]+[0-9-]+)\.pyc"  # for another Python, or -O, it has to be the wheel's
+)
 _FILE_MODE: Final = 0o004  # any user reads every file below /opt/uv,
 _FOLDER_MODE: Final = 0o007  # and writes to every folder
 
@@ -121,9 +125,12 @@ class LayerInspector:
 
 
 def _is_compiled_again(path: str, names: Set[str]) -> bool:
-    """Whether it is the bytecode of a source: some wheels bring their own, which gives way to that of the install."""
-    folder, _, name = path.rpartition("/__pycache__/")
-    return path.endswith(".pyc") and f"{folder}/{name.partition('.')[0]}.py" in names
+    """Whether it is this Python's bytecode of a source: some wheels bring theirs, and the install compiles it anew."""
+    match = _BYTECODE.fullmatch(path)
+    if not match or f"{match['folder']}/{match['stem']}.py" not in names:
+        return False
+    version = match["version"].replace(".", "")
+    return match["tag"] == (f"cpython-{version}" if match["kind"] == "python" else f"pypy{version}")
 
 
 def _trees(found: _Findings) -> dict[str, str]:

@@ -169,6 +169,17 @@ def test_bytecode_of_the_wheel_is_compiled_again() -> None:
     source = file(f"{SITE}/one.py", files["one.py"])
     compiled = file(f"{SITE}/__pycache__/one.cpython-312.pyc", b"of the install")
     inspect(source, compiled, record("one", files))
+    for site in ("tools/two/lib/python3.12", "venv/lib/python3.12t"):
+        top = f"opt/uv/{site}/site-packages"
+        inspect(
+            file(f"{top}/one.py", files["one.py"]),
+            file(f"{top}/__pycache__/one.cpython-312.pyc", b"of the install"),
+            file(f"{top}/one-1.0.dist-info/RECORD", record("one", files)[1]),
+        )
+    for tag in ("cpython-311", "cpython-312.opt-1", "pypy312"):
+        other = f"__pycache__/one.{tag}.pyc"
+        said = fault(source, file(f"{SITE}/{other}", b"forged"), record("one", {other: b"of the wheel"}))
+        assert f"one.{tag}.pyc is not the file" in said
     del files["one.py"]
     assert "one.cpython-312.pyc is not the file" in fault(compiled, record("one", files))
 
