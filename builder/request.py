@@ -174,11 +174,12 @@ def _warnings(locks: Iterable[Lock], request: Request) -> tuple[str, ...]:
 
 def _other_uv(matrix: Matrix, locks: Iterable[Lock]) -> Iterator[str]:
     """A warning for each lock that installs another uv than the images': the cache is in the form of the images' uv."""
-    for lock in {lock.path: lock for lock in locks}.values():
-        if lock.installed_uv not in (None, matrix.uv.tag):
+    found = dict.fromkeys((lock.path, lock.installed_uv) for lock in locks)  # profiles of one file choose differently
+    for path, uv in found:
+        if uv not in (None, matrix.uv.tag):
             yield (
-                f"warning: {lock.path} installs uv {lock.installed_uv}, which jobs then run, and the images' cache "
-                f'is that of uv {matrix.uv.tag}; write uv = "{lock.installed_uv}" in {matrix.source}'
+                f"warning: {path} installs uv {uv}, which jobs then run, and the images' cache is that of "
+                f'uv {matrix.uv.tag}; write uv = "{uv}" in {matrix.source}'
             )
 
 

@@ -135,8 +135,10 @@ def adopt_command(file: Path, matrix: Path | None, *, component: str, explain: b
     pipeline = read_pipeline(file)
     top = pipeline.folder or Path.cwd()
     path = matrix or find_matrix() or matrix_in(top)
-    matrix_of = read_matrix(path).by_tag() if path else None
-    adoption = adopt(pipeline, matrix_of, component) if matrix_of else adopt_without_matrix(pipeline, component)
+    if path:
+        adoption = adopt(pipeline, read_matrix(path).by_tag(), component)
+    else:
+        adoption = adopt_without_matrix(pipeline, component)
     edited = {_shown(Path(each.file.source)): each for each in adoption.files}
     new = {_shown(top / name): text for name, text in adoption.new.items()}
     diffs = {name: each.diff(name) for name, each in edited.items()}
